@@ -1,0 +1,30 @@
+//! Tidemark's sources, sinks and formats.
+//!
+//! This package knows Arrow batches, options and offsets, and nothing of dataflows. The engine's
+//! `runtime` drives it through two pairs of traits:
+//!
+//! | trait | where it lives | what it does |
+//! |---|---|---|
+//! | [`Source`] | once a query, beside the sequencer | says what there is to read and plans ranges |
+//! | [`SourceReader`] / [`SplitReader`] | every worker | reads exactly a planned [`Split`] |
+//! | [`Sink`] | once a query, beside the sequencer | commits what the workers staged, once an epoch |
+//! | [`SinkWriter`] | every worker (or one) | writes rows, makes them durable when asked |
+//!
+//! A connector is opened from its options by [`open_source`] and [`open_sink`].
+
+pub mod error;
+pub mod format;
+pub mod options;
+pub mod sink;
+pub mod sinks;
+pub mod source;
+pub mod sources;
+
+pub use error::{ConnectorError, Result};
+pub use options::Options;
+pub use sink::{ChangeType, Delivery, Distribution, OutputMode, Output, Sink, SinkConfig, SinkWriter, Staged};
+pub use sinks::open_sink;
+pub use source::{
+    PlannedRange, Read, ReadLimit, Source, SourceReader, Split, SplitReader, METADATA_COLUMN,
+};
+pub use sources::open_source;

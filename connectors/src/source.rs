@@ -1,0 +1,127 @@
+//! What the engine asks of a source.
+//!
+//! A [`Source`] is the planner: it stands beside the sequencer, once a query, and turns "what is
+//! new" into a [`PlannedRange`]. The range is written to the offset log before anyone reads it. A
+//! [`SourceReader`] stands beside every worker and reads the range's [`Split`]s. Reading a split
+//! twice must give the same rows in the same order: that is what makes a replay exact.
+//!
+//! Life of a source: `restore` (once, with all that the log remembers), then any number of
+//! `plan` -> (logged) -> splits are read -> `committed`. `freeze` may come once, after which
+//! `plan` gives only what was there at that moment.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Result;
+
+/// The name of the hidden struct column that says where a row came from.
+pub const METADATA_COLUMN: &str = "_metadata";
+
+/// A piece of a planned range that one worker reads. Plain data: it travels and is logged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// The partition it belongs to. Watermarks are kept per partition; a `file` source has one.
+    pub partition: Arc<str>,
+    /// What to read, in the source's own terms (path and byte range, first and last offset, ...).
+    pub range: Value,
+    /// About how many bytes there are to read; what balances splits among workers.
+    pub bytes: u64,
+}
+
+/// What one epoch reads of one source. Plain data: it is logged before it is read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedRange {
+    /// Where the range begins, as progress shows it (`startOffset`).
+    pub start: Value,
+    /// Where the range ends, as progress shows it (`endOffset`).
+    pub end: Value,
+    /// The pieces, in an order that is the same whenever the range is planned again.
+    pub splits: Vec<Split>,
+}
+
+/// How much one epoch may read, beside the source's own options.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadLimit {
+    /// At most about this many rows, where the source can count them beforehand.
+    pub rows: Option<u64>,
+    /// At most about this many bytes; one file or record may exceed it.
+    pub bytes: Option<u64>,
+}
+
+/// The planning half of a source.
+pub trait Source: Send + Debug {
+    /// Every column of a row: data columns, then partition columns. Never the metadata column.
+    fn schema(&self) -> SchemaRef;
+
+    /// The fields of the hidden [`METADATA_COLUMN`]; empty where a source has none.
+    fn metadata_schema(&self) -> SchemaRef;
+
+    /// As progress shows it: `FileSource[in/]`.
+    fn description(&self) -> String;
+
+    /// Takes back what the offset log remembers, in order, before the first `plan`.
+    ///
+    /// The last of them may be the range of an epoch that is about to be replayed; it counts as
+    /// planned all the same.
+    fn restore(&mut self, log: &[PlannedRange]) -> Result<()>;
+
+    /// The end of what could be read now (`latestOffset`), or `None` where that is unknown.
+    fn latest_offset(&mut self) -> Result<Option<Value>>;
+
+    /// Decides the next range; `None` when nothing is new. Counts as planned from here on.
+    fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>>;
+
+    /// All sinks hold the rows of `range`: it will never be asked for again.
+    fn committed(&mut self, range: &PlannedRange) -> Result<()>;
+
+    /// From now on plans only what is there at this moment (`available-now`, `once`).
+    fn freeze(&mut self) -> Result<()>;
+
+    /// Nothing will ever be new again: a bounded generator at its end, a frozen source read out.
+    fn exhausted(&self) -> bool;
+
+    /// How long the sequencer may sleep before it asks `plan` again, when nothing was new.
+    fn poll_interval(&self) -> std::time::Duration;
+
+    /// How many of the oldest logged ranges `restore` no longer needs (the log may forget them).
+    fn forgettable(&self) -> usize {
+        0
+    }
+
+    /// The reading half, shared by the workers of this process.
+    fn reader(&self) -> Arc<dyn SourceReader>;
+}
+
+/// The reading half of a source: opens splits.
+pub trait SourceReader: Send + Sync + Debug {
+    /// Opens `split`. `projection` names the wanted columns by index into
+    /// [`Source::schema`], ascending; index `schema.fields().len()` is the metadata column.
+    fn open(&self, split: &Split, projection: &[usize]) -> Result<Box<dyn SplitReader>>;
+}
+
+/// Reads one split, batch by batch, on a worker's thread.
+pub trait SplitReader: Send {
+    /// The next batch (some thousand rows), with the projected columns in the order asked for.
+    fn read(&mut self) -> Result<Read>;
+}
+
+/// What a [`SplitReader`] has to give.
+#[derive(Debug)]
+pub enum Read {
+    /// Rows, and how many records were dropped beside them because they could not be decoded.
+    Batch {
+        /// The rows.
+        batch: RecordBatch,
+        /// Records left out (`DROPMALFORMED`).
+        dropped: u64,
+    },
+    /// Nothing yet; ask again after a moment (only of a range without a logged end).
+    Pending,
+    /// The split is read out.
+    End,
+}

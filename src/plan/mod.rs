@@ -1,0 +1,266 @@
+//! From SQL or `DataFrame` to a [`Plan`]: plain data that `compile` turns into a dataflow.
+//!
+//! The way of a query: text -> [`sql`] (our DDL and settings, `DataFusion`'s SQL for the rest) ->
+//! `DataFusion`'s analysed and optimised `LogicalPlan` -> [`convert`] (which operator keeps what,
+//! until when) -> [`modes`] (what the output mode asks for, or why it cannot be) -> [`Plan`].
+//!
+//! Invariants of a `Plan`, which `compile` may rely on:
+//!
+//! 1. Every expression is resolved against the schema of the node's input, is type-coerced, and
+//!    holds no aggregate, window or sub-query. `current_timestamp()` is a column of the name
+//!    [`CURRENT_TIMESTAMP_COLUMN`], which `compile` supplies per epoch.
+//! 2. `Node::columns` has one entry for each field of `Node::schema`.
+//! 3. An `Aggregate`'s schema is its keys, then its calls, in order.
+//! 4. Node ids are dense, in post-order, and the same whenever the same text is planned: state on
+//!    disk is named by them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchemaRef;
+use datafusion::logical_expr::Expr;
+use serde::{Deserialize, Serialize};
+use tidemark_connectors::{Options, OutputMode};
+
+/// The hidden column that stands for `current_timestamp()`: the epoch's, microseconds UTC.
+pub const CURRENT_TIMESTAMP_COLUMN: &str = "__current_timestamp";
+
+/// One query, ready to be compiled.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The query's name: `queryName`, or the name of the table that it writes to.
+    pub name: String,
+    /// The sources, by the index that [`Operator::Source`] names.
+    pub sources: Vec<SourceTable>,
+    /// The operator that gives the result.
+    pub root: Node,
+    /// The columns of the result, as the sink sees them.
+    pub schema: SchemaRef,
+    /// Where the result goes.
+    pub sink: SinkTable,
+    /// What the sink is told.
+    pub mode: OutputMode,
+    /// Why that mode is allowed, in a sentence for `EXPLAIN`.
+    pub mode_reason: String,
+    /// When epochs start.
+    pub trigger: Trigger,
+    /// The columns of the result that identify a row, where they are known.
+    pub key: Option<Vec<usize>>,
+    /// The query's own settings (`checkpointLocation` and the like), defaults filled in.
+    pub settings: QuerySettings,
+    /// What `DataFusion` answers as a batch: the same query over the same tables.
+    pub logical: datafusion::logical_expr::LogicalPlan,
+}
+
+/// A table that a query reads.
+#[derive(Clone, Debug)]
+pub struct SourceTable {
+    /// As SQL calls it.
+    pub name: String,
+    /// `'connector'`.
+    pub connector: String,
+    /// The rest of the options, the source's own.
+    pub options: Options,
+    /// The columns of a row, without the metadata column.
+    pub schema: SchemaRef,
+    /// Its event time, if it has one.
+    pub watermark: Option<Watermark>,
+}
+
+/// `WATERMARK FOR column AS column - delay`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Index of the column in the table's schema. TIMESTAMP, microseconds, UTC.
+    pub column: usize,
+    /// How far behind the greatest event time the watermark stays.
+    pub delay: Duration,
+    /// After how long without data a partition stops holding the watermark back.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// The table that a query writes.
+#[derive(Clone, Debug)]
+pub struct SinkTable {
+    /// As SQL calls it.
+    pub name: String,
+    /// `'connector'`.
+    pub connector: String,
+    /// The rest of the options, the sink's own.
+    pub options: Options,
+}
+
+/// When an epoch starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// At multiples of the interval; zero: as soon as the one before is done.
+    ProcessingTime(Duration),
+    /// All that is there at the start, in as many epochs as the limits ask for; then the end.
+    AvailableNow,
+    /// All that is there at the start, in one epoch; then the end.
+    Once,
+    /// Short ticks; a commit each interval.
+    Continuous(Duration),
+}
+
+/// What `SET` and the sink's options say about the query itself.
+#[derive(Clone, Debug)]
+pub struct QuerySettings {
+    /// Where the query's progress and state are kept; `None`: in a temporary directory.
+    pub checkpoint_location: Option<String>,
+    /// How many committed epochs stay restorable.
+    pub min_batches_to_retain: u64,
+    /// How several watermarks make one.
+    pub watermark_policy: WatermarkPolicy,
+}
+
+/// `spark.sql.streaming.multipleWatermarkPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatermarkPolicy {
+    /// The slowest source decides.
+    Min,
+    /// The fastest source decides.
+    Max,
+}
+
+/// One operator with all that feeds it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// See invariant 4.
+    pub id: usize,
+    /// What it does.
+    pub operator: Operator,
+    /// What feeds it.
+    pub inputs: Vec<Node>,
+    /// What it gives.
+    pub schema: DFSchemaRef,
+    /// What is known of each column's event time.
+    pub columns: Vec<Option<EventTimeColumn>>,
+    /// Its output never retracts a row.
+    pub append_only: bool,
+}
+
+/// A column that carries event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventTimeColumn {
+    /// What the column is.
+    pub kind: EventTimeKind,
+    /// How far this edge may run behind the watermark, in microseconds.
+    pub lag: i64,
+}
+
+/// What a column says about event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventTimeKind {
+    /// A moment: the row is late when it lies at or below the watermark.
+    Instant,
+    /// The end of a window.
+    WindowEnd,
+    /// The start of a window of this length in microseconds.
+    WindowStart(i64),
+    /// A struct with `start` and `end`.
+    Window,
+}
+
+/// What an operator does.
+#[derive(Clone, Debug)]
+pub enum Operator {
+    /// Reads a table.
+    Source {
+        /// Index into [`Plan::sources`].
+        source: usize,
+        /// The columns in use, ascending; the number of the table's columns is `_metadata`.
+        projection: Vec<usize>,
+    },
+    /// Keeps the rows that pass, then computes columns.
+    FilterProject {
+        /// Rows for which this is not true are left out. Over the input.
+        filter: Option<Expr>,
+        /// The columns to give; `None`: the input's. Over the input.
+        project: Option<Vec<Expr>>,
+    },
+    /// A row for each element of a list column.
+    Unnest {
+        /// Index of the list column; it is replaced by its element.
+        column: usize,
+        /// A row with an empty or null list stays, with a null element.
+        keep_empty: bool,
+    },
+    /// All rows of all inputs.
+    Union,
+    /// Rows grouped by keys, with aggregates of each group. No keys: one group, always there.
+    Aggregate(Aggregate),
+    /// Constant rows, given once in the first epoch.
+    Values {
+        /// The rows, in this node's schema.
+        rows: Vec<Vec<Expr>>,
+    },
+}
+
+/// See [`Operator::Aggregate`].
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// The grouping expressions over the input.
+    pub keys: Vec<Expr>,
+    /// The aggregates. None: the distinct keys.
+    pub calls: Vec<AggregateCall>,
+    /// What says when a group is complete; `None`: never.
+    pub bound: Option<Bound>,
+    /// When results are given.
+    pub emit: Emit,
+}
+
+/// When a group is complete, and so may be emitted and forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Index of the key that carries the event time.
+    pub key: usize,
+    /// What that key is. A group is complete once its instant or window end, plus `lag`, is at or
+    /// below the watermark.
+    pub column: EventTimeColumn,
+}
+
+/// When a stateful operator gives results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emit {
+    /// Each epoch: the old row retracted, the new one inserted.
+    Changes,
+    /// Once, when the bound has passed.
+    OnClose,
+}
+
+/// One aggregate of an [`Aggregate`].
+#[derive(Clone, Debug)]
+pub struct AggregateCall {
+    /// What to compute.
+    pub function: AggregateFunction,
+    /// Over the input; `count(*)` has none.
+    pub args: Vec<Expr>,
+    /// `FILTER (WHERE ...)` over the input.
+    pub filter: Option<Expr>,
+}
+
+/// The aggregates that state can keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// Rows, or rows where no argument is null.
+    Count,
+    /// Exact for integers, decimals and doubles, whatever the order.
+    Sum,
+    /// The exact sum divided by the count.
+    Avg,
+    /// The least.
+    Min,
+    /// The greatest.
+    Max,
+    /// Distinct combinations of non-null arguments.
+    CountDistinct,
+    /// `HyperLogLog`, with 2^`precision` registers.
+    ApproxCountDistinct {
+        /// From 4 to 16.
+        precision: u8,
+    },
+}
+
+/// A shared pointer, as `DataFusion` hands them around.
+pub type PlanRef = Arc<Plan>;
