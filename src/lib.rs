@@ -15,5 +15,13 @@
 //! | [`session`] | what users hold |
 //! | [`cli`] | arguments to session; the only room that prints or exits |
 
+pub mod checkpoint;
+pub mod cli;
+pub mod compile;
+pub mod operators;
 pub mod plan;
+pub mod row;
+pub mod runtime;
+pub mod session;
+pub mod state;
 pub mod time;

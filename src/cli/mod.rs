@@ -1,0 +1,155 @@
+//! The command line: arguments -> session. The only room that prints or exits.
+//!
+//! Exit codes: 0 finished or stopped on request, 1 a query failed, 2 bad usage or bad SQL.
+
+mod bar;
+mod checkpoint;
+mod demo;
+mod run;
+mod stop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::session::{Session, SessionError};
+
+/// An incremental stream processor: streaming SQL with Spark's model, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "tidemark", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the queries of a SQL file
+    Run(RunArgs),
+    /// Show the plan of each query of a SQL file: state, watermarks, output mode
+    Explain(ExplainArgs),
+    /// A bundled generator, a windowed query and a live table: nothing to install
+    Demo(DemoArgs),
+    /// Show what a checkpoint directory holds, and verify its files
+    Checkpoint(CheckpointArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The script
+    file: PathBuf,
+    /// Worker threads of each query
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// A setting that holds against the script's own SET, such as `outputMode=update`
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Answer the queries as a batch over all that is there now, and end
+    #[arg(long)]
+    batch: bool,
+    /// What to show of the queries' progress [default: bar on a terminal, else none]
+    #[arg(long, value_enum)]
+    progress: Option<ProgressKind>,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The script
+    file: PathBuf,
+    /// A setting that holds against the script's own SET
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Worker threads
+    #[arg(short, long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Events per second
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    rate: u64,
+    /// End after this many seconds [default: never on a terminal, else 5]
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Print the SQL that runs, and end
+    #[arg(long)]
+    sql: bool,
+}
+
+#[derive(Debug, Args)]
+struct CheckpointArgs {
+    /// The checkpoint directory
+    dir: PathBuf,
+}
+
+/// What `--progress` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProgressKind {
+    /// A line for each query, redrawn in place
+    Bar,
+    /// One JSON object a line for each epoch, on standard error
+    Json,
+    /// Nothing
+    None,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.trim().into())),
+        _ => Err("expected KEY=VALUE, such as outputMode=update".into()),
+    }
+}
+
+/// Runs the command and gives its exit code.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Explain(args) => run::explain(&args),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Checkpoint(args) => checkpoint::show(&args.dir),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { message, code }) => {
+            eprintln!("error: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why the command ends with an error.
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// A query failed.
+    fn query(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    /// The user can mend the call or the script.
+    fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 2 }
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        match &error {
+            SessionError::Plan(_) | SessionError::Setting(_) | SessionError::Connector(_) => {
+                Self::usage(error.to_string())
+            }
+            SessionError::Query { .. } | SessionError::Ended(_) => Self::query(error.to_string()),
+        }
+    }
+}
+
+fn session(workers: u16, settings: &[(String, String)]) -> Result<Session, Failure> {
+    let builder = Session::builder().workers(usize::from(workers));
+    let builder = settings.iter().fold(builder, |builder, (key, value)| builder.config(key, value));
+    Ok(builder.build()?)
+}

@@ -1,0 +1,129 @@
+//! `tidemark run` and `tidemark explain`.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidemark_connectors::sinks::show::{ShowOptions, show};
+
+use crate::cli::bar::{self, Bars};
+use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, session, stop};
+use crate::plan::catalog::Statement;
+use crate::runtime::query::Listener;
+use crate::session::Session;
+
+fn read(file: &Path) -> Result<String, Failure> {
+    fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))
+}
+
+/// Runs a script's queries side by side until all have ended.
+pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let text = read(&args.file)?;
+    let session = session(args.workers, &args.settings)?;
+    let script = session.parse(&text, &args.file.display().to_string())?;
+    if args.batch {
+        return batch(&session, &script.statements);
+    }
+    let mut plans = vec![];
+    for statement in &script.statements {
+        match statement {
+            Statement::Query(query) => plans.push(session.plan(query)?),
+            Statement::Explain(query) => println!("{}", session.plan(query)?.explain()),
+            _ => {}
+        }
+    }
+    if plans.is_empty() {
+        let explains = script.statements.iter().any(|s| matches!(s, Statement::Explain(_)));
+        return if explains {
+            Ok(())
+        } else {
+            Err(Failure::usage(format!(
+                "{} holds no query; add INSERT INTO a table SELECT ..., or a bare SELECT for the console",
+                args.file.display()
+            )))
+        };
+    }
+    let asked = stop::on_signal()?;
+    let kind = args.progress.unwrap_or(if std::io::stderr().is_terminal() {
+        ProgressKind::Bar
+    } else {
+        ProgressKind::None
+    });
+    let bars = Bars::default();
+    let mut queries = vec![];
+    let mut failures = vec![];
+    for plan in &plans {
+        match session.start(plan, listener(kind, &bars, &plan.name)) {
+            Ok(query) => queries.push(query),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    // A query that could not start takes none of the others with it.
+    let mut told = vec![false; queries.len()];
+    while queries.iter().any(|query| query.is_active()) {
+        if asked.load(Ordering::SeqCst) {
+            queries.iter().for_each(|query| query.request_stop());
+        }
+        for (query, told) in queries.iter().zip(&mut told) {
+            if !*told && let Some(cause) = query.exception() {
+                *told = true;
+                if queries.len() > 1 {
+                    eprintln!("query '{}' failed: {cause}", query.name());
+                }
+            }
+        }
+        if let Some(active) = queries.iter().find(|query| query.is_active()) {
+            active.await_termination_timeout(Duration::from_millis(50));
+        }
+    }
+    for query in &queries {
+        if let Err(error) = query.await_termination() {
+            failures.push(format!("query '{}': {error}", query.name()));
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::query(failures.join("\nerror: "))) }
+}
+
+fn listener(kind: ProgressKind, bars: &Bars, name: &str) -> Option<Listener> {
+    match kind {
+        ProgressKind::None => None,
+        ProgressKind::Json => Some(Box::new(|progress| {
+            if let Ok(line) = serde_json::to_string(progress) {
+                eprintln!("{line}");
+            }
+        })),
+        ProgressKind::Bar => {
+            let line = Arc::new(bars.add(name));
+            Some(Box::new(move |progress| bar::show(&line, progress)))
+        }
+    }
+}
+
+fn batch(session: &Session, statements: &[Statement]) -> Result<(), Failure> {
+    for statement in statements {
+        if let Statement::Query(query) = statement {
+            let (schema, batches) = session.batch(query)?;
+            println!("{}:", query.name);
+            let options = ShowOptions { rows: usize::MAX, ..ShowOptions::default() };
+            print!("{}", show(&schema, &batches, &options));
+        }
+    }
+    Ok(())
+}
+
+/// Prints the plan of each query of a script.
+pub(super) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
+    let text = read(&args.file)?;
+    let session = session(1, &args.settings)?;
+    let script = session.parse(&text, &args.file.display().to_string())?;
+    for statement in &script.statements {
+        if let Statement::Query(query) | Statement::Explain(query) = statement {
+            println!("{}", session.plan(query)?.explain());
+        }
+    }
+    Ok(())
+}

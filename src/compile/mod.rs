@@ -1,0 +1,194 @@
+//! From a [`Plan`] to a timely dataflow: one exhaustive match.
+//!
+//! Every worker compiles the same plan in the same order, so that channels and state find each
+//! other by number. What a worker needs beside the plan comes in [`Parts`].
+
+use std::sync::Arc;
+
+use tidemark_connectors::{Distribution, SinkWriter, SourceReader};
+use timely::dataflow::Scope;
+use timely::dataflow::operators::Concatenate;
+
+use crate::operators::aggregate::Aggregate;
+use crate::operators::filter_project::FilterProject;
+use crate::operators::output::{OutputHandle, OutputSpec, output};
+use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
+use crate::operators::unnest::unnest;
+use crate::operators::values::values;
+use crate::operators::{Context, DeltaStream, OperatorError};
+use crate::plan::{Node, Operator, Plan};
+use crate::state::{Recorder, Restored};
+use crate::time::Time;
+
+/// What a worker brings to the plan.
+pub struct Parts {
+    /// What its operators share.
+    pub context: Context,
+    /// The reading half of each of the plan's sources.
+    pub readers: Vec<Arc<dyn SourceReader>>,
+    /// The splits of each use of a source, shared by the workers of this process.
+    pub pools: Vec<Arc<SplitPool>>,
+    /// How many workers this process has.
+    pub local_workers: usize,
+    /// Where the sink wants its writers.
+    pub distribution: Distribution,
+    /// This worker's writer, where it has one.
+    pub writer: Option<Box<dyn SinkWriter>>,
+    /// Remembers what operators add to their state.
+    pub recorder: Recorder,
+    /// The state to begin with.
+    pub restored: Restored,
+}
+
+/// A compiled dataflow, as one worker drives it.
+pub struct Dataflow {
+    /// Each use of a source, by the source's index in the plan, or [`CLOCK`].
+    pub sources: Vec<(usize, SourceHandle)>,
+    /// The end.
+    pub output: OutputHandle,
+}
+
+/// Stands for a source's index where there is no source, only its epochs.
+pub const CLOCK: usize = usize::MAX;
+
+/// The uses of sources in a plan, in the order of their numbers: the source's index of each.
+pub fn source_uses(plan: &Plan) -> Vec<usize> {
+    fn visit(node: &Node, uses: &mut Vec<usize>) {
+        node.inputs.iter().for_each(|input| visit(input, uses));
+        if let Operator::Source { source, .. } = &node.operator {
+            uses.push(*source);
+        }
+    }
+    let mut uses = vec![];
+    visit(&plan.root, &mut uses);
+    uses
+}
+
+/// Builds the dataflow of `plan` in `scope`.
+pub fn compile(scope: Scope<'_, Time>, plan: &Plan, parts: Parts) -> Result<Dataflow, OperatorError> {
+    let mut compiler = Compiler { scope, plan, parts, sources: vec![], uses: 0 };
+    let stream = compiler.node(&plan.root)?;
+    let Compiler { mut parts, sources, .. } = compiler;
+    let spec = OutputSpec {
+        operator: plan.root.id + 1,
+        mode: plan.mode,
+        key: plan.key.clone(),
+        append_only: plan.root.append_only,
+        schema: Arc::clone(&plan.schema),
+        distribution: parts.distribution,
+        writer: parts.writer,
+    };
+    let output = output(stream, &parts.context, spec, &parts.recorder, &mut parts.restored)?;
+    Ok(Dataflow { sources, output })
+}
+
+struct Compiler<'scope, 'plan> {
+    scope: Scope<'scope, Time>,
+    plan: &'plan Plan,
+    parts: Parts,
+    sources: Vec<(usize, SourceHandle)>,
+    uses: usize,
+}
+
+impl<'scope> Compiler<'scope, '_> {
+    fn node(&mut self, node: &Node) -> Result<DeltaStream<'scope>, OperatorError> {
+        let mut inputs =
+            node.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>, _>>()?;
+        let context = self.parts.context.clone();
+        let only = |inputs: &mut Vec<DeltaStream<'scope>>| {
+            inputs.pop().expect("every operator but a source and constants has an input")
+        };
+        match &node.operator {
+            Operator::Source { source, projection } => Ok(self.source(*source, projection)),
+            Operator::FilterProject { filter, project } => {
+                let schema = &node.inputs[0].schema;
+                let operator =
+                    FilterProject::new(filter.as_ref(), project.as_deref(), schema, &node.schema)?;
+                Ok(operator.render(only(&mut inputs), &context))
+            }
+            Operator::Unnest { column, keep_empty } => {
+                Ok(unnest(only(&mut inputs), &context, *column, *keep_empty, &node.schema))
+            }
+            Operator::Union => Ok(self.scope.concatenate(inputs)),
+            Operator::Aggregate(aggregate) => {
+                let input = &node.inputs[0];
+                let operator = Aggregate::new(
+                    node.id,
+                    aggregate,
+                    &input.schema,
+                    !input.append_only,
+                    &node.schema,
+                )?;
+                operator.render(
+                    only(&mut inputs),
+                    &context,
+                    &self.parts.recorder,
+                    &mut self.parts.restored,
+                )
+            }
+            Operator::Values { rows } => {
+                let clock = self.clock();
+                values(clock, &context, rows, &node.schema)
+            }
+        }
+    }
+
+    fn source(&mut self, index: usize, projection: &[usize]) -> DeltaStream<'scope> {
+        let table = &self.plan.sources[index];
+        let mut read = projection.to_vec();
+        let event_time = table.watermark.as_ref().map(|watermark| watermark.column);
+        read.extend(event_time.filter(|column| !projection.contains(column)));
+        read.sort_unstable();
+        let position = |column: &usize| read.iter().position(|read| read == column);
+        let spec = SourceSpec {
+            index,
+            name: table.name.clone(),
+            reader: Arc::clone(&self.parts.readers[index]),
+            keep: projection.iter().filter_map(position).collect(),
+            event_time: event_time.as_ref().and_then(position),
+            read,
+            pool: Arc::clone(&self.parts.pools[self.uses]),
+            local_workers: self.parts.local_workers,
+            reports: self.sources.iter().all(|(used, _)| *used != index),
+        };
+        self.uses += 1;
+        let (stream, handle) = source(self.scope, &self.parts.context, spec);
+        self.sources.push((index, handle));
+        stream
+    }
+
+    /// A stream without rows that advances with the epochs.
+    fn clock(&mut self) -> DeltaStream<'scope> {
+        let spec = SourceSpec {
+            index: CLOCK,
+            name: "clock".into(),
+            reader: Arc::new(NoReader),
+            keep: vec![],
+            event_time: None,
+            read: vec![],
+            pool: Arc::default(),
+            local_workers: self.parts.local_workers,
+            reports: false,
+        };
+        let (stream, handle) = source(self.scope, &self.parts.context, spec);
+        self.sources.push((CLOCK, handle));
+        stream
+    }
+}
+
+/// The reader of a clock, which never has a split.
+#[derive(Debug)]
+struct NoReader;
+
+impl SourceReader for NoReader {
+    fn open(
+        &self,
+        split: &tidemark_connectors::Split,
+        _: &[usize],
+    ) -> tidemark_connectors::Result<Box<dyn tidemark_connectors::SplitReader>> {
+        Err(tidemark_connectors::ConnectorError::Inconsistent(format!(
+            "constants have nothing to read, and were given a split of {}",
+            split.partition
+        )))
+    }
+}

@@ -1,0 +1,332 @@
+//! The second stage: an epoch's partial groups are taken into state, and what changed is given.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+
+use crate::operators::aggregate::accumulate::{Groups, Kind};
+use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG, expiry_of};
+use crate::operators::expression::record_batch;
+use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
+use crate::plan::Emit;
+use crate::row::{Bytes, Delta, RowError, hash, route};
+use crate::state::{Multiset, Recorder, Restored, Rows, StateError, Table, TableChanges, TableKind};
+use crate::time::Time;
+
+/// Rows are given in batches of this size.
+const BATCH: usize = 8192;
+
+/// The state of one worker's groups.
+pub struct Merge {
+    prepared: Arc<Prepared>,
+    groups: Table,
+    /// For each call that keeps values, its values.
+    values: Vec<Option<Multiset>>,
+    owns_global: bool,
+}
+
+/// The groups that an epoch touches, in the order of their keys.
+struct Touched {
+    keys: Bytes,
+    /// What the epoch adds, then what the groups are after it.
+    new: Groups,
+    /// For each call the values that came and went: (group, value, change), in order.
+    values: Vec<Vec<(usize, Box<[u8]>, i64)>>,
+}
+
+impl Merge {
+    pub fn new(
+        prepared: &Arc<Prepared>,
+        context: &Context,
+        recorder: &Recorder,
+        restored: &mut Restored,
+    ) -> Result<Self, OperatorError> {
+        let operator = prepared.operator;
+        let failed = |source| OperatorError::State { operator, source };
+        let kind = if prepared.general { TableKind::General } else { TableKind::AppendOnly };
+        let id = operator as u32;
+        let groups = Table::new(kind, recorder.trace(id, 0), restored.take(id, 0)).map_err(failed)?;
+        let values = prepared
+            .calls
+            .iter()
+            .enumerate()
+            .map(|(call, spec)| {
+                let trace = call as u32 + 1;
+                spec.keeps_values()
+                    .then(|| Multiset::new(recorder.trace(id, trace), restored.take(id, trace)))
+                    .transpose()
+            })
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        let owns_global =
+            prepared.keys.is_empty() && route(hash(&[]), context.peers()) == context.worker();
+        Ok(Self { prepared: Arc::clone(prepared), groups, values, owns_global })
+    }
+
+    pub fn operator(&self) -> usize {
+        self.prepared.operator
+    }
+
+    /// Takes in the rows of one complete epoch and gives what changed.
+    pub fn epoch(
+        &mut self,
+        epoch: &EpochInfo,
+        rows: &[Rows],
+        give: &mut dyn FnMut(Delta),
+    ) -> Result<OperatorStats, OperatorError> {
+        let touched = self.touch(rows)?;
+        let mut stats = OperatorStats { name: LATE_NAME.into(), ..OperatorStats::default() };
+        stats.rows_updated = self.update(epoch, touched, give)?;
+        let watermark = self.prepared.watermark(epoch);
+        if self.prepared.emit == Emit::OnClose {
+            self.close(epoch, give)?;
+        }
+        let before = self.groups.size().rows;
+        let forgotten = Time::new(epoch.epoch, watermark);
+        self.groups.forget(forgotten);
+        stats.rows_removed = before.saturating_sub(self.groups.size().rows);
+        stats.add_size(self.groups.size());
+        for values in self.values.iter_mut().flatten() {
+            values.forget(forgotten);
+            stats.memory_used_bytes += values.size().bytes;
+        }
+        Ok(stats)
+    }
+
+    /// Sorts the rows by key and merges the partial groups of each key.
+    fn touch(&self, rows: &[Rows]) -> Result<Touched, OperatorError> {
+        let prepared = &self.prepared;
+        let mut order: Vec<(u64, u32, u32)> = rows
+            .iter()
+            .enumerate()
+            .flat_map(|(part, rows)| {
+                (0..rows.len()).map(move |row| (prefix(rows.keys.get(row)), part as u32, row as u32))
+            })
+            .collect();
+        let key = |entry: &(u64, u32, u32)| rows[entry.1 as usize].keys.get(entry.2 as usize);
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a).cmp(key(b))));
+
+        let mut keys = Bytes::default();
+        if self.owns_global {
+            keys.push(&[]);
+        }
+        let mut of = Vec::with_capacity(order.len());
+        for entry in &order {
+            if keys.last() != Some(key(entry)) {
+                keys.push(key(entry));
+            }
+            of.push(keys.len() - 1);
+        }
+        let mut new = prepared.groups.like(keys.len());
+        let mut values = vec![Vec::new(); prepared.calls.len()];
+        for (entry, group) in order.iter().zip(of) {
+            let (part, row) = (&rows[entry.1 as usize], entry.2 as usize);
+            match part.vals.get(row) {
+                [0, accumulators @ ..] => {
+                    new.merge(group, accumulators).map_err(|source| prepared.row_error(source))?;
+                }
+                [high, low, value @ ..] => {
+                    let call = usize::from(u16::from_be_bytes([*high, *low]) - VALUE_TAG);
+                    values[call].push((group, Box::from(value), part.diffs.get(row)));
+                }
+                _ => return Err(self.internal("a partial group without content")),
+            }
+        }
+        for values in &mut values {
+            consolidate(values);
+        }
+        Ok(Touched { keys, new, values })
+    }
+
+    /// Adds what came to what is kept, and gives the difference; says how many groups changed.
+    fn update(
+        &mut self,
+        epoch: &EpochInfo,
+        touched: Touched,
+        give: &mut dyn FnMut(Delta),
+    ) -> Result<u64, OperatorError> {
+        let prepared = Arc::clone(&self.prepared);
+        let Touched { keys, mut new, values } = touched;
+        let count = keys.len();
+        let mut old = prepared.groups.like(count);
+        let mut kept: Vec<Option<Box<[u8]>>> = vec![None; count];
+        let mut damage: Option<RowError> = None;
+        self.groups.get(&keys, &mut |group, value| {
+            let merged = old.merge(group, value).and_then(|()| new.merge(group, value));
+            if let Err(error) = merged {
+                damage.get_or_insert(error);
+            }
+            kept[group] = Some(value.into());
+        });
+        if let Some(error) = damage {
+            return Err(prepared.row_error(error));
+        }
+        for (call, values) in values.iter().enumerate() {
+            self.update_values(epoch, call, &keys, values, &mut new)?;
+        }
+
+        let mut changes = TableChanges::default();
+        let (mut gone, mut come) = (vec![], vec![]);
+        let mut encoded = vec![];
+        let mut updated = 0;
+        for group in 0..count {
+            let key = keys.get(group);
+            let vanishes = prepared.general && !key.is_empty() && new.rows(group) == 0;
+            if prepared.general && new.rows(group) < 0 {
+                return Err(self.internal("a group has fewer rows than were taken from it"));
+            }
+            encoded.clear();
+            new.encode(group, &mut encoded);
+            let before = kept[group].as_deref();
+            let after = (!vanishes).then_some(&encoded[..]);
+            if before == after {
+                continue;
+            }
+            updated += 1;
+            changes.push(key, before, after, expiry_of(key, prepared.bound.is_some()));
+            if before.is_some() {
+                gone.push(group);
+            }
+            if after.is_some() {
+                come.push(group);
+            }
+        }
+        self.groups
+            .apply(epoch.time(), changes)
+            .map_err(|source| OperatorError::State { operator: prepared.operator, source })?;
+        if prepared.emit == Emit::Changes {
+            self.give(epoch, &keys, &old, &gone, -1, give)?;
+            self.give(epoch, &keys, &new, &come, 1, give)?;
+        }
+        Ok(updated)
+    }
+
+    /// Takes in the values of one call and sets what they make of each group.
+    fn update_values(
+        &mut self,
+        epoch: &EpochInfo,
+        call: usize,
+        keys: &Bytes,
+        changes: &[(usize, Box<[u8]>, i64)],
+        new: &mut Groups,
+    ) -> Result<(), OperatorError> {
+        let prepared = Arc::clone(&self.prepared);
+        let Some(multiset) = &mut self.values[call] else { return Ok(()) };
+        let mut rows = Rows { time: epoch.time(), ..Rows::default() };
+        let (mut of_keys, mut of_values) = (Bytes::default(), Bytes::default());
+        for (group, value, change) in changes {
+            let key = keys.get(*group);
+            rows.push(key, value, *change, expiry_of(key, prepared.bound.is_some()));
+            of_keys.push(key);
+            of_values.push(value);
+        }
+        let failed = |source: StateError| OperatorError::State { operator: prepared.operator, source };
+        if prepared.calls[call].kind == Kind::Distinct {
+            let mut before = vec![0; changes.len()];
+            multiset.counts(&of_keys, &of_values, &mut |row, count| before[row] = count);
+            for ((group, _, change), before) in changes.iter().zip(before) {
+                let distinct = i64::from(before + change > 0) - i64::from(before > 0);
+                new.add_distinct(call, *group, distinct);
+            }
+            return multiset.apply(epoch.time(), rows).map_err(failed);
+        }
+        multiset.apply(epoch.time(), rows).map_err(failed)?;
+        let mut groups: Vec<usize> = changes.iter().map(|(group, ..)| *group).collect();
+        groups.dedup();
+        let mut touched = Bytes::default();
+        for group in &groups {
+            touched.push(keys.get(*group));
+            new.set_value(call, *group, None);
+        }
+        multiset.first(&touched, &mut |index, value| new.set_value(call, groups[index], Some(value)));
+        Ok(())
+    }
+
+    /// Gives the groups whose bound the watermark has passed in this epoch.
+    fn close(&mut self, epoch: &EpochInfo, give: &mut dyn FnMut(Delta)) -> Result<(), OperatorError> {
+        let prepared = Arc::clone(&self.prepared);
+        let (after, upto) = (prepared.late_watermark(epoch), prepared.watermark(epoch));
+        if upto <= after {
+            return Ok(());
+        }
+        let mut keys = Bytes::default();
+        let mut groups = prepared.groups.like(0);
+        let mut failure: Option<OperatorError> = None;
+        let mut flush = |keys: &mut Bytes, groups: &mut Groups| {
+            let all: Vec<usize> = (0..keys.len()).collect();
+            let given = self.give(epoch, keys, groups, &all, 1, give);
+            keys.clear();
+            groups.clear();
+            given
+        };
+        self.groups.due(after, upto, &mut |key, value| {
+            if failure.is_some() {
+                return;
+            }
+            keys.push(key);
+            groups.resize(keys.len());
+            let mut taken = groups.merge(keys.len() - 1, value).map_err(|source| prepared.row_error(source));
+            if taken.is_ok() && keys.len() == BATCH {
+                taken = flush(&mut keys, &mut groups);
+            }
+            failure = taken.err();
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => flush(&mut keys, &mut groups),
+        }
+    }
+
+    /// Gives the rows of some groups, `diff` times each.
+    fn give(
+        &self,
+        epoch: &EpochInfo,
+        keys: &Bytes,
+        groups: &Groups,
+        which: &[usize],
+        diff: i64,
+        give: &mut dyn FnMut(Delta),
+    ) -> Result<(), OperatorError> {
+        let prepared = &self.prepared;
+        let skip = if prepared.bound.is_some() { 8 } else { 0 };
+        for which in which.chunks(BATCH) {
+            let mut columns: Vec<ArrayRef> = if prepared.keys.is_empty() {
+                vec![]
+            } else {
+                prepared
+                    .codec
+                    .decode(which.iter().map(|group| &keys.get(*group)[skip..]))
+                    .map_err(|source| prepared.row_error(source))?
+            };
+            columns.extend(groups.finish(which)?);
+            let batch = record_batch(&prepared.schema, columns, which.len())?;
+            let diffs = (diff != 1).then(|| vec![diff; which.len()].into());
+            give(Delta { batch, diffs, time: epoch.time() });
+        }
+        Ok(())
+    }
+
+    fn internal(&self, reason: &str) -> OperatorError {
+        OperatorError::Internal { operator: self.prepared.operator, reason: reason.into() }
+    }
+}
+
+/// Sorts changes and adds up those of one value.
+fn consolidate(changes: &mut Vec<(usize, Box<[u8]>, i64)>) {
+    changes.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    changes.dedup_by(|next, kept| {
+        let same = next.0 == kept.0 && next.1 == kept.1;
+        if same {
+            kept.2 += next.2;
+        }
+        same
+    });
+    changes.retain(|(.., change)| *change != 0);
+}
+
+fn prefix(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let length = key.len().min(8);
+    bytes[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(bytes)
+}

@@ -1,0 +1,250 @@
+//! Rows grouped by keys, with aggregates of each group, kept incrementally.
+//!
+//! Two stages. [`partial`] groups rows where they are and sends partial groups to the workers that
+//! own their keys; [`merge`] takes an epoch's partial groups into state, once the epoch is
+//! complete, and says what changed.
+//!
+//! State (trace 0) holds for each group its accumulators, keyed by the group's key. With a bound
+//! the key begins with the moment at which the group is complete, so that what falls due lies at
+//! the front, and the row expires at that moment. Over input that never retracts the newest value
+//! of a key replaces the ones before; over input that may retract, groups also count their rows and
+//! vanish with the last of them. Trace `call + 1` holds, for a call that needs them, the values of
+//! each group with their multiplicities: `count(DISTINCT x)`, and `min` and `max` of input that may
+//! retract.
+
+pub mod accumulate;
+mod merge;
+mod partial;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::DFSchemaRef;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::operators::generic::Operator;
+
+use crate::operators::container::ByKey;
+use crate::operators::expression::{Expressions, batch_schema};
+use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError};
+use crate::plan::{self, Bound, Emit};
+use crate::row::{KeyCodec, RowError};
+use crate::state::{Recorder, Restored, Rows};
+use crate::time::{Epoch, EventTime, NEVER, NO_WATERMARK};
+
+use accumulate::{Call, Groups};
+use merge::Merge;
+use partial::Partial;
+
+/// Values of call c travel under the tag `VALUE_TAG + c`, accumulators under a zero byte. The tag is
+/// two bytes, the first of which is never zero.
+const VALUE_TAG: u16 = 0x0100;
+
+/// What progress calls this operator.
+const LATE_NAME: &str = "aggregate";
+
+/// An aggregate ready to be attached to a stream.
+pub struct Aggregate {
+    prepared: Arc<Prepared>,
+}
+
+/// What both stages share.
+struct Prepared {
+    operator: usize,
+    keys: KeyExpressions,
+    codec: KeyCodec,
+    calls: Arc<[Call]>,
+    arguments: Vec<Expressions>,
+    filters: Vec<Option<Expressions>>,
+    bound: Option<Bound>,
+    emit: Emit,
+    /// The input may retract.
+    general: bool,
+    groups: Groups,
+    schema: SchemaRef,
+}
+
+/// The grouping expressions; none for a global aggregate.
+struct KeyExpressions {
+    expressions: Expressions,
+    count: usize,
+}
+
+impl KeyExpressions {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn evaluate(
+        &self,
+        batch: &arrow::array::RecordBatch,
+        epoch: &EpochInfo,
+    ) -> Result<Vec<arrow::array::ArrayRef>, OperatorError> {
+        self.expressions.evaluate(batch, epoch)
+    }
+}
+
+impl Prepared {
+    fn row_error(&self, source: RowError) -> OperatorError {
+        OperatorError::Row { operator: self.operator, source }
+    }
+
+    fn lag(&self) -> i64 {
+        self.bound.map_or(0, |bound| bound.column.lag)
+    }
+
+    /// Groups whose bound lies at or below this are complete in `epoch`.
+    fn watermark(&self, epoch: &EpochInfo) -> EventTime {
+        behind(epoch.watermark, self.lag())
+    }
+
+    /// Rows of groups whose bound lies at or below this come too late in `epoch`.
+    fn late_watermark(&self, epoch: &EpochInfo) -> EventTime {
+        behind(epoch.previous_watermark, self.lag())
+    }
+}
+
+fn behind(watermark: EventTime, lag: i64) -> EventTime {
+    if watermark == NO_WATERMARK { NO_WATERMARK } else { watermark.saturating_sub(lag) }
+}
+
+impl Aggregate {
+    /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of `output`.
+    pub fn new(
+        operator: usize,
+        plan: &plan::Aggregate,
+        input: &DFSchemaRef,
+        input_retracts: bool,
+        output: &DFSchemaRef,
+    ) -> Result<Self, OperatorError> {
+        let keys = Expressions::new(&plan.keys, input)?;
+        let key_types = keys.types(input)?;
+        let codec = KeyCodec::new(&key_types)
+            .map_err(|source| OperatorError::Row { operator, source })?;
+        let mut calls = vec![];
+        let mut arguments = vec![];
+        let mut filters = vec![];
+        for (index, call) in plan.calls.iter().enumerate() {
+            let expressions = Expressions::new(&call.args, input)?;
+            let types: Vec<DataType> = expressions.types(input)?;
+            let field = output.field(plan.keys.len() + index);
+            let output_type = field.data_type().clone();
+            calls.push(Call::new(call.function, types, output_type, field.name().clone(), input_retracts)?);
+            arguments.push(expressions);
+            filters.push(call.filter.as_ref().map(|f| Expressions::new([f], input)).transpose()?);
+        }
+        let calls: Arc<[Call]> = calls.into();
+        let groups = Groups::new(Arc::clone(&calls), input_retracts)
+            .map_err(|source| OperatorError::Row { operator, source })?;
+        let keys = KeyExpressions { expressions: keys, count: plan.keys.len() };
+        Ok(Self {
+            prepared: Arc::new(Prepared {
+                operator,
+                keys,
+                codec,
+                calls,
+                arguments,
+                filters,
+                bound: plan.bound,
+                emit: plan.emit,
+                general: input_retracts,
+                groups,
+                schema: batch_schema(output),
+            }),
+        })
+    }
+
+    /// Attaches it to a stream.
+    pub fn render<'scope>(
+        self,
+        input: DeltaStream<'scope>,
+        context: &Context,
+        recorder: &Recorder,
+        restored: &mut Restored,
+    ) -> Result<DeltaStream<'scope>, OperatorError> {
+        let partial = self.render_partial(input, context);
+        let mut merge = Merge::new(&self.prepared, context, recorder, restored)?;
+        let context = context.clone();
+        Ok(partial.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
+            DistributorPact(ByKey::new),
+            "aggregate",
+            move |capability, _| {
+                let mut epochs = EpochCursor::new(capability, &context);
+                let mut waiting: BTreeMap<Epoch, Vec<Rows>> = BTreeMap::new();
+                move |(input, frontier), output| {
+                    input.for_each_stamp(|_, batches| {
+                        for rows in batches.map(std::mem::take).filter(|rows| rows.len() > 0) {
+                            waiting.entry(rows.time.epoch).or_default().push(rows);
+                        }
+                    });
+                    while !context.failed()
+                        && let Some((epoch, capability)) = epochs.complete(frontier)
+                    {
+                        let rows = waiting.remove(&epoch.epoch).unwrap_or_default();
+                        let mut session = output.session(&capability);
+                        let given = merge.epoch(&epoch, &rows, &mut |delta| {
+                            session.give_container(&mut delta.into());
+                        });
+                        match given {
+                            Ok(stats) => context.report(epoch.epoch, merge.operator(), &stats),
+                            Err(error) => return context.fail(error),
+                        }
+                        drop(session);
+                        epochs.done();
+                    }
+                }
+            },
+        ))
+    }
+
+    fn render_partial<'scope>(
+        &self,
+        input: DeltaStream<'scope>,
+        context: &Context,
+    ) -> timely::dataflow::Stream<'scope, crate::time::Time, Rows> {
+        let prepared = Arc::clone(&self.prepared);
+        let context = context.clone();
+        input.unary_frontier::<CapacityContainerBuilder<Rows>, _, _, _>(
+            Pipeline,
+            "aggregate, partial",
+            move |capability, _| {
+                let mut epochs = EpochCursor::new(capability, &context);
+                let mut open: BTreeMap<Epoch, Partial> = BTreeMap::new();
+                move |(input, frontier), output| {
+                    input.for_each_stamp(|capability, batches| {
+                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                            let Some(epoch) = context.epoch(delta.time.epoch) else { continue };
+                            let partial = open
+                                .entry(epoch.epoch)
+                                .or_insert_with(|| Partial::new(&prepared));
+                            if let Err(error) = partial.add(&delta, &epoch) {
+                                return context.fail(error);
+                            }
+                            if partial.is_full() {
+                                output.session(&capability).give_container(&mut partial.take(&epoch));
+                            }
+                        }
+                    });
+                    while !context.failed()
+                        && let Some((epoch, capability)) = epochs.complete(frontier)
+                    {
+                        if let Some(mut partial) = open.remove(&epoch.epoch) {
+                            context.report(epoch.epoch, prepared.operator, &partial.take_stats());
+                            let mut rows = partial.take(&epoch);
+                            if rows.len() > 0 {
+                                output.session(&capability).give_container(&mut rows);
+                            }
+                        }
+                        epochs.done();
+                    }
+                }
+            },
+        )
+    }
+}
+
+/// The expiry of a group with this bound.
+fn expiry_of(key: &[u8], bounded: bool) -> EventTime {
+    if bounded { crate::row::read_bound(key) } else { NEVER }
+}

@@ -1,0 +1,207 @@
+//! The first stage: rows are grouped where they are read, and only partial groups travel.
+//!
+//! Rows that come too late are left out here, and counted, row by row.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::datatypes::TimestampMicrosecondType;
+use hashbrown::HashTable;
+
+use crate::operators::aggregate::accumulate::{Groups, valid_rows};
+use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG};
+use crate::operators::{EpochInfo, OperatorError, OperatorStats};
+use crate::plan::{Bound, EventTimeKind};
+use crate::row::{Bytes, Delta, hash};
+use crate::state::Rows;
+use crate::time::{EventTime, NEVER, NO_WATERMARK};
+
+/// Groups are sent on when there are this many, so that memory stays bounded.
+const MOST_GROUPS: usize = 1 << 16;
+
+/// The groups of one epoch so far.
+pub struct Partial {
+    prepared: Arc<Prepared>,
+    table: HashTable<u32>,
+    keys: Bytes,
+    expiries: Vec<EventTime>,
+    groups: Groups,
+    /// For each call that keeps values: how often each value of each group came.
+    values: Vec<HashMap<(u32, Box<[u8]>), i64>>,
+    /// Rows that came too late.
+    pub dropped: u64,
+}
+
+impl Partial {
+    /// No groups yet.
+    pub fn new(prepared: &Arc<Prepared>) -> Self {
+        Self {
+            prepared: Arc::clone(prepared),
+            table: HashTable::new(),
+            keys: Bytes::default(),
+            expiries: vec![],
+            groups: prepared.groups.like(0),
+            values: vec![HashMap::new(); prepared.calls.len()],
+            dropped: 0,
+        }
+    }
+
+    /// Takes rows in.
+    pub fn add(&mut self, delta: &Delta, epoch: &EpochInfo) -> Result<(), OperatorError> {
+        let prepared = Arc::clone(&self.prepared);
+        let rows = delta.rows();
+        let keys = prepared.keys.evaluate(&delta.batch, epoch)?;
+        let bounds = prepared.bound.map(|bound| bounds(&bound, &keys[bound.key], rows));
+        let encoded = match &bounds {
+            Some(bounds) => prepared.codec.encode_bounded(bounds, &keys),
+            None if keys.is_empty() => Ok(Bytes::default()),
+            None => prepared.codec.encode(&keys),
+        }
+        .map_err(|source| prepared.row_error(source))?;
+
+        let late = prepared.late_watermark(epoch);
+        let mut on_time = vec![];
+        let mut of = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let expiry = bounds.as_ref().map_or(NEVER, |bounds| bounds[row]);
+            if expiry <= late && expiry != NEVER {
+                if on_time.is_empty() {
+                    on_time = vec![true; rows];
+                }
+                on_time[row] = false;
+                self.dropped += u64::from(delta.diff(row) > 0);
+                of.push(0);
+                continue;
+            }
+            let key = if prepared.keys.is_empty() { &[][..] } else { encoded.get(row) };
+            of.push(self.group(key, expiry));
+        }
+        self.groups.resize(self.keys.len());
+        if self.keys.len() == 0 {
+            return Ok(());
+        }
+        // Late rows: multiplicity 0 in the count of rows, and not valid for any call.
+        let on_time = (!on_time.is_empty()).then(|| BooleanArray::from(on_time));
+        let diffs: Option<Vec<i64>> = match (&delta.diffs, &on_time) {
+            (None, None) => None,
+            (_, None) => delta.diffs.as_ref().map(|diffs| diffs.to_vec()),
+            (_, Some(on_time)) => Some(
+                (0..rows).map(|row| if on_time.value(row) { delta.diff(row) } else { 0 }).collect(),
+            ),
+        };
+        self.groups.add_rows(&of, diffs.as_deref());
+        for (index, call) in prepared.calls.iter().enumerate() {
+            let arguments = prepared.arguments[index].evaluate(&delta.batch, epoch)?;
+            let filter = match &prepared.filters[index] {
+                Some(filter) => Some(filter.condition(&delta.batch, epoch)?),
+                None => None,
+            };
+            let mut valid = valid_rows(rows, &arguments, filter.as_ref());
+            if let Some(on_time) = &on_time {
+                valid = BooleanArray::new(valid.values() & on_time.values(), None);
+            }
+            if call.keeps_values() {
+                self.keep_values(index, &arguments, &valid, &of, diffs.as_deref())?;
+            } else {
+                self.groups.add(index, &arguments, &valid, &of, diffs.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there are so many groups that they should be sent on.
+    pub fn is_full(&self) -> bool {
+        self.keys.len() >= MOST_GROUPS || self.values.iter().any(|values| values.len() >= MOST_GROUPS)
+    }
+
+    /// Takes the groups out, as rows for the workers that own them.
+    pub fn take(&mut self, epoch: &EpochInfo) -> Rows {
+        let mut rows = Rows { time: epoch.time(), ..Rows::default() };
+        let mut value = vec![];
+        for group in 0..self.keys.len() {
+            value.clear();
+            value.push(0);
+            self.groups.encode(group, &mut value);
+            rows.push(self.keys.get(group), &value, 1, self.expiries[group]);
+        }
+        for (call, values) in self.values.iter_mut().enumerate() {
+            for ((group, kept), count) in values.drain().filter(|(_, count)| *count != 0) {
+                value.clear();
+                value.extend_from_slice(&(call as u16 + VALUE_TAG).to_be_bytes());
+                value.extend_from_slice(&kept);
+                let group = group as usize;
+                rows.push(self.keys.get(group), &value, count, self.expiries[group]);
+            }
+        }
+        self.table.clear();
+        self.keys.clear();
+        self.expiries.clear();
+        self.groups.clear();
+        rows
+    }
+
+    /// What was left out since the last call, for progress.
+    pub fn take_stats(&mut self) -> OperatorStats {
+        OperatorStats {
+            name: LATE_NAME.into(),
+            rows_dropped_by_watermark: std::mem::take(&mut self.dropped),
+            ..OperatorStats::default()
+        }
+    }
+
+    fn group(&mut self, key: &[u8], expiry: EventTime) -> u32 {
+        let hashed = hash(key);
+        let keys = &self.keys;
+        if let Some(group) = self.table.find(hashed, |group| keys.get(*group as usize) == key) {
+            return *group;
+        }
+        let group = self.keys.len() as u32;
+        self.keys.push(key);
+        self.expiries.push(expiry);
+        let keys = &self.keys;
+        self.table.insert_unique(hashed, group, |group| hash(keys.get(*group as usize)));
+        group
+    }
+
+    fn keep_values(
+        &mut self,
+        call: usize,
+        arguments: &[ArrayRef],
+        valid: &BooleanArray,
+        of: &[u32],
+        diffs: Option<&[i64]>,
+    ) -> Result<(), OperatorError> {
+        let encoded = self
+            .groups
+            .encode_values(call, arguments)
+            .map_err(|source| self.prepared.row_error(source))?;
+        for row in valid.values().set_indices() {
+            let diff = diffs.map_or(1, |diffs| diffs[row]);
+            *self.values[call].entry((of[row], encoded.get(row).into())).or_default() += diff;
+        }
+        Ok(())
+    }
+}
+
+/// For each row the moment at which its group is complete; [`NEVER`] where it has no event time.
+fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
+    let (times, shift) = match bound.column.kind {
+        EventTimeKind::Instant | EventTimeKind::WindowEnd => (Some(key), 0),
+        EventTimeKind::WindowStart(size) => (Some(key), size),
+        EventTimeKind::Window => {
+            (key.as_struct_opt().and_then(|window| window.column_by_name("end")), 0)
+        }
+    };
+    let nulls = key.logical_nulls();
+    let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+    (0..rows)
+        .map(|row| match times {
+            Some(times) if times.is_valid(row) && nulls.as_ref().is_none_or(|n| n.is_valid(row)) => {
+                // The ends of the range mean "never" and "not yet".
+                times.value(row).saturating_add(shift).clamp(NO_WATERMARK + 1, NEVER - 1)
+            }
+            _ => NEVER,
+        })
+        .collect()
+}

@@ -1,0 +1,216 @@
+//! What travels between operators, and how it is spread over workers.
+//!
+//! Both distributors push all that they are given at once. A buffering exchange may keep rows back
+//! when a flush meets an empty count, and a dataflow would then wait for ever.
+
+use std::io::Write;
+
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use timely::Accountable;
+use timely::communication::Push;
+use timely::container::PushInto;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pushers::exchange::Distributor;
+use timely::dataflow::channels::{ContainerBytes, Message};
+use timely::progress::Stamp;
+
+use crate::row::{Delta, KeyCodec, hash, route};
+use crate::state::Rows;
+use crate::time::Time;
+
+/// A stream of Arrow batches.
+pub type DeltaStream<'scope> = Stream<'scope, Time, Deltas>;
+
+/// A stream of byte rows.
+pub type RowStream<'scope> = Stream<'scope, Time, Rows>;
+
+/// The container of a [`DeltaStream`].
+#[derive(Clone, Debug, Default)]
+pub struct Deltas(pub Vec<Delta>);
+
+impl From<Delta> for Deltas {
+    fn from(delta: Delta) -> Self {
+        Self(vec![delta])
+    }
+}
+
+impl Accountable for Deltas {
+    fn record_count(&self) -> i64 {
+        self.0.len() as i64
+    }
+}
+
+impl PushInto<Delta> for Deltas {
+    fn push_into(&mut self, delta: Delta) {
+        self.0.push(delta);
+    }
+}
+
+impl Accountable for Rows {
+    fn record_count(&self) -> i64 {
+        self.len() as i64
+    }
+}
+
+/// Batches between processes: for each its time, its multiplicities and an Arrow IPC stream, each
+/// behind its length.
+impl ContainerBytes for Deltas {
+    fn from_bytes(bytes: timely::bytes::arc::Bytes) -> Self {
+        decode(&bytes).expect("a peer of the same version wrote these bytes")
+    }
+
+    fn length_in_bytes(&self) -> usize {
+        encode(self).len()
+    }
+
+    fn into_bytes<W: Write>(&self, writer: &mut W) {
+        writer.write_all(&encode(self)).expect("timely gives a buffer of the announced length");
+    }
+}
+
+impl ContainerBytes for Rows {
+    fn from_bytes(bytes: timely::bytes::arc::Bytes) -> Self {
+        Self::from_bytes(&bytes).expect("a peer of the same version wrote these bytes")
+    }
+
+    fn length_in_bytes(&self) -> usize {
+        self.to_bytes().len().next_multiple_of(8)
+    }
+
+    fn into_bytes<W: Write>(&self, writer: &mut W) {
+        let mut bytes = self.to_bytes();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        writer.write_all(&bytes).expect("timely gives a buffer of the announced length");
+    }
+}
+
+fn encode(deltas: &Deltas) -> Vec<u8> {
+    let mut out = (deltas.0.len() as u64).to_le_bytes().to_vec();
+    for delta in &deltas.0 {
+        out.extend_from_slice(&delta.time.epoch.to_le_bytes());
+        out.extend_from_slice(&delta.time.watermark.to_le_bytes());
+        let diffs = delta.diffs.as_deref().unwrap_or_default();
+        out.extend_from_slice(&(diffs.len() as u64).to_le_bytes());
+        diffs.iter().for_each(|diff| out.extend_from_slice(&diff.to_le_bytes()));
+        let mut ipc = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut ipc, &delta.batch.schema())
+            .expect("writing to memory cannot fail");
+        writer.write(&delta.batch).expect("writing to memory cannot fail");
+        writer.finish().expect("writing to memory cannot fail");
+        drop(writer);
+        out.extend_from_slice(&(ipc.len() as u64).to_le_bytes());
+        out.extend_from_slice(&ipc);
+        out.resize(out.len().next_multiple_of(8), 0);
+    }
+    out
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Deltas> {
+    fn word(bytes: &mut &[u8]) -> Option<u64> {
+        let (head, rest) = bytes.split_first_chunk::<8>()?;
+        *bytes = rest;
+        Some(u64::from_le_bytes(*head))
+    }
+    let bytes = &mut bytes;
+    let mut deltas = Vec::new();
+    for _ in 0..word(bytes)? {
+        let time = Time::new(word(bytes)?, word(bytes)? as i64);
+        let diffs = (0..word(bytes)?).map(|_| word(bytes).map(|w| w as i64)).collect::<Option<Vec<_>>>()?;
+        let length = word(bytes)? as usize;
+        let ipc = bytes.get(..length)?;
+        let batch = StreamReader::try_new(ipc, None).ok()?.next()?.ok()?;
+        *bytes = bytes.get(length.next_multiple_of(8)..)?;
+        let diffs = (!diffs.is_empty()).then(|| diffs.into());
+        deltas.push(Delta { batch, diffs, time });
+    }
+    Some(Deltas(deltas))
+}
+
+/// Spreads byte rows by the hash of their keys.
+pub struct ByKey {
+    parts: Vec<Rows>,
+}
+
+impl ByKey {
+    /// For this many workers.
+    pub fn new(peers: usize) -> Self {
+        Self { parts: vec![Rows::default(); peers] }
+    }
+}
+
+impl Distributor<Rows> for ByKey {
+    fn partition<T: Clone, P: Push<Message<T, Rows>>>(
+        &mut self,
+        rows: &mut Rows,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
+        if let [only] = pushers {
+            Message::push_at(rows, stamp.clone(), only);
+            return;
+        }
+        for row in 0..rows.len() {
+            let key = rows.keys.get(row);
+            let part = &mut self.parts[route(hash(key), pushers.len())];
+            part.time = rows.time;
+            part.push(key, rows.vals.get(row), rows.diffs.get(row), rows.expiry.get(row));
+        }
+        for (part, pusher) in self.parts.iter_mut().zip(pushers) {
+            if part.len() > 0 {
+                let mut part = std::mem::take(part);
+                Message::push_at(&mut part, stamp.clone(), pusher);
+            }
+        }
+    }
+
+    fn flush<T: Clone, P: Push<Message<T, Rows>>>(&mut self, _: &Stamp<T>, _: &mut [P]) {}
+}
+
+/// Where whole batches go.
+pub enum BatchRoute {
+    /// All to the first worker.
+    First,
+    /// Each row by the hash of all its columns, encoded by this codec.
+    ByRow(KeyCodec),
+}
+
+impl Distributor<Deltas> for BatchRoute {
+    fn partition<T: Clone, P: Push<Message<T, Deltas>>>(
+        &mut self,
+        deltas: &mut Deltas,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
+        let codec = match self {
+            Self::ByRow(codec) if pushers.len() > 1 => codec,
+            _ => return Message::push_at(deltas, stamp.clone(), &mut pushers[0]),
+        };
+        let mut parts = vec![Deltas::default(); pushers.len()];
+        for delta in std::mem::take(deltas).0 {
+            let keys = codec
+                .encode(delta.batch.columns())
+                .expect("the codec was made for the columns of this stream");
+            let mut rows = vec![Vec::<u32>::new(); pushers.len()];
+            for (row, key) in keys.iter().enumerate() {
+                rows[route(hash(key), pushers.len())].push(row as u32);
+            }
+            for (part, rows) in parts.iter_mut().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
+                let diffs =
+                    delta.diffs.as_ref().map(|d| rows.iter().map(|r| d[*r as usize]).collect());
+                let batch = take_record_batch(&delta.batch, &UInt32Array::from(rows))
+                    .expect("indices lie within the batch");
+                part.0.push(Delta { batch, diffs, time: delta.time });
+            }
+        }
+        for (mut part, pusher) in parts.into_iter().zip(pushers) {
+            if !part.0.is_empty() {
+                Message::push_at(&mut part, stamp.clone(), pusher);
+            }
+        }
+    }
+
+    fn flush<T: Clone, P: Push<Message<T, Deltas>>>(&mut self, _: &Stamp<T>, _: &mut [P]) {}
+}

@@ -1,0 +1,324 @@
+//! What the operators of one worker share: the epochs' decisions, the first failure, statistics.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidemark_connectors::ConnectorError;
+use timely::dataflow::operators::Capability;
+use timely::progress::frontier::MutableAntichain;
+
+use crate::row::RowError;
+use crate::state::{StateError, StateSize};
+use crate::time::{Epoch, EventTime, Time};
+
+/// What was decided for an epoch before it opened, the same on every worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochInfo {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Evicts state and closes windows.
+    pub watermark: EventTime,
+    /// The watermark of the epoch before: rows at or below it are late.
+    pub previous_watermark: EventTime,
+    /// `current_timestamp()`, microseconds since 1970 UTC.
+    pub timestamp: i64,
+}
+
+impl EpochInfo {
+    /// The time of its updates.
+    pub fn time(&self) -> Time {
+        Time::new(self.epoch, self.watermark)
+    }
+}
+
+/// What stops a query from within its dataflow.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// A source or sink failed.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
+    /// State could not be kept or restored.
+    #[error("state of operator {operator}: {source}")]
+    State {
+        /// The operator's id in the plan.
+        operator: usize,
+        /// Why.
+        source: StateError,
+    },
+    /// A row could not be encoded or decoded.
+    #[error("operator {operator}: {source}")]
+    Row {
+        /// The operator's id in the plan.
+        operator: usize,
+        /// Why.
+        source: RowError,
+    },
+    /// An expression failed on a row.
+    #[error("{expression} failed: {reason}. Use the try_ form of the function, or filter such rows before it")]
+    Expression {
+        /// As SQL.
+        expression: String,
+        /// `DataFusion`'s or Arrow's reason.
+        reason: String,
+    },
+    /// An expression that the engine cannot evaluate.
+    #[error("cannot evaluate {expression}: {reason}")]
+    Unsupported {
+        /// As SQL.
+        expression: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A result that does not fit its type.
+    #[error("[ARITHMETIC_OVERFLOW] {what} overflows {data_type}; cast the argument to a wider type, such as DECIMAL(38, 0) or DOUBLE")]
+    Overflow {
+        /// `sum(amount)`.
+        what: String,
+        /// The type of the result.
+        data_type: String,
+    },
+    /// An invariant of the engine does not hold.
+    #[error("internal error in operator {operator}: {reason}; please report it with the query")]
+    Internal {
+        /// The operator's id in the plan.
+        operator: usize,
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// What a stateful operator tells of itself for an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OperatorStats {
+    /// As progress names it: `stateStoreSave`-like, here the operator's kind.
+    pub name: String,
+    /// Rows kept now.
+    pub rows_total: u64,
+    /// Rows inserted or changed in the epoch.
+    pub rows_updated: u64,
+    /// Rows forgotten in the epoch.
+    pub rows_removed: u64,
+    /// Rows that came too late in the epoch.
+    pub rows_dropped_by_watermark: u64,
+    /// Bytes of state in memory.
+    pub memory_used_bytes: u64,
+}
+
+impl OperatorStats {
+    /// Takes in what another worker, or another part of the operator, tells.
+    pub fn add(&mut self, other: &Self) {
+        if self.name.is_empty() {
+            self.name.clone_from(&other.name);
+        }
+        self.rows_total += other.rows_total;
+        self.rows_updated += other.rows_updated;
+        self.rows_removed += other.rows_removed;
+        self.rows_dropped_by_watermark += other.rows_dropped_by_watermark;
+        self.memory_used_bytes += other.memory_used_bytes;
+    }
+
+    /// Takes in the size of one trace.
+    pub fn add_size(&mut self, size: StateSize) {
+        self.rows_total += size.rows;
+        self.memory_used_bytes += size.bytes;
+    }
+}
+
+/// What was read of one partition in an epoch, by one worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceProgress {
+    /// Rows read.
+    pub rows: u64,
+    /// Records left out because they could not be decoded.
+    pub dropped: u64,
+    /// Rows whose event time is not null.
+    pub timed_rows: u64,
+    /// The least event time.
+    pub min: Option<EventTime>,
+    /// The greatest event time.
+    pub max: Option<EventTime>,
+    /// Sum of the event times, for their average.
+    pub sum: i128,
+}
+
+impl SourceProgress {
+    /// Takes in what another worker read.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.dropped += other.dropped;
+        self.timed_rows += other.timed_rows;
+        self.min = [self.min, other.min].into_iter().flatten().min();
+        self.max = [self.max, other.max].into_iter().flatten().max();
+        self.sum += other.sum;
+    }
+}
+
+/// By epoch and source: by partition.
+pub type SourceReports = BTreeMap<(Epoch, usize), BTreeMap<Arc<str>, SourceProgress>>;
+
+/// A handle to what the operators of one worker share.
+#[derive(Clone)]
+pub struct Context(Rc<Inner>);
+
+struct Inner {
+    worker: usize,
+    peers: usize,
+    start: Epoch,
+    epochs: RefCell<BTreeMap<Epoch, EpochInfo>>,
+    failure: RefCell<Option<OperatorError>>,
+    stats: RefCell<BTreeMap<(Epoch, usize), OperatorStats>>,
+    sources: RefCell<SourceReports>,
+}
+
+impl Context {
+    /// For the worker `worker` of `peers`, whose first epoch is `start`.
+    pub fn new(worker: usize, peers: usize, start: Epoch) -> Self {
+        Self(Rc::new(Inner {
+            worker,
+            peers,
+            start,
+            epochs: RefCell::default(),
+            failure: RefCell::default(),
+            stats: RefCell::default(),
+            sources: RefCell::default(),
+        }))
+    }
+
+    /// This worker's index.
+    pub fn worker(&self) -> usize {
+        self.0.worker
+    }
+
+    /// How many workers there are, in all processes.
+    pub fn peers(&self) -> usize {
+        self.0.peers
+    }
+
+    /// The first epoch of this run.
+    pub fn start(&self) -> Epoch {
+        self.0.start
+    }
+
+    /// Makes an epoch known.
+    pub fn open(&self, info: EpochInfo) {
+        self.0.epochs.borrow_mut().insert(info.epoch, info);
+    }
+
+    /// What was decided for `epoch`, if it is known and not forgotten yet.
+    pub fn epoch(&self, epoch: Epoch) -> Option<EpochInfo> {
+        self.0.epochs.borrow().get(&epoch).copied()
+    }
+
+    /// Forgets all epochs up to and including `epoch`.
+    pub fn close(&self, epoch: Epoch) {
+        let mut epochs = self.0.epochs.borrow_mut();
+        *epochs = epochs.split_off(&(epoch + 1));
+    }
+
+    /// Ends the query with this error; the first one counts.
+    pub fn fail(&self, error: impl Into<OperatorError>) {
+        self.0.failure.borrow_mut().get_or_insert(error.into());
+    }
+
+    /// Whether the query is to end: operators do no more work.
+    pub fn failed(&self) -> bool {
+        self.0.failure.borrow().is_some()
+    }
+
+    /// Takes the failure, if there is one.
+    pub fn take_failure(&self) -> Option<OperatorError> {
+        self.0.failure.borrow_mut().take()
+    }
+
+    /// Adds to the statistics of an operator in an epoch.
+    pub fn report(&self, epoch: Epoch, operator: usize, stats: &OperatorStats) {
+        self.0.stats.borrow_mut().entry((epoch, operator)).or_default().add(stats);
+    }
+
+    /// Takes the statistics of `epoch`, by operator.
+    pub fn take_stats(&self, epoch: Epoch) -> BTreeMap<usize, OperatorStats> {
+        let mut stats = self.0.stats.borrow_mut();
+        let later = stats.split_off(&(epoch + 1, 0));
+        std::mem::replace(&mut *stats, later)
+            .into_iter()
+            .filter(|((of, _), _)| *of == epoch)
+            .map(|((_, operator), stats)| (operator, stats))
+            .collect()
+    }
+
+    /// Adds what was read of one partition.
+    pub fn report_source(&self, epoch: Epoch, source: usize, partition: &Arc<str>, read: &SourceProgress) {
+        self.0
+            .sources
+            .borrow_mut()
+            .entry((epoch, source))
+            .or_default()
+            .entry(Arc::clone(partition))
+            .or_default()
+            .add(read);
+    }
+
+    /// Takes what was read in `epoch`, by source.
+    pub fn take_source_reports(&self, epoch: Epoch) -> BTreeMap<usize, BTreeMap<Arc<str>, SourceProgress>> {
+        let mut sources = self.0.sources.borrow_mut();
+        let later = sources.split_off(&(epoch + 1, 0));
+        std::mem::replace(&mut *sources, later)
+            .into_iter()
+            .map(|((_, source), partitions)| (source, partitions))
+            .collect()
+    }
+}
+
+/// Walks an operator through the epochs, each once it is complete at the input.
+///
+/// It holds the operator's capability at the lower edge of the first epoch that is not done, so
+/// that an epoch may be emitted into until [`EpochCursor::done`], whether it had input or not.
+pub struct EpochCursor {
+    capability: Option<Capability<Time>>,
+    next: Epoch,
+    context: Context,
+}
+
+impl EpochCursor {
+    /// Starts at the context's first epoch.
+    pub fn new(mut capability: Capability<Time>, context: &Context) -> Self {
+        let next = context.start();
+        capability.downgrade(&Time::opening(next));
+        Self { capability: Some(capability), next, context: context.clone() }
+    }
+
+    /// The next epoch that is complete, with the capability to emit at its time.
+    ///
+    /// Call [`EpochCursor::done`] before asking again.
+    pub fn complete(&mut self, frontier: &MutableAntichain<Time>) -> Option<(EpochInfo, Capability<Time>)> {
+        let frontier = frontier.frontier();
+        if frontier.first().is_some_and(|time| time.epoch <= self.next) {
+            return None;
+        }
+        let Some(info) = self.context.epoch(self.next) else {
+            // Beyond the last epoch: the input has ended.
+            if frontier.is_empty() {
+                self.capability = None;
+            }
+            return None;
+        };
+        let capability = self.capability.as_ref()?.delayed(&info.time());
+        Some((info, capability))
+    }
+
+    /// The epoch last given is done.
+    pub fn done(&mut self) {
+        self.next += 1;
+        if let Some(capability) = &mut self.capability {
+            capability.downgrade(&Time::opening(self.next));
+        }
+    }
+
+    /// The first epoch that is not done.
+    pub fn current(&self) -> Epoch {
+        self.next
+    }
+}

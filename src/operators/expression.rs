@@ -1,0 +1,150 @@
+//! Expressions over whole batches, through `DataFusion`'s physical expressions.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+
+use crate::operators::{EpochInfo, OperatorError};
+use crate::plan::CURRENT_TIMESTAMP_COLUMN;
+
+/// Expressions over one schema, evaluated batch by batch.
+pub struct Expressions {
+    expressions: Vec<(String, Arc<dyn PhysicalExpr>)>,
+    /// The input's schema with the epoch's timestamp behind it, where an expression asks for it.
+    with_timestamp: Option<SchemaRef>,
+}
+
+impl Expressions {
+    /// Prepares `expressions` over rows of `input`.
+    pub fn new<'a>(
+        expressions: impl IntoIterator<Item = &'a Expr>,
+        input: &DFSchemaRef,
+    ) -> Result<Self, OperatorError> {
+        let expressions: Vec<&Expr> = expressions.into_iter().collect();
+        let needs_timestamp = expressions.iter().any(|expression| names_timestamp(expression));
+        let mut schema = Arc::clone(input);
+        if needs_timestamp {
+            schema = with_timestamp(input).map_err(|error| OperatorError::Unsupported {
+                expression: CURRENT_TIMESTAMP_COLUMN.into(),
+                reason: error.to_string(),
+            })?;
+        }
+        let properties = ExecutionProps::new();
+        let expressions = expressions
+            .into_iter()
+            .map(|expression| {
+                create_physical_expr(expression, &schema, &properties)
+                    .map(|physical| (expression.to_string(), physical))
+                    .map_err(|error| OperatorError::Unsupported {
+                        expression: expression.to_string(),
+                        reason: error.strip_backtrace(),
+                    })
+            })
+            .collect::<Result<_, _>>()?;
+        let with_timestamp = needs_timestamp.then(|| Arc::new(schema.as_arrow().clone()));
+        Ok(Self { expressions, with_timestamp })
+    }
+
+    /// The type of each result.
+    pub fn types(&self, input: &DFSchemaRef) -> Result<Vec<DataType>, OperatorError> {
+        let schema = self.with_timestamp.as_deref().unwrap_or(input.as_arrow());
+        self.expressions
+            .iter()
+            .map(|(text, expression)| {
+                expression.data_type(schema).map_err(|error| OperatorError::Unsupported {
+                    expression: text.clone(),
+                    reason: error.strip_backtrace(),
+                })
+            })
+            .collect()
+    }
+
+    /// A column for each expression.
+    pub fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Vec<ArrayRef>, OperatorError> {
+        let extended;
+        let batch = match &self.with_timestamp {
+            Some(schema) => {
+                let now = TimestampMicrosecondArray::from_value(epoch.timestamp, batch.num_rows())
+                    .with_timezone("UTC");
+                let mut columns = batch.columns().to_vec();
+                columns.push(Arc::new(now));
+                extended = record_batch(schema, columns, batch.num_rows())?;
+                &extended
+            }
+            None => batch,
+        };
+        self.expressions
+            .iter()
+            .map(|(text, expression)| {
+                expression
+                    .evaluate(batch)
+                    .and_then(|value| value.into_array(batch.num_rows()))
+                    .map_err(|error| OperatorError::Expression {
+                        expression: text.clone(),
+                        reason: error.strip_backtrace(),
+                    })
+            })
+            .collect()
+    }
+
+    /// The first expression as a condition: null is not true.
+    pub fn condition(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<BooleanArray, OperatorError> {
+        let column = self.evaluate(batch, epoch)?.swap_remove(0);
+        match column.as_any().downcast_ref::<BooleanArray>() {
+            Some(condition) => Ok(condition.clone()),
+            None => Err(OperatorError::Unsupported {
+                expression: self.expressions[0].0.clone(),
+                reason: format!("a condition must be BOOLEAN, not {}", column.data_type()),
+            }),
+        }
+    }
+}
+
+/// A batch of these columns. The schema's nullability is a hint, not a promise, so it is relaxed.
+pub fn record_batch(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch, OperatorError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| {
+        OperatorError::Unsupported { expression: schema.to_string(), reason: error.to_string() }
+    })
+}
+
+/// The schema of a node's batches: its columns, all nullable, without qualifiers or metadata.
+pub fn batch_schema(schema: &DFSchema) -> SchemaRef {
+    let fields: Vec<FieldRef> = schema
+        .fields()
+        .iter()
+        .map(|field| Arc::new(Field::new(field.name(), field.data_type().clone(), true)))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn names_timestamp(expression: &Expr) -> bool {
+    let mut found = false;
+    let _ = expression.apply(|node| {
+        found |= matches!(node, Expr::Column(column) if column.name == CURRENT_TIMESTAMP_COLUMN);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+fn with_timestamp(input: &DFSchemaRef) -> datafusion::common::Result<DFSchemaRef> {
+    let field = Field::new(
+        CURRENT_TIMESTAMP_COLUMN,
+        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        true,
+    );
+    let mut fields: Vec<_> =
+        input.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    fields.push((None, Arc::new(field)));
+    Ok(Arc::new(DFSchema::new_with_metadata(fields, Default::default())?))
+}

@@ -1,0 +1,26 @@
+//! The operators of a dataflow, one file each.
+//!
+//! A stream carries [`Deltas`]: Arrow batches with multiplicities, each at one [`Time`]. What an
+//! operator guarantees, whatever it does:
+//!
+//! - What it gives for an epoch is a function of its state before the epoch, the rows of the epoch
+//!   and the epoch's [`EpochInfo`]; neither the cut into batches nor their order shows.
+//! - A stateful operator works once an epoch is complete at its input (an [`EpochCursor`] says
+//!   when), also when it got no row, and holds a capability for the epoch until it is done.
+//! - An error in data or in a connector goes to [`Context::fail`]; nothing panics.
+
+pub mod aggregate;
+pub mod container;
+pub mod context;
+pub mod expression;
+pub mod filter_project;
+pub mod output;
+pub mod source;
+pub mod unnest;
+pub mod values;
+
+pub use container::{DeltaStream, Deltas, RowStream};
+pub use context::{Context, EpochCursor, EpochInfo, OperatorError, OperatorStats, SourceProgress};
+
+#[expect(unused_imports, reason = "named in the module's documentation")]
+use crate::time::Time;

@@ -1,0 +1,241 @@
+//! How the sequencer and the workers talk: a small dataflow beside the query's own.
+//!
+//! Commands go from the first worker to all, reports from all to the first. The sequencer's thread
+//! hands commands to the first worker over a channel and wakes it. There is no second network
+//! protocol: between processes this is timely's own communication. Messages are JSON, because a
+//! split's range is; there are a handful an epoch.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tidemark_connectors::{Split, Staged};
+use timely::communication::Push;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::Message;
+use timely::dataflow::channels::pact::DistributorPact;
+use timely::dataflow::channels::pushers::exchange::Distributor;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::generic::operator::source;
+use timely::progress::Stamp;
+use timely::scheduling::{Activator, SyncActivator};
+use timely::worker::Worker;
+
+use crate::checkpoint::{RestorePlan, StateFile};
+use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
+use crate::time::Epoch;
+
+/// What the sequencer tells every worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// Build the dataflow.
+    Start(Start),
+    /// Read and process an epoch.
+    Open(Order),
+    /// End at once; nothing is in flight, or what is does not count.
+    Stop,
+}
+
+/// How a run begins.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The first epoch of this run.
+    pub first_epoch: Epoch,
+    /// The state to begin with; `None`: nothing.
+    pub restore: Option<RestorePlan>,
+}
+
+/// An epoch to process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// What was decided for it.
+    pub info: EpochInfo,
+    /// The splits of each source, by its index in the plan.
+    pub splits: Vec<Vec<Split>>,
+    /// Make all since the last commit durable when this epoch is done: the first epoch of those.
+    pub commit_from: Option<Epoch>,
+}
+
+/// What a worker tells the sequencer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// An epoch is done, and durable where that was asked for.
+    Done(Box<Done>),
+    /// The query cannot go on.
+    Failed {
+        /// Which worker.
+        worker: usize,
+        /// Why, for the user.
+        error: String,
+    },
+}
+
+/// See [`Report::Done`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// Which worker.
+    pub worker: usize,
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// What it read, by source and partition.
+    pub sources: BTreeMap<usize, BTreeMap<Arc<str>, SourceProgress>>,
+    /// What its operators did, by node.
+    pub operators: BTreeMap<usize, OperatorStats>,
+    /// What its writer staged.
+    pub staged: Option<Staged>,
+    /// The state file that it wrote.
+    pub state: Option<StateFile>,
+}
+
+/// The sequencer's end, handed to the first worker.
+pub struct SequencerEnd {
+    /// What the sequencer wants told.
+    pub commands: Receiver<Command>,
+    /// Where reports go.
+    pub reports: Sender<Report>,
+    /// Where the first worker leaves what wakes it.
+    pub waker: Waker,
+}
+
+/// Wakes the first worker.
+#[derive(Clone, Default)]
+pub struct Waker(Arc<Mutex<Option<SyncActivator>>>);
+
+impl Waker {
+    /// Tells the first worker that a command waits.
+    pub fn wake(&self) {
+        if let Some(activator) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A worker that has ended needs no waking.
+            let _ = activator.activate();
+        }
+    }
+}
+
+/// A worker's end.
+pub struct Control {
+    inbox: Rc<RefCell<VecDeque<String>>>,
+    outbox: Rc<RefCell<VecDeque<String>>>,
+    activator: Rc<RefCell<Option<Activator>>>,
+}
+
+impl Control {
+    /// The next command.
+    pub fn next(&self) -> Option<Command> {
+        let text = self.inbox.borrow_mut().pop_front()?;
+        Some(serde_json::from_str(&text).expect("a peer of the same version wrote this command"))
+    }
+
+    /// Tells the sequencer.
+    pub fn report(&self, report: &Report) {
+        let text = serde_json::to_string(report).expect("reports are plain data");
+        self.outbox.borrow_mut().push_back(text);
+        if let Some(activator) = self.activator.borrow().as_ref() {
+            activator.activate();
+        }
+    }
+}
+
+type Mail = Vec<(u64, String)>;
+
+/// Sends each item to the worker that it names.
+struct ByTarget {
+    parts: Vec<Mail>,
+}
+
+impl Distributor<Mail> for ByTarget {
+    fn partition<T: Clone, P: Push<Message<T, Mail>>>(
+        &mut self,
+        mail: &mut Mail,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
+        for item in mail.drain(..) {
+            self.parts[item.0 as usize].push(item);
+        }
+        for (part, pusher) in self.parts.iter_mut().zip(pushers) {
+            if !part.is_empty() {
+                let mut part = std::mem::take(part);
+                Message::push_at(&mut part, stamp.clone(), pusher);
+            }
+        }
+    }
+
+    fn flush<T: Clone, P: Push<Message<T, Mail>>>(&mut self, _: &Stamp<T>, _: &mut [P]) {}
+}
+
+fn by_target() -> DistributorPact<fn(usize) -> ByTarget> {
+    DistributorPact(|peers| ByTarget { parts: vec![vec![]; peers] })
+}
+
+/// Builds the control dataflow. The first worker brings the sequencer's end.
+pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
+    let control =
+        Control { inbox: Rc::default(), outbox: Rc::default(), activator: Rc::default() };
+    let peers = worker.peers() as u64;
+    let inbox = Rc::clone(&control.inbox);
+    let outbox = Rc::clone(&control.outbox);
+    let slot = Rc::clone(&control.activator);
+    let (commands, reports, waker) = match sequencer {
+        Some(end) => (Some(end.commands), Some(end.reports), Some(end.waker)),
+        None => (None, None, None),
+    };
+    worker.dataflow_named::<u64, _, _>("control", move |scope| {
+        source::<_, CapacityContainerBuilder<Mail>, _, _>(scope, "commands", move |capability, info| {
+            if let Some(waker) = waker {
+                let activator = scope.worker().sync_activator_for(info.address.to_vec());
+                *waker.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(activator);
+            }
+            let mut capability = commands.is_some().then_some(capability);
+            move |output| {
+                let (Some(commands), Some(held)) = (&commands, &capability) else { return };
+                loop {
+                    let command = match commands.try_recv() {
+                        Ok(command) => command,
+                        Err(TryRecvError::Empty) => return,
+                        Err(TryRecvError::Disconnected) => Command::Stop,
+                    };
+                    let text = serde_json::to_string(&command).expect("commands are plain data");
+                    let mut mail: Mail = (0..peers).map(|peer| (peer, text.clone())).collect();
+                    output.session(held).give_container(&mut mail);
+                    if matches!(command, Command::Stop) {
+                        break;
+                    }
+                }
+                capability = None;
+            }
+        })
+        .sink(by_target(), "command inbox", move |(input, _frontier)| {
+            input.for_each_stamp(|_, mails| {
+                for mail in mails {
+                    inbox.borrow_mut().extend(mail.drain(..).map(|(_, text)| text));
+                }
+            });
+        });
+
+        source::<_, CapacityContainerBuilder<Mail>, _, _>(scope, "reports", move |capability, info| {
+            *slot.borrow_mut() = Some(scope.activator_for(info.address));
+            move |output| {
+                let mut mail: Mail = outbox.borrow_mut().drain(..).map(|text| (0, text)).collect();
+                if !mail.is_empty() {
+                    output.session(&capability).give_container(&mut mail);
+                }
+            }
+        })
+        .sink(by_target(), "report outbox", move |(input, _frontier)| {
+            input.for_each_stamp(|_, mails| {
+                for (_, text) in mails.flat_map(std::mem::take) {
+                    let report =
+                        serde_json::from_str(&text).expect("a peer of the same version wrote this report");
+                    if let Some(reports) = &reports {
+                        // A sequencer that has ended wants no more reports.
+                        let _ = reports.send(report);
+                    }
+                }
+            });
+        });
+    });
+    control
+}

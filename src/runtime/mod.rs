@@ -1,0 +1,58 @@
+//! Runs a compiled plan: epochs, triggers, watermarks, commits, progress.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`query`] | starts a query and is the user's handle to it |
+//! | [`sequencer`] | decides each epoch, logs it, commits it |
+//! | [`control`] | carries the sequencer's commands and the workers' reports |
+//! | [`worker`] | drives one worker's share of the dataflow |
+//! | [`watermark`] | how far event time has surely come |
+//! | [`progress`] | what a query tells of itself, with Spark's field names |
+//! | [`clock`] | the wall clock |
+//!
+//! For each epoch the sequencer decides ranges and watermark, logs them, and opens the epoch on
+//! every worker; a worker that sees the epoch complete everywhere stages its output, writes its
+//! state and reports; when all have, the sink commits and then the commit log is written.
+
+pub mod clock;
+pub mod control;
+pub mod progress;
+pub mod query;
+pub mod sequencer;
+pub mod watermark;
+pub mod worker;
+
+pub use progress::Progress;
+pub use query::{QueryConfig, QueryStatus, StreamingQuery, start};
+
+use tidemark_connectors::ConnectorError;
+
+use crate::checkpoint::{CheckpointError, Refusal};
+use crate::operators::OperatorError;
+use crate::state::StateError;
+
+/// Why a query did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// A source or sink.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
+    /// The checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint and the sink do not allow a start.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// An operator.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+    /// State could not be written or read back.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A worker ended with this cause.
+    #[error("{0}")]
+    Worker(String),
+    /// The workers could not be started.
+    #[error("the workers could not be started: {0}")]
+    Start(String),
+}

@@ -1,0 +1,211 @@
+//! How far event time has surely come.
+//!
+//! Each partition's watermark is the greatest event time seen in it, less the delay. A source's is
+//! the least over its partitions that are not idle, the query's the least (or, by policy, the
+//! greatest) over its sources. It never goes back, and is cut down to whole milliseconds, as
+//! Spark's is.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::PartitionState;
+use crate::plan::{Watermark, WatermarkPolicy};
+use crate::time::{EventTime, NO_WATERMARK};
+
+/// The watermarks of one query.
+#[derive(Debug)]
+pub struct Watermarks {
+    policy: WatermarkPolicy,
+    sources: Vec<Option<Source>>,
+    current: EventTime,
+}
+
+#[derive(Debug)]
+struct Source {
+    delay: i64,
+    idle_timeout: Option<i64>,
+    started: i64,
+    partitions: BTreeMap<String, Partition>,
+    watermark: EventTime,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    max_event_time: Option<EventTime>,
+    last_data: i64,
+    idle: bool,
+}
+
+impl Watermarks {
+    /// Nothing is known yet. `now` in microseconds.
+    pub fn new<'a>(
+        policy: WatermarkPolicy,
+        sources: impl Iterator<Item = Option<&'a Watermark>>,
+        now: i64,
+    ) -> Self {
+        let micros = |d: std::time::Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        let sources = sources
+            .map(|watermark| {
+                watermark.map(|watermark| Source {
+                    delay: micros(watermark.delay),
+                    idle_timeout: watermark.idle_timeout.map(micros),
+                    started: now,
+                    partitions: BTreeMap::new(),
+                    watermark: NO_WATERMARK,
+                })
+            })
+            .collect();
+        Self { policy, sources, current: NO_WATERMARK }
+    }
+
+    /// Takes up where a checkpoint left off.
+    pub fn restore(&mut self, watermark: EventTime, partitions: &[PartitionState], now: i64) {
+        self.current = watermark;
+        for state in partitions {
+            if let Some(Some(source)) = self.sources.get_mut(state.source) {
+                let partition = source.partitions.entry(state.partition.clone()).or_default();
+                partition.max_event_time = state.max_event_time;
+                partition.idle = state.idle;
+                // The time that the query was down does not count as silence.
+                partition.last_data = now;
+            }
+        }
+    }
+
+    /// A partition had data; `max` is the greatest event time in it, if any row had one.
+    pub fn observe(&mut self, source: usize, partition: &str, max: Option<EventTime>, now: i64) {
+        if let Some(Some(source)) = self.sources.get_mut(source) {
+            let partition = source.partitions.entry(partition.to_owned()).or_default();
+            partition.max_event_time = partition.max_event_time.max(max);
+            partition.last_data = now;
+            partition.idle = false;
+        }
+    }
+
+    /// The watermark as of now.
+    pub fn decide(&mut self, now: i64) -> EventTime {
+        let mut known = vec![];
+        for source in self.sources.iter_mut().flatten() {
+            source.advance(now);
+            if source.watermark != NO_WATERMARK || !source.is_silent(now) {
+                known.push(source.watermark);
+            }
+        }
+        let next = match self.policy {
+            WatermarkPolicy::Min => known.into_iter().min(),
+            WatermarkPolicy::Max => known.into_iter().max(),
+        };
+        self.current = self.current.max(next.unwrap_or(NO_WATERMARK));
+        self.current
+    }
+
+    /// The watermark as it was last decided.
+    pub fn current(&self) -> EventTime {
+        self.current
+    }
+
+    /// Where each partition stands, for the checkpoint.
+    pub fn partitions(&self) -> Vec<PartitionState> {
+        self.sources
+            .iter()
+            .enumerate()
+            .flat_map(|(source, state)| {
+                state.iter().flat_map(move |state| {
+                    state.partitions.iter().map(move |(name, partition)| PartitionState {
+                        source,
+                        partition: name.clone(),
+                        max_event_time: partition.max_event_time,
+                        idle: partition.idle,
+                        last_data_us: Some(partition.last_data),
+                    })
+                })
+            })
+            .collect()
+    }
+}
+
+impl Source {
+    fn advance(&mut self, now: i64) {
+        if let Some(timeout) = self.idle_timeout {
+            for partition in self.partitions.values_mut() {
+                partition.idle = now.saturating_sub(partition.last_data) > timeout;
+            }
+        }
+        let least = self
+            .partitions
+            .values()
+            .filter(|partition| !partition.idle)
+            .filter_map(|partition| partition.max_event_time)
+            .min();
+        if let Some(least) = least {
+            let behind = least.saturating_sub(self.delay);
+            self.watermark = self.watermark.max(behind.div_euclid(1000).saturating_mul(1000));
+        }
+    }
+
+    /// No partition has spoken for longer than the timeout.
+    fn is_silent(&self, now: i64) -> bool {
+        let silent_since =
+            self.partitions.values().map(|p| p.last_data).max().unwrap_or(self.started);
+        self.idle_timeout.is_some_and(|timeout| now.saturating_sub(silent_since) > timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn watermarks(policy: WatermarkPolicy, idle: Option<u64>) -> Watermarks {
+        let spec = Watermark {
+            column: 0,
+            delay: Duration::from_secs(10),
+            idle_timeout: idle.map(Duration::from_secs),
+        };
+        Watermarks::new(policy, [Some(&spec), Some(&spec)].into_iter(), 0)
+    }
+
+    #[test]
+    fn the_slowest_partition_holds_the_watermark_and_it_never_goes_back() {
+        let mut marks = watermarks(WatermarkPolicy::Max, None);
+        marks.observe(0, "a", Some(100 * SECOND), 0);
+        assert_eq!(marks.decide(0), 90 * SECOND);
+        marks.observe(0, "b", Some(50 * SECOND), 0);
+        assert_eq!(marks.decide(0), 90 * SECOND);
+        marks.observe(0, "b", Some(120 * SECOND + 1_999), 0);
+        marks.observe(0, "a", Some(130 * SECOND), 0);
+        assert_eq!(marks.decide(0), 110 * SECOND + 1_000);
+    }
+
+    #[test]
+    fn a_source_without_data_holds_the_query_until_it_is_idle() {
+        let mut marks = watermarks(WatermarkPolicy::Min, Some(5));
+        marks.observe(0, "a", Some(100 * SECOND), SECOND);
+        assert_eq!(marks.decide(SECOND), NO_WATERMARK);
+        marks.observe(0, "a", Some(101 * SECOND), 6 * SECOND);
+        assert_eq!(marks.decide(6 * SECOND), 91 * SECOND);
+    }
+
+    #[test]
+    fn an_idle_partition_is_left_out_until_it_speaks_again() {
+        let mut marks = watermarks(WatermarkPolicy::Max, Some(5));
+        marks.observe(0, "a", Some(100 * SECOND), 0);
+        marks.observe(0, "b", Some(20 * SECOND), 0);
+        assert_eq!(marks.decide(0), 10 * SECOND);
+        marks.observe(0, "a", Some(101 * SECOND), 6 * SECOND);
+        assert_eq!(marks.decide(6 * SECOND), 91 * SECOND);
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_the_checkpoint_left_off() {
+        let mut before = watermarks(WatermarkPolicy::Max, None);
+        before.observe(0, "a", Some(100 * SECOND), 0);
+        let watermark = before.decide(0);
+        let mut after = watermarks(WatermarkPolicy::Max, None);
+        after.restore(watermark, &before.partitions(), SECOND);
+        assert_eq!(after.decide(SECOND), 90 * SECOND);
+        after.observe(0, "b", Some(30 * SECOND), SECOND);
+        assert_eq!(after.decide(SECOND), 90 * SECOND);
+    }
+}

@@ -1,0 +1,252 @@
+//! What a worker does: it follows the sequencer's commands and drives its share of the dataflow.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidemark_connectors::{Distribution, SinkWriter, SourceReader};
+use timely::worker::Worker;
+
+use crate::checkpoint::{FileKind, RestorePlan, StateDir, StateFile, StateFileReader, StateFileWriter};
+use crate::compile::{CLOCK, Dataflow, Parts, compile};
+use crate::operators::Context;
+use crate::operators::source::SplitPool;
+use crate::plan::Plan;
+use crate::row::{hash, route};
+use crate::runtime::QueryError;
+use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
+use crate::state::{Recorder, Restored, merge_sections};
+use crate::time::{Epoch, NO_WATERMARK, Time};
+
+/// A worker that is woken by nobody looks around this often.
+const PARK: Duration = Duration::from_millis(100);
+
+/// What the workers of a process share.
+pub struct Setup {
+    /// What to compile.
+    pub plan: Arc<Plan>,
+    /// The reading half of each source.
+    pub readers: Vec<Arc<dyn SourceReader>>,
+    /// The splits of each use of a source.
+    pub pools: Vec<Arc<SplitPool>>,
+    /// Where the sink wants its writers.
+    pub distribution: Distribution,
+    /// The writers of this process's workers, until they take them.
+    pub writers: Vec<Mutex<Option<Box<dyn SinkWriter>>>>,
+    /// Where state files lie; `None`: the query has no checkpoint.
+    pub state_dir: Option<StateDir>,
+    /// The sequencer's end, until the first worker takes it.
+    pub sequencer: Mutex<Option<SequencerEnd>>,
+    /// Where a worker that panics says so.
+    pub failures: Mutex<Sender<Report>>,
+    /// This process's number.
+    pub process: usize,
+    /// How many workers each process has.
+    pub local_workers: usize,
+}
+
+/// The life of one worker.
+pub fn run(worker: &mut Worker, setup: &Setup) {
+    let index = worker.index();
+    let outcome = catch_unwind(AssertUnwindSafe(|| follow(worker, setup)));
+    if let Err(panic) = outcome {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        let failures = setup.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = failures.send(Report::Failed {
+            worker: index,
+            error: format!("internal error, worker {index} panicked: {reason}; please report it with the query"),
+        });
+    }
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+}
+
+fn follow(worker: &mut Worker, setup: &Setup) {
+    let end = match worker.index() {
+        0 => setup.sequencer.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        _ => None,
+    };
+    let control = control::build(worker, end);
+    let index = worker.index();
+    let fail = |error: &QueryError| {
+        control.report(&Report::Failed { worker: index, error: error.to_string() });
+    };
+    let mut running: Option<Running> = None;
+    loop {
+        while let Some(command) = control.next() {
+            match command {
+                Command::Start(start) => match Running::start(worker, setup, &start) {
+                    Ok(started) => running = Some(started),
+                    Err(error) => fail(&error),
+                },
+                Command::Open(order) => {
+                    if let Some(running) = &mut running {
+                        running.open(order, setup);
+                    }
+                }
+                Command::Stop => return,
+            }
+        }
+        if let Some(now) = &mut running
+            && let Err(error) = now.advance(&control)
+        {
+            fail(&error);
+            running = None;
+        }
+        worker.step_or_park(Some(PARK));
+    }
+}
+
+/// A worker's share of a running query.
+struct Running {
+    worker: usize,
+    peers: usize,
+    context: Context,
+    dataflow: Dataflow,
+    recorder: Recorder,
+    state_dir: Option<StateDir>,
+    orders: VecDeque<Order>,
+    /// The state came from another number of workers: the next commit holds all of it.
+    rescaled: bool,
+}
+
+impl Running {
+    fn start(worker: &mut Worker, setup: &Setup, start: &Start) -> Result<Self, QueryError> {
+        let (index, peers) = (worker.index(), worker.peers());
+        let context = Context::new(index, peers, start.first_epoch);
+        let mut rescaled = false;
+        let restored = match (&start.restore, &setup.state_dir) {
+            (Some(plan), Some(dir)) => {
+                rescaled = plan.must_split(peers);
+                restore(plan, dir, index, peers)?
+            }
+            _ => Restored::nothing(),
+        };
+        let recorder = match &setup.state_dir {
+            Some(_) if rescaled => Recorder::with_restored(),
+            Some(_) => Recorder::new(),
+            None => Recorder::disabled(),
+        };
+        let local = index - setup.process * setup.local_workers;
+        let parts = Parts {
+            context: context.clone(),
+            readers: setup.readers.clone(),
+            pools: setup.pools.clone(),
+            local_workers: setup.local_workers,
+            distribution: setup.distribution,
+            writer: setup.writers[local].lock().unwrap_or_else(PoisonError::into_inner).take(),
+            recorder: recorder.clone(),
+            restored,
+        };
+        let dataflow = worker
+            .dataflow_named::<Time, _, _>(&setup.plan.name, |scope| compile(scope, &setup.plan, parts))?;
+        Ok(Self {
+            worker: index,
+            peers,
+            context,
+            dataflow,
+            recorder,
+            state_dir: setup.state_dir.clone(),
+            orders: VecDeque::new(),
+            rescaled,
+        })
+    }
+
+    fn open(&mut self, order: Order, setup: &Setup) {
+        self.context.open(order.info);
+        let processes = self.peers / setup.local_workers;
+        for (source, handle) in &self.dataflow.sources {
+            let splits: Vec<_> = match *source {
+                CLOCK => vec![],
+                source => {
+                    let splits = &order.splits[source];
+                    splits.iter().skip(setup.process).step_by(processes).cloned().collect()
+                }
+            };
+            handle.open(order.info.epoch, &splits);
+        }
+        self.orders.push_back(order);
+    }
+
+    /// Reports what is done, and a failure.
+    fn advance(&mut self, control: &Control) -> Result<(), QueryError> {
+        if let Some(error) = self.context.take_failure() {
+            return Err(error.into());
+        }
+        while let Some(order) = self.orders.front()
+            && self.dataflow.output.is_complete(order.info.epoch)
+        {
+            let epoch = order.info.epoch;
+            let mut done = Done {
+                worker: self.worker,
+                epoch,
+                sources: self.context.take_source_reports(epoch),
+                operators: self.context.take_stats(epoch),
+                ..Done::default()
+            };
+            if let Some(first) = order.commit_from {
+                done.staged = self.dataflow.output.stage(epoch)?;
+                done.state = self.write_state(first, epoch)?;
+            }
+            self.context.close(epoch);
+            self.orders.pop_front();
+            control.report(&Report::Done(Box::new(done)));
+        }
+        Ok(())
+    }
+
+    /// Writes what the epochs added to the state, or all of it where the workers' number changed.
+    fn write_state(&mut self, first: Epoch, last: Epoch) -> Result<Option<StateFile>, QueryError> {
+        let Some(dir) = &self.state_dir else { return Ok(None) };
+        let mut batches = self.recorder.take(last);
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        batches.sort_by_key(|batch| (batch.operator, batch.trace));
+        let mut writer = StateFileWriter::create(dir, self.worker, self.peers)?;
+        for group in batches.chunk_by(|a, b| (a.operator, a.trace) == (b.operator, b.trace)) {
+            let sections: Vec<Vec<u8>> = group
+                .iter()
+                .map(|batch| {
+                    let mut bytes = vec![];
+                    batch.encode(&mut bytes);
+                    bytes
+                })
+                .collect();
+            let (operator, trace) = (group[0].operator, group[0].trace);
+            match &sections[..] {
+                [only] => writer.section(operator, trace, only)?,
+                several => {
+                    let several: Vec<&[u8]> = several.iter().map(Vec::as_slice).collect();
+                    let merged = merge_sections(&several, NO_WATERMARK)?;
+                    writer.section(operator, trace, &merged)?;
+                }
+            }
+        }
+        let kind = if std::mem::take(&mut self.rescaled) { FileKind::Snapshot } else { FileKind::Delta };
+        let first = if kind == FileKind::Snapshot { 0 } else { first };
+        Ok(Some(writer.finish(kind, first, last)?))
+    }
+}
+
+fn restore(plan: &RestorePlan, dir: &StateDir, worker: usize, peers: usize) -> Result<Restored, QueryError> {
+    let split = plan.must_split(peers);
+    let keep = |key: &[u8]| !split || route(hash(key), peers) == worker;
+    let mut restored = Restored::nothing();
+    for file in plan.files_of(worker, peers) {
+        let mut reader = StateFileReader::open(dir, file)?;
+        for section in reader.sections().to_vec() {
+            let bytes = reader.read(&section)?;
+            restored.add(section.operator, section.trace, &bytes, &keep)?;
+        }
+    }
+    restored.resume_after(plan.epoch);
+    Ok(restored)
+}

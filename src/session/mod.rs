@@ -1,0 +1,293 @@
+//! What users hold: a [`Session`] that plans scripts, starts their queries and knows what runs.
+//!
+//! ```no_run
+//! use tidemark::session::Session;
+//!
+//! let session = Session::builder().workers(2).build()?;
+//! let queries = session.sql(
+//!     "CREATE TABLE events (user STRING, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '10' MINUTE)
+//!        WITH ('connector' = 'file', 'path' = 'in', 'format' = 'json');
+//!      SELECT window.start, user, count(*) AS n FROM events GROUP BY window(ts, '5 minutes'), user;",
+//! )?;
+//! for query in queries {
+//!     query.await_termination()?;
+//! }
+//! # Ok::<(), tidemark::session::SessionError>(())
+//! ```
+
+mod dataframe;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tidemark_connectors::sinks::memory::{MemorySink, MemoryTable};
+use tidemark_connectors::sources::memory::MemorySource;
+use tidemark_connectors::{ConnectorError, Sink, SinkConfig, Source, open_sink, open_source};
+
+use crate::plan::catalog::{QueryStatement, Script, Statement};
+use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
+use crate::plan::{Plan, PlanError, batch, plan_query};
+use crate::runtime::query::Listener;
+use crate::runtime::{QueryConfig, QueryError, StreamingQuery, start};
+
+pub use dataframe::{Column, DataFrame, DataStreamReader, DataStreamWriter, GroupedData};
+pub use dataframe::{approx_count_distinct, avg, col, count, count_distinct, expr, lit, max, min, sum, window, window_with};
+
+/// What can go wrong between a user and a running query.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The text or the plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The query.
+    #[error("query '{name}': {source}")]
+    Query {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: QueryError,
+    },
+    /// A query ended with an error.
+    #[error(transparent)]
+    Ended(#[from] QueryError),
+    /// A connector.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
+    /// A setting of the session.
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// Builds a [`Session`].
+#[derive(Clone, Debug)]
+pub struct SessionBuilder {
+    workers: usize,
+    settings: Vec<(String, String)>,
+}
+
+impl SessionBuilder {
+    /// Worker threads of each query; 1 unless told otherwise.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// A setting, as `SET 'key' = 'value'` in a script; it holds against the script's own.
+    #[must_use]
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((key.into(), value.into()));
+        self
+    }
+
+    /// The session.
+    pub fn build(self) -> Result<Session, SessionError> {
+        if self.workers == 0 || self.workers > 256 {
+            return Err(SessionError::Setting(format!(
+                "a query runs on 1 to 256 workers, not on {}",
+                self.workers
+            )));
+        }
+        let known = Arc::new(Known::default());
+        let options = ScriptOptions { settings: self.settings };
+        let sql = SqlSession::new(&options)?.with_opener(opener(&known));
+        Ok(Session {
+            config: QueryConfig { workers: self.workers },
+            sql: Arc::new(Mutex::new(sql)),
+            known,
+        })
+    }
+}
+
+/// Tables and queries that live in this process.
+#[derive(Debug, Default)]
+struct Known {
+    /// What `memory` sinks hold, by query name.
+    results: Mutex<BTreeMap<String, MemoryTable>>,
+    /// In-memory sources, by the name that `'connector' = 'memory'` gives as `'name'`.
+    sources: Mutex<BTreeMap<String, MemorySource>>,
+    queries: Mutex<Vec<Arc<StreamingQuery>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Known {
+    fn open(
+        &self,
+        connector: &str,
+        options: &tidemark_connectors::Options,
+        schema: Option<SchemaRef>,
+    ) -> Result<Box<dyn Source>, ConnectorError> {
+        if !connector.eq_ignore_ascii_case("memory") {
+            return open_source(connector, options, schema);
+        }
+        let name = options.require("memory", "name", "the name given to Session::add_source")?;
+        match lock(&self.sources).get(name) {
+            Some(source) => Ok(Box::new(source.clone())),
+            None => Err(ConnectorError::OptionValue {
+                key: "name".into(),
+                value: name.into(),
+                expected: "the name of a source given to Session::add_source".into(),
+            }),
+        }
+    }
+}
+
+fn opener(known: &Arc<Known>) -> OpenSource {
+    let known = Arc::clone(known);
+    Arc::new(move |connector, options, schema| {
+        let source = known.open(connector, options, schema)?;
+        Ok(SourceSchema { columns: source.schema(), metadata: source.metadata_schema() })
+    })
+}
+
+/// Plans scripts, starts their queries, and knows what runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Session {
+    config: QueryConfig,
+    sql: Arc<Mutex<SqlSession>>,
+    known: Arc<Known>,
+}
+
+impl Session {
+    /// Starts to build a session.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder { workers: 1, settings: vec![] }
+    }
+
+    /// Plans a script without running it. Tables and views stay declared in the session.
+    pub fn parse(&self, text: &str, file: &str) -> Result<Script, SessionError> {
+        Ok(lock(&self.sql).run(text, file)?)
+    }
+
+    /// The plan of one of a script's queries.
+    pub fn plan(&self, statement: &QueryStatement) -> Result<Arc<Plan>, SessionError> {
+        Ok(Arc::new(plan_query(statement)?))
+    }
+
+    /// Runs a script: declares its tables and starts its queries, side by side.
+    ///
+    /// All queries are planned before the first is started.
+    pub fn sql(&self, text: &str) -> Result<Vec<Arc<StreamingQuery>>, SessionError> {
+        let script = self.parse(text, "query")?;
+        let plans = script
+            .statements
+            .iter()
+            .filter_map(|statement| match statement {
+                Statement::Query(query) => Some(self.plan(query)),
+                _ => None,
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        plans.iter().map(|plan| self.start(plan, None)).collect()
+    }
+
+    /// Starts a planned query. `listener` is called with each epoch's progress.
+    pub fn start(
+        &self,
+        plan: &Arc<Plan>,
+        listener: Option<Listener>,
+    ) -> Result<Arc<StreamingQuery>, SessionError> {
+        let named = |source: QueryError| SessionError::Query { name: plan.name.clone(), source };
+        let running = lock(&self.known.queries)
+            .iter()
+            .any(|query| query.is_active() && query.name() == plan.name);
+        if running {
+            return Err(SessionError::Setting(format!(
+                "a query named '{}' is running already; give this one another 'queryName'",
+                plan.name
+            )));
+        }
+        let sources = plan
+            .sources
+            .iter()
+            .map(|table| {
+                self.known.open(&table.connector, &table.options, Some(Arc::clone(&table.schema)))
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| named(error.into()))?;
+        let open = |config: SinkConfig| self.open_sink(plan, config);
+        let query = start(plan, sources, open, self.config, listener).map_err(named)?;
+        let query = Arc::new(query);
+        lock(&self.known.queries).push(Arc::clone(&query));
+        Ok(query)
+    }
+
+    fn open_sink(&self, plan: &Plan, config: SinkConfig) -> Result<Box<dyn Sink>, ConnectorError> {
+        let sink = &plan.sink;
+        if !sink.connector.eq_ignore_ascii_case("memory") {
+            return open_sink(&sink.connector, &sink.options, config);
+        }
+        let table = MemoryTable::default();
+        lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
+        Ok(Box::new(MemorySink::new(table, &sink.options, config)?))
+    }
+
+    /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.
+    pub fn batch(&self, statement: &QueryStatement) -> Result<(SchemaRef, Vec<RecordBatch>), SessionError> {
+        let sources = statement
+            .sources
+            .iter()
+            .map(|source| {
+                let table = &source.table;
+                self.known.open(&table.connector, &table.options, table.schema.clone())
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(batch::run_batch(statement, sources)?)
+    }
+
+    /// What the `memory` sink of the query with this name holds: always a whole epoch.
+    pub fn table(&self, query_name: &str) -> Option<(SchemaRef, Vec<RecordBatch>)> {
+        lock(&self.known.results).get(&query_name.to_lowercase()).map(MemoryTable::snapshot)
+    }
+
+    /// Answers SQL over what `memory` sinks hold now; their tables have the queries' names.
+    pub fn query_tables(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), SessionError> {
+        let tables: Vec<_> = lock(&self.known.results)
+            .iter()
+            .map(|(name, table)| {
+                let (schema, batches) = table.snapshot();
+                (name.clone(), schema, batches)
+            })
+            .collect();
+        Ok(batch::query_tables(sql, tables)?)
+    }
+
+    /// Makes an in-memory source known as `name`: `'connector' = 'memory', 'name' = '...'`.
+    pub fn add_source(&self, name: &str, source: MemorySource) {
+        lock(&self.known.sources).insert(name.to_owned(), source);
+    }
+
+    /// Starts to read a stream.
+    pub fn read_stream(&self) -> DataStreamReader {
+        DataStreamReader::new(self.clone())
+    }
+
+    /// The queries of this session.
+    pub fn streams(&self) -> Streams {
+        Streams { known: Arc::clone(&self.known) }
+    }
+}
+
+/// The queries of a session (Spark's `StreamingQueryManager`).
+#[derive(Clone, Debug)]
+pub struct Streams {
+    known: Arc<Known>,
+}
+
+impl Streams {
+    /// Those that have not ended.
+    pub fn active(&self) -> Vec<Arc<StreamingQuery>> {
+        let mut queries = lock(&self.known.queries);
+        queries.retain(|query| query.is_active());
+        queries.clone()
+    }
+
+    /// The active query with this name.
+    pub fn get(&self, name: &str) -> Option<Arc<StreamingQuery>> {
+        self.active().into_iter().find(|query| query.name() == name)
+    }
+}
