@@ -16,4 +16,5 @@
 //! | [`cli`] | arguments to session; the only room that prints or exits |
 
 pub mod plan;
+pub mod row;
 pub mod time;

@@ -132,8 +132,9 @@ impl Bytes {
     #[inline]
     fn end_row(&mut self) {
         let end = u32::try_from(self.buf.len());
-        self.ends
-            .push(end.expect("a column that is not full holds less than 4 GiB with one more string"));
+        self.ends.push(
+            end.expect("a column that is not full holds less than 4 GiB with one more string"),
+        );
     }
 
     /// Appends strings `from..to` of `other`.
@@ -225,7 +226,10 @@ mod tests {
         target.extend_range(&source, 1, 3);
         target.extend_range(&source, 0, 0);
         target.extend_range(&source, 3, 4);
-        assert_eq!(target.iter().collect::<Vec<_>>(), [&b"zero"[..], b"", b"three", b"four"]);
+        assert_eq!(
+            target.iter().collect::<Vec<_>>(),
+            [&b"zero"[..], b"", b"three", b"four"]
+        );
     }
 
     #[test]
@@ -237,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn a_string_that_is_too_long_leaves_the_column_as_it_was() {
+    fn what_would_not_fit_is_refused_before_it_is_copied() {
         let mut column = Bytes::new();
         column.push(b"a");
-        let error = column.try_push_with(|buf| buf.resize(buf.len() + Bytes::MAX_VALUE + 1, 0));
+        let error = column.check(Bytes::MAX_VALUE + 1);
         assert!(matches!(error, Err(RowError::TooLarge { .. })));
-        assert_eq!(column.iter().collect::<Vec<_>>(), [b"a"]);
+        assert!(column.check(Bytes::MAX_VALUE).is_ok() && !column.is_full());
     }
 }

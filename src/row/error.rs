@@ -10,7 +10,9 @@ pub type Result<T, E = RowError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum RowError {
     /// A type that no key can be made of.
-    #[error("a column of type {data_type} cannot be part of a key; cast it to a type that has an order")]
+    #[error(
+        "a column of type {data_type} cannot be part of a key; cast it to a type that has an order"
+    )]
     KeyType {
         /// The column's type.
         data_type: DataType,
@@ -30,7 +32,9 @@ pub enum RowError {
         given: String,
     },
     /// A row larger than a byte column takes.
-    #[error("a row of {bytes} bytes is larger than state can hold ({limit} bytes); drop or shorten its columns")]
+    #[error(
+        "a row of {bytes} bytes is larger than state can hold ({limit} bytes); drop or shorten its columns"
+    )]
     TooLarge {
         /// The size of the row.
         bytes: usize,
@@ -54,7 +58,9 @@ pub enum RowError {
         what: &'static str,
     },
     /// Sketches that do not fit together.
-    #[error("sketches of precision {ours} and {theirs} cannot be merged; use one relative error for both")]
+    #[error(
+        "sketches of precision {ours} and {theirs} cannot be merged; use one relative error for both"
+    )]
     Precision {
         /// The precision of the sketch merged into.
         ours: u8,

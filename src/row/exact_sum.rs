@@ -109,7 +109,8 @@ impl ExactSum {
         }
         let base = usize::from(self.base);
         if limb < base {
-            self.limbs.insert_many(0, std::iter::repeat_n(0, base - limb));
+            self.limbs
+                .insert_many(0, std::iter::repeat_n(0, base - limb));
             self.base = limb as u8;
         }
         let base = usize::from(self.base);
@@ -165,7 +166,9 @@ impl ExactSum {
     /// 2^32 from zero and has the sum's sign.
     fn normalise(&mut self) {
         self.pending = 0;
-        let Some(last) = self.limbs.len().checked_sub(1) else { return };
+        let Some(last) = self.limbs.len().checked_sub(1) else {
+            return;
+        };
         let mut carry = 0;
         for limb in &mut self.limbs[..last] {
             let sum = *limb + carry;
@@ -223,14 +226,21 @@ impl ExactSum {
         let top = (base + bytes.len()) * 8 - 1 - last.leading_zeros() as usize;
         // The 64 bits below and with the top one, and whether anything lies below them.
         let bit = |at: usize| {
-            at / 8 >= base && bytes.get(at / 8 - base).is_some_and(|b| b >> (at % 8) & 1 != 0)
+            at / 8 >= base
+                && bytes
+                    .get(at / 8 - base)
+                    .is_some_and(|b| b >> (at % 8) & 1 != 0)
         };
         let magnitude = if top <= 52 {
             // At most 53 bits from bit 0 on: the pattern of the double itself, subnormal or not.
-            (0..=top).filter(|at| bit(*at)).fold(0, |m, at| m | 1u64 << at)
+            (0..=top)
+                .filter(|at| bit(*at))
+                .fold(0, |m, at| m | 1u64 << at)
         } else {
             let shift = top - 52;
-            let mantissa = (0..53).filter(|i| bit(shift + i)).fold(0, |m, i| m | 1u64 << i);
+            let mantissa = (0..53)
+                .filter(|i| bit(shift + i))
+                .fold(0, |m, i| m | 1u64 << i);
             let half = bit(shift - 1);
             // No byte of the magnitude's lower end is zero: some bit is set below `half` unless the
             // lowest set bit lies at or above it.
@@ -252,7 +262,9 @@ impl ExactSum {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let (negative, base, bytes) = self.magnitude();
         let special = self.special.as_deref();
-        out.push(u8::from(negative) | u8::from(special.is_some()) << 1 | u8::from(bytes.is_empty()) << 2);
+        out.push(
+            u8::from(negative) | u8::from(special.is_some()) << 1 | u8::from(bytes.is_empty()) << 2,
+        );
         if !bytes.is_empty() {
             varint::put(out, base as u64);
             varint::put(out, bytes.len() as u64);
@@ -328,7 +340,11 @@ mod tests {
             let bits = value.to_bits();
             let exponent = (bits >> 52 & 0x7ff) as usize;
             let fraction = u128::from(bits & ((1 << 52) - 1));
-            let mantissa = if exponent == 0 { fraction } else { fraction | 1 << 52 };
+            let mantissa = if exponent == 0 {
+                fraction
+            } else {
+                fraction | 1 << 52
+            };
             let mut product = mantissa * u128::from(times.unsigned_abs());
             let mut words = [0u32; 72];
             let shift = exponent.max(1) - 1;
@@ -362,10 +378,14 @@ mod tests {
                 }
             }
             let bit = |at: usize| words[at / 32] >> (at % 32) & 1 != 0;
-            let Some(top) = (0..72 * 32).rev().find(|at| bit(*at)) else { return 0.0 };
+            let Some(top) = (0..72 * 32).rev().find(|at| bit(*at)) else {
+                return 0.0;
+            };
             // By repeated halving in the exact domain: the mantissa as an integer, then scaled.
             let shift = top.saturating_sub(52);
-            let mut mantissa = (0..53).filter(|i| bit(shift + i)).fold(0u64, |m, i| m | 1 << i);
+            let mut mantissa = (0..53)
+                .filter(|i| bit(shift + i))
+                .fold(0u64, |m, i| m | 1 << i);
             if shift > 0 {
                 let half = bit(shift - 1);
                 let sticky = (0..shift - 1).any(bit);
@@ -418,7 +438,11 @@ mod tests {
                 big.add(*value, *times);
                 sum.add(*value, *times);
             }
-            assert_eq!(sum.value().to_bits(), (big.value() + 0.0).to_bits(), "round {round}");
+            assert_eq!(
+                sum.value().to_bits(),
+                (big.value() + 0.0).to_bits(),
+                "round {round}"
+            );
             let mut bytes = vec![];
             sum.encode(&mut bytes);
 
@@ -519,7 +543,9 @@ mod tests {
         assert!(ExactSum::decode(&bytes[..bytes.len() - 1]).is_none());
         let mut rng = StdRng::seed_from_u64(3);
         for _ in 0..2000 {
-            let garbage: Vec<u8> = (0..rng.random_range(0..40)).map(|_| rng.random_range(0..60)).collect();
+            let garbage: Vec<u8> = (0..rng.random_range(0..40))
+                .map(|_| rng.random_range(0..60))
+                .collect();
             if let Some((sum, used)) = ExactSum::decode(&garbage) {
                 assert!(used <= garbage.len());
                 let _ = sum.value();

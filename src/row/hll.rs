@@ -50,7 +50,10 @@ impl HyperLogLog {
         if precision.is_nan() {
             return Self::MAX_PRECISION;
         }
-        precision.clamp(f64::from(Self::MIN_PRECISION), f64::from(Self::MAX_PRECISION)) as u8
+        precision.clamp(
+            f64::from(Self::MIN_PRECISION),
+            f64::from(Self::MAX_PRECISION),
+        ) as u8
     }
 
     /// The precision that it was made with.
@@ -87,7 +90,9 @@ impl HyperLogLog {
             Registers::Sparse(list) => {
                 let at = list.partition_point(|e| e >> RANK_BITS < entry >> RANK_BITS);
                 match list.get_mut(at) {
-                    Some(old) if *old >> RANK_BITS == entry >> RANK_BITS => *old = (*old).max(entry),
+                    Some(old) if *old >> RANK_BITS == entry >> RANK_BITS => {
+                        *old = (*old).max(entry)
+                    }
                     _ => {
                         list.insert(at, entry);
                         self.shrink();
@@ -254,7 +259,11 @@ fn set(registers: &mut [u8], precision: u8, entry: u32) {
     let below = FINE - u32::from(precision);
     // The low bits of the fine index are the first of the coarse register's remaining hash.
     let low = index & ((1 << below) - 1);
-    let rank = if low == 0 { rank + below } else { low.leading_zeros() - (32 - below) + 1 };
+    let rank = if low == 0 {
+        rank + below
+    } else {
+        low.leading_zeros() - (32 - below) + 1
+    };
     let register = &mut registers[(index >> below) as usize];
     *register = (*register).max(rank as u8);
 }
@@ -312,11 +321,18 @@ mod tests {
             for n in [0u64, 1, 10, 1_000, 100_000, 1_000_000] {
                 let estimate = sketch(precision, (0..n).map(|i| i + 77 * n)).estimate();
                 let off = estimate.abs_diff(n) as f64;
-                assert!(off <= 4.0 * error * n as f64, "precision {precision}: {n} gave {estimate}");
+                assert!(
+                    off <= 4.0 * error * n as f64,
+                    "precision {precision}: {n} gave {estimate}"
+                );
             }
         }
         for n in [1u64, 10, 100] {
-            assert_eq!(sketch(14, 0..n).estimate(), n, "small sets are exact but for collisions");
+            assert_eq!(
+                sketch(14, 0..n).estimate(),
+                n,
+                "small sets are exact but for collisions"
+            );
         }
     }
 
@@ -351,14 +367,17 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(5);
         for precision in [4u8, 9, 18] {
             for _ in 0..2_000 {
-                let hash = rng.random::<u64>() >> rng.random_range(0..64) << rng.random_range(0..64);
+                let hash =
+                    rng.random::<u64>() >> rng.random_range(0..64) << rng.random_range(0..64);
                 let mut direct = HyperLogLog::new(precision);
                 direct.registers = Registers::Dense(vec![0; 1 << precision]);
                 let mut folded = direct.clone();
                 direct.add_hash(hash);
                 let mut list = HyperLogLog::new(18);
                 list.add_hash(hash);
-                let Registers::Sparse(list) = list.registers else { panic!("one entry is a list") };
+                let Registers::Sparse(list) = list.registers else {
+                    panic!("one entry is a list")
+                };
                 folded.add_fine(list[0]);
                 assert_eq!(direct, folded, "{hash:016x}");
             }
@@ -379,7 +398,13 @@ mod tests {
             }
         }
         let error = HyperLogLog::new(9).merge(&HyperLogLog::new(10));
-        assert!(matches!(error, Err(RowError::Precision { ours: 9, theirs: 10 })));
+        assert!(matches!(
+            error,
+            Err(RowError::Precision {
+                ours: 9,
+                theirs: 10
+            })
+        ));
         assert_eq!(HyperLogLog::precision_for(0.05), 9);
     }
 }

@@ -71,7 +71,8 @@ impl KeyCodec {
         let mut fields = Vec::with_capacity(columns.len());
         for (data_type, options) in columns {
             let field = SortField::new_with_options(data_type.clone(), *options);
-            if !supported(data_type) || !RowConverter::supports_fields(std::slice::from_ref(&field)) {
+            if !supported(data_type) || !RowConverter::supports_fields(std::slice::from_ref(&field))
+            {
                 return Err(RowError::KeyType {
                     data_type: data_type.clone(),
                 });
@@ -118,14 +119,23 @@ impl KeyCodec {
                 given: format!("{} rows", columns[0].len()),
             });
         } else {
-            self.each(columns, |i, row| out.try_push_pair(&bound_prefix(bounds[i]), row))?;
+            self.each(columns, |i, row| {
+                out.try_push_pair(&bound_prefix(bounds[i]), row)
+            })?;
         }
         Ok(out)
     }
 
-    fn each(&self, columns: &[ArrayRef], mut row: impl FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
+    fn each(
+        &self,
+        columns: &[ArrayRef],
+        mut row: impl FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let fits = columns.len() == self.types.len()
-            && columns.iter().zip(&self.types).all(|(c, t)| c.data_type().equals_datatype(t));
+            && columns
+                .iter()
+                .zip(&self.types)
+                .all(|(c, t)| c.data_type().equals_datatype(t));
         if !fits {
             return Err(RowError::Schema {
                 expected: list(self.types.iter()),
@@ -136,7 +146,13 @@ impl KeyCodec {
             let columns = columns
                 .iter()
                 .zip(&self.floats)
-                .map(|(column, floats)| if *floats { normalise(column) } else { Ok(Arc::clone(column)) })
+                .map(|(column, floats)| {
+                    if *floats {
+                        normalise(column)
+                    } else {
+                        Ok(Arc::clone(column))
+                    }
+                })
                 .collect::<Result<Vec<_>>>()?;
             self.converter.convert_columns(&columns)?
         } else {
@@ -157,7 +173,9 @@ impl KeyCodec {
         }
         let parser = self.converter.parser();
         // `parse` binds its result to the parser's lifetime as well as to the key's.
-        Ok(self.converter.convert_rows(keys.map(|key| parser.parse(key)))?)
+        Ok(self
+            .converter
+            .convert_rows(keys.map(|key| parser.parse(key)))?)
     }
 }
 
@@ -187,14 +205,20 @@ fn has_floats(data_type: &DataType) -> bool {
 }
 
 pub(crate) fn list<'a>(types: impl Iterator<Item = &'a DataType>) -> String {
-    types.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    types
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The same column with one zero and one NaN.
 fn normalise(column: &ArrayRef) -> Result<ArrayRef> {
     Ok(match column.data_type() {
         DataType::Float16 => {
-            floats::<Float16Type>(column, |x| if x.is_nan() { F16::NAN } else { x + F16::ZERO })
+            floats::<Float16Type>(
+                column,
+                |x| if x.is_nan() { F16::NAN } else { x + F16::ZERO },
+            )
         }
         DataType::Float32 => {
             floats::<Float32Type>(column, |x| if x.is_nan() { f32::NAN } else { x + 0.0 })
@@ -204,8 +228,16 @@ fn normalise(column: &ArrayRef) -> Result<ArrayRef> {
         }
         DataType::Struct(_) => {
             let array = column.as_struct();
-            let columns = array.columns().iter().map(normalise_any).collect::<Result<Vec<_>>>()?;
-            Arc::new(StructArray::try_new(array.fields().clone(), columns, array.nulls().cloned())?)
+            let columns = array
+                .columns()
+                .iter()
+                .map(normalise_any)
+                .collect::<Result<Vec<_>>>()?;
+            Arc::new(StructArray::try_new(
+                array.fields().clone(),
+                columns,
+                array.nulls().cloned(),
+            )?)
         }
         DataType::List(_) => normalise_list::<i32>(column)?,
         DataType::LargeList(_) => normalise_list::<i64>(column)?,
@@ -225,7 +257,13 @@ fn normalise(column: &ArrayRef) -> Result<ArrayRef> {
             let entries: ArrayRef = Arc::new(array.entries().clone());
             let entries = normalise_any(&entries)?.as_struct().clone();
             let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
-            Arc::new(MapArray::try_new(Arc::clone(field), offsets, entries, nulls, *ordered)?)
+            Arc::new(MapArray::try_new(
+                Arc::clone(field),
+                offsets,
+                entries,
+                nulls,
+                *ordered,
+            )?)
         }
         _ => Arc::clone(column),
     })
@@ -242,10 +280,15 @@ fn normalise_any(column: &ArrayRef) -> Result<ArrayRef> {
 fn normalise_list<O: OffsetSizeTrait>(column: &ArrayRef) -> Result<ArrayRef> {
     let (field, offsets, values, nulls) = column.as_list::<O>().clone().into_parts();
     let values = normalise_any(&values)?;
-    Ok(Arc::new(GenericListArray::<O>::try_new(field, offsets, values, nulls)?))
+    Ok(Arc::new(GenericListArray::<O>::try_new(
+        field, offsets, values, nulls,
+    )?))
 }
 
-fn floats<T: ArrowPrimitiveType>(column: &ArrayRef, one: impl Fn(T::Native) -> T::Native) -> ArrayRef {
+fn floats<T: ArrowPrimitiveType>(
+    column: &ArrayRef,
+    one: impl Fn(T::Native) -> T::Native,
+) -> ArrayRef {
     let array: &PrimitiveArray<T> = column.as_primitive();
     Arc::new(array.unary::<_, T>(one))
 }
@@ -273,19 +316,36 @@ mod tests {
     #[test]
     fn keys_sort_as_rows_and_come_back() {
         let ints = column(Int64Array::from(vec![Some(3), None, Some(-1), Some(3)]));
-        let texts = column(StringArray::from(vec![Some("b"), Some(""), None, Some("a")]));
+        let texts = column(StringArray::from(vec![
+            Some("b"),
+            Some(""),
+            None,
+            Some("a"),
+        ]));
         let codec = KeyCodec::new(&[DataType::Int64, DataType::Utf8]).unwrap();
-        let keys = codec.encode(&[Arc::clone(&ints), Arc::clone(&texts)]).unwrap();
+        let keys = codec
+            .encode(&[Arc::clone(&ints), Arc::clone(&texts)])
+            .unwrap();
         let mut order: Vec<usize> = (0..4).collect();
         order.sort_by_key(|i| keys.get(*i));
-        assert_eq!(order, [1, 2, 3, 0], "nulls first, then by number, then by text");
+        assert_eq!(
+            order,
+            [1, 2, 3, 0],
+            "nulls first, then by number, then by text"
+        );
         assert_eq!(codec.decode(keys.iter()).unwrap(), [ints, texts]);
     }
 
     #[test]
     fn equal_floats_have_equal_keys_at_any_depth() {
         let negative_nan = f64::from_bits(f64::NAN.to_bits() | 1 << 63 | 5);
-        let plain = column(Float64Array::from(vec![0.0, -0.0, f64::NAN, negative_nan, f64::INFINITY]));
+        let plain = column(Float64Array::from(vec![
+            0.0,
+            -0.0,
+            f64::NAN,
+            negative_nan,
+            f64::INFINITY,
+        ]));
         let codec = KeyCodec::new(&[DataType::Float64]).unwrap();
         let keys = codec.encode(&[plain]).unwrap();
         assert_eq!(keys.get(0), keys.get(1));
@@ -314,20 +374,30 @@ mod tests {
     fn a_bound_in_front_orders_first_and_strips_off() {
         let ints = column(Int64Array::from(vec![9, 1]));
         let codec = KeyCodec::new(&[DataType::Int64]).unwrap();
-        let keys = codec.encode_bounded(&[-3, 4], &[Arc::clone(&ints)]).unwrap();
+        let keys = codec
+            .encode_bounded(&[-3, 4], &[Arc::clone(&ints)])
+            .unwrap();
         assert!(keys.get(0) < keys.get(1));
         assert_eq!(read_bound(keys.get(1)), 4);
         assert_eq!(codec.decode(keys.iter().map(|k| &k[8..])).unwrap(), [ints]);
         let none = KeyCodec::new(&[]).unwrap();
-        assert_eq!(none.encode_bounded(&[7], &[]).unwrap().get(0), bound_prefix(7));
+        assert_eq!(
+            none.encode_bounded(&[7], &[]).unwrap().get(0),
+            bound_prefix(7)
+        );
     }
 
     #[test]
     fn columns_of_another_type_are_refused_by_name() {
         let codec = KeyCodec::new(&[DataType::Int64]).unwrap();
-        let error = codec.encode(&[column(StringArray::from(vec!["x"]))]).unwrap_err();
+        let error = codec
+            .encode(&[column(StringArray::from(vec!["x"]))])
+            .unwrap_err();
         assert!(error.to_string().contains("Int64") && error.to_string().contains("Utf8"));
         let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-        assert!(matches!(KeyCodec::new(&[dictionary]), Err(RowError::KeyType { .. })));
+        assert!(matches!(
+            KeyCodec::new(&[dictionary]),
+            Err(RowError::KeyType { .. })
+        ));
     }
 }

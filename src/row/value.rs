@@ -37,7 +37,9 @@ impl ValueCodec {
     /// A codec of columns of these types.
     pub fn new(types: &[DataType]) -> Result<Self> {
         types.iter().try_for_each(check)?;
-        Ok(Self { types: types.to_vec() })
+        Ok(Self {
+            types: types.to_vec(),
+        })
     }
 
     /// The types of the columns.
@@ -67,7 +69,10 @@ impl ValueCodec {
                 given: list(columns.iter().map(|c| c.data_type())),
             });
         }
-        let sources = columns.iter().map(Source::new).collect::<Result<Vec<_>>>()?;
+        let sources = columns
+            .iter()
+            .map(Source::new)
+            .collect::<Result<Vec<_>>>()?;
         for i in 0..rows {
             out.try_push_with(|buf| encode::row(&sources, i, buf))?;
         }
@@ -76,7 +81,11 @@ impl ValueCodec {
 
     /// The columns of `rows`.
     pub fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
-        let mut columns = self.types.iter().map(Column::new).collect::<Result<Vec<_>>>()?;
+        let mut columns = self
+            .types
+            .iter()
+            .map(Column::new)
+            .collect::<Result<Vec<_>>>()?;
         for (row, bytes) in rows.enumerate() {
             let mut rest = bytes;
             let done = decode::row(&mut columns, &mut rest).and_then(|()| match rest {
@@ -89,7 +98,11 @@ impl ValueCodec {
                 what,
             })?;
         }
-        self.types.iter().zip(columns).map(|(t, c)| c.finish(t)).collect()
+        self.types
+            .iter()
+            .zip(columns)
+            .map(|(t, c)| c.finish(t))
+            .collect()
     }
 }
 
@@ -127,7 +140,9 @@ fn layout(data_type: &DataType) -> Option<Layout> {
         DataType::Decimal256(..) => Layout::Fixed(32),
         DataType::FixedSizeBinary(width) => Layout::Fixed(usize::try_from(*width).ok()?),
         DataType::Int16 => Layout::Signed(2),
-        DataType::Int32 | DataType::Date32 | DataType::Time32(_) | DataType::Decimal32(..) => Layout::Signed(4),
+        DataType::Int32 | DataType::Date32 | DataType::Time32(_) | DataType::Decimal32(..) => {
+            Layout::Signed(4)
+        }
         DataType::Int64
         | DataType::Date64
         | DataType::Time64(_)
@@ -140,7 +155,10 @@ fn layout(data_type: &DataType) -> Option<Layout> {
         DataType::Decimal128(..) => Layout::Wide,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Layout::Text,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Layout::Binary,
-        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::Map(..) => Layout::List,
+        DataType::List(_)
+        | DataType::LargeList(_)
+        | DataType::FixedSizeList(..)
+        | DataType::Map(..) => Layout::List,
         DataType::Struct(_) => Layout::Struct,
         _ => return None,
     })

@@ -1,9 +1,7 @@
 //! Rows to columns. Nothing here trusts what it reads: lengths are held against the bytes that are
 //! left before memory is taken for them.
 
-use arrow::array::{
-    ArrayData, ArrayRef, BinaryViewBuilder, StringViewBuilder, make_array,
-};
+use arrow::array::{ArrayData, ArrayRef, BinaryViewBuilder, StringViewBuilder, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{DataType, i256};
 
@@ -78,7 +76,10 @@ impl Column {
                 _ => return Err(unsupported(data_type)),
             },
         };
-        Ok(Self { valid: vec![], values })
+        Ok(Self {
+            valid: vec![],
+            values,
+        })
     }
 
     fn null(&mut self) {
@@ -91,7 +92,11 @@ impl Column {
             | Values::Unsigned(values, width) => values.resize(values.len() + *width, 0),
             Values::Wide(values) => values.push(0),
             Values::Bytes { buf, ends, .. } => ends.push(buf.len()),
-            Values::List { ends, width, elements } => {
+            Values::List {
+                ends,
+                width,
+                elements,
+            } => {
                 // A null list of fixed size still has its elements.
                 (0..width.unwrap_or(0)).for_each(|_| elements.null());
                 ends.push(elements.valid.len());
@@ -111,7 +116,8 @@ impl Column {
                 values.extend_from_slice(varint::take_slice(bytes, *width).ok_or(SHORT)?);
             }
             Values::Signed(values, width) => {
-                let value = varint::take_signed(bytes).ok_or("an integer is cut off or too long")?;
+                let value =
+                    varint::take_signed(bytes).ok_or("an integer is cut off or too long")?;
                 let bits = 8 * *width as u32;
                 if bits < 64 && value >> (bits - 1) != 0 && value >> (bits - 1) != -1 {
                     return Err("an integer is out of its type's range");
@@ -130,7 +136,8 @@ impl Column {
                 values.push(varint::take_wide(bytes).ok_or("a decimal is cut off or too long")?);
             }
             Values::Bytes { buf, ends, text } => {
-                let len = varint::take_len(bytes, bytes.len()).ok_or("a length is out of bounds")?;
+                let len =
+                    varint::take_len(bytes, bytes.len()).ok_or("a length is out of bounds")?;
                 let value = varint::take_slice(bytes, len).ok_or(SHORT)?;
                 if *text && std::str::from_utf8(value).is_err() {
                     return Err("a string is not UTF-8");
@@ -138,9 +145,14 @@ impl Column {
                 buf.extend_from_slice(value);
                 ends.push(buf.len());
             }
-            Values::List { ends, width, elements } => {
+            Values::List {
+                ends,
+                width,
+                elements,
+            } => {
                 // Every element has a bit in the bitmap at least.
-                let len = varint::take_len(bytes, bytes.len() * 8).ok_or("a length is out of bounds")?;
+                let len =
+                    varint::take_len(bytes, bytes.len() * 8).ok_or("a length is out of bounds")?;
                 if width.is_some_and(|width| width != len) {
                     return Err("a list is not of its type's length");
                 }
@@ -167,7 +179,10 @@ impl Column {
     /// The array of all that was read.
     pub(super) fn finish(self, data_type: &DataType) -> Result<ArrayRef> {
         let len = self.valid.len();
-        let nulls = self.valid.contains(&false).then(|| NullBuffer::from(self.valid));
+        let nulls = self
+            .valid
+            .contains(&false)
+            .then(|| NullBuffer::from(self.valid));
         let builder = ArrayData::builder(data_type.clone()).len(len);
         let builder = match self.values {
             Values::Null => builder,
@@ -177,7 +192,9 @@ impl Column {
             }
             Values::Fixed(values, width)
             | Values::Signed(values, width)
-            | Values::Unsigned(values, width) => builder.nulls(nulls).add_buffer(aligned(values, width)),
+            | Values::Unsigned(values, width) => {
+                builder.nulls(nulls).add_buffer(aligned(values, width))
+            }
             Values::Wide(values) => builder.nulls(nulls).add_buffer(Buffer::from_vec(values)),
             Values::Bytes { buf, ends, .. } => match data_type {
                 DataType::Utf8View | DataType::BinaryView => {
@@ -185,16 +202,24 @@ impl Column {
                 }
                 DataType::LargeUtf8 | DataType::LargeBinary => {
                     let offsets = offsets::<i64>(&ends)?;
-                    builder.nulls(nulls).add_buffer(offsets).add_buffer(Buffer::from_vec(buf))
+                    builder
+                        .nulls(nulls)
+                        .add_buffer(offsets)
+                        .add_buffer(Buffer::from_vec(buf))
                 }
                 _ => {
                     let offsets = offsets::<i32>(&ends)?;
-                    builder.nulls(nulls).add_buffer(offsets).add_buffer(Buffer::from_vec(buf))
+                    builder
+                        .nulls(nulls)
+                        .add_buffer(offsets)
+                        .add_buffer(Buffer::from_vec(buf))
                 }
             },
             Values::List { ends, elements, .. } => {
                 let child = child_type(data_type)?;
-                let builder = builder.nulls(nulls).add_child_data(elements.finish(child)?.to_data());
+                let builder = builder
+                    .nulls(nulls)
+                    .add_child_data(elements.finish(child)?.to_data());
                 match data_type {
                     DataType::FixedSizeList(..) => builder,
                     DataType::LargeList(_) => builder.add_buffer(offsets::<i64>(&ends)?),
@@ -232,7 +257,12 @@ fn aligned(values: Vec<u8>, width: usize) -> Buffer {
     macro_rules! read {
         ($t:ty) => {{
             let (words, _) = values.as_chunks::<{ size_of::<$t>() }>();
-            Buffer::from_vec(words.iter().map(|w| <$t>::from_le_bytes(*w)).collect::<Vec<_>>())
+            Buffer::from_vec(
+                words
+                    .iter()
+                    .map(|w| <$t>::from_le_bytes(*w))
+                    .collect::<Vec<_>>(),
+            )
         }};
     }
     match width {
@@ -246,7 +276,9 @@ fn aligned(values: Vec<u8>, width: usize) -> Buffer {
 }
 
 /// An offset buffer; an error if 32 bits are too few.
-fn offsets<O: TryFrom<usize> + Default + arrow::datatypes::ArrowNativeType>(ends: &[usize]) -> Result<Buffer> {
+fn offsets<O: TryFrom<usize> + Default + arrow::datatypes::ArrowNativeType>(
+    ends: &[usize],
+) -> Result<Buffer> {
     let mut offsets = Vec::with_capacity(ends.len() + 1);
     offsets.push(O::default());
     for end in ends {
@@ -255,7 +287,12 @@ fn offsets<O: TryFrom<usize> + Default + arrow::datatypes::ArrowNativeType>(ends
     Ok(Buffer::from_vec(offsets))
 }
 
-fn views(data_type: &DataType, buf: &[u8], ends: &[usize], nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
+fn views(
+    data_type: &DataType,
+    buf: &[u8],
+    ends: &[usize],
+    nulls: Option<&NullBuffer>,
+) -> Result<ArrayRef> {
     let mut start = 0;
     let slices = ends.iter().enumerate().map(|(i, end)| {
         let slice = &buf[start..*end];
@@ -270,7 +307,11 @@ fn views(data_type: &DataType, buf: &[u8], ends: &[usize], nulls: Option<&NullBu
     let mut builder = StringViewBuilder::with_capacity(ends.len());
     for slice in slices {
         let text = slice.map(std::str::from_utf8).transpose();
-        let corrupt = |_| RowError::Corrupt { row: 0, offset: 0, what: "a string is not UTF-8" };
+        let corrupt = |_| RowError::Corrupt {
+            row: 0,
+            offset: 0,
+            what: "a string is not UTF-8",
+        };
         builder.append_option(text.map_err(corrupt)?);
     }
     Ok(std::sync::Arc::new(builder.finish()))

@@ -115,7 +115,9 @@ impl Source {
         match &self.kind {
             Kind::Null => {}
             Kind::Bool => out.push(u8::from(self.array.as_boolean().value(i))),
-            Kind::Fixed(values, width) => out.extend_from_slice(&values[i * width..(i + 1) * width]),
+            Kind::Fixed(values, width) => {
+                out.extend_from_slice(&values[i * width..(i + 1) * width])
+            }
             Kind::Signed(values, width) => {
                 let value = match width {
                     2 => i64::from(i16::from_le_bytes(at(values, i))),
