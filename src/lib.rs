@@ -15,5 +15,6 @@
 //! | [`session`] | what users hold |
 //! | [`cli`] | arguments to session; the only room that prints or exits |
 
+pub mod checkpoint;
 pub mod plan;
 pub mod time;
