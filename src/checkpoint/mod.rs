@@ -48,6 +48,8 @@ mod storage;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod simulated_disk;
 
 pub use database::FORMAT_VERSION;
 pub use decide::{Decision, Refusal, Replay, decide};
