@@ -1,0 +1,496 @@
+//! [`Checkpoint`]: the one way to write a checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tidemark_connectors::PlannedRange;
+use uuid::Uuid;
+
+use super::database::{DATABASE, Database, Meta};
+use super::error::{CheckpointError, Outcome, Result};
+use super::fold::Folder;
+use super::lock::{LOCK, Lock};
+use super::storage::{FileStorage, Storage};
+use super::{
+    CommitEntry, Decision, FileKind, Fold, FoldPolicy, Identity, Logs, Manifest, OffsetEntry,
+    RestorePlan, StateDir, StateFile, decide,
+};
+use crate::time::Epoch;
+
+/// A query's checkpoint, held by the query that runs on it.
+///
+/// The order of an epoch: [`log_offsets`](Self::log_offsets), then sinks stage and workers write
+/// their state files (through [`state_dir`](Self::state_dir)), then sinks commit, then
+/// [`commit`](Self::commit). Each returns when it is durable. After an error whose
+/// [outcome](CheckpointError::outcome) is [`Outcome::MayHaveHappened`], every later write is
+/// refused: only a reopened checkpoint knows what happened.
+#[derive(Debug)]
+pub struct Checkpoint {
+    // Stops before the lock goes: fields are dropped in order.
+    folder: Option<Folder>,
+    dir: PathBuf,
+    query: Uuid,
+    storage: Arc<dyn Storage>,
+    state: StateDir,
+    database: Database,
+    logged: Vec<(Epoch, Epoch)>,
+    commits: Vec<CommitEntry>,
+    manifest: Manifest,
+    /// Folded files that are to be recorded with the next commit.
+    folded: Vec<StateFile>,
+    fold_failures: Vec<CheckpointError>,
+    uncertain: bool,
+    _lock: Lock,
+}
+
+/// What [`Checkpoint::maintain`] did.
+#[derive(Debug, Default)]
+pub struct Maintenance {
+    /// Commits that were forgotten.
+    pub purged_commits: usize,
+    /// State files that were removed.
+    pub removed_files: usize,
+    /// Folds that were started.
+    pub folds_started: usize,
+    /// Folds that failed since the last call. The query can go on; the reasons are to be shown.
+    pub fold_failures: Vec<CheckpointError>,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `dir`, or makes one. Refuses the checkpoint of another query, one
+    /// that is in use, and a directory that holds something else. Removes what a crash left.
+    pub fn open(dir: impl AsRef<Path>, identity: &Identity) -> Result<Self> {
+        Self::open_with(dir.as_ref(), identity, Arc::new(FileStorage))
+    }
+
+    /// [`open`](Self::open) on a storage of one's own.
+    pub fn open_with(dir: &Path, identity: &Identity, storage: Arc<dyn Storage>) -> Result<Self> {
+        let fresh = look(dir)?;
+        let state_path = dir.join("state");
+        storage
+            .create_dir(&state_path)
+            .map_err(CheckpointError::writing(
+                "create the directory",
+                &state_path,
+            ))?;
+        let lock = Lock::take(dir)?;
+        let new = Meta {
+            query: Uuid::new_v4(),
+            name: identity.name.clone(),
+            fingerprint: identity.fingerprint.clone(),
+        };
+        let (mut database, meta) = Database::open(dir, &*storage, &new, fresh)?;
+        let differences = meta.fingerprint.differences(&identity.fingerprint);
+        if !differences.is_empty() {
+            let dir = dir.to_path_buf();
+            return Err(CheckpointError::OtherQuery {
+                dir,
+                stored: meta.name,
+                differences,
+            });
+        }
+        if meta.name != identity.name {
+            database.rename_query(&*storage, &identity.name)?;
+        }
+        // The names of the database and of `state` itself must be as durable as what they hold.
+        for path in [
+            Some(dir),
+            dir.parent().filter(|parent| !parent.as_os_str().is_empty()),
+        ] {
+            if let Some(path) = path {
+                storage
+                    .sync_dir(path)
+                    .map_err(CheckpointError::writing("make durable", path))?;
+            }
+        }
+        let state = StateDir::with_storage(dir, meta.query, Arc::clone(&storage));
+        let manifest = database.manifest()?;
+        remove_orphans(&state, &manifest)?;
+        Ok(Self {
+            folder: None,
+            dir: dir.to_path_buf(),
+            query: meta.query,
+            storage,
+            state,
+            logged: database
+                .groups()?
+                .iter()
+                .map(|g| (g.first(), g.last()))
+                .collect(),
+            commits: database.commits()?,
+            manifest,
+            database,
+            folded: Vec::new(),
+            fold_failures: Vec::new(),
+            uncertain: false,
+            _lock: lock,
+        })
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The query's id: made with the checkpoint, and the same for as long as it exists.
+    pub fn query_id(&self) -> Uuid {
+        self.query
+    }
+
+    /// Where workers write and read state files.
+    pub fn state_dir(&self) -> &StateDir {
+        &self.state
+    }
+
+    /// The newest commit.
+    pub fn last_commit(&self) -> Option<&CommitEntry> {
+        self.commits.last()
+    }
+
+    /// Everything that recovery decides on.
+    pub fn logs(&self) -> Result<Logs> {
+        Ok(Logs {
+            groups: self.database.groups()?,
+            commits: self.commits.clone(),
+            manifest: self.manifest.clone(),
+            present: self.state.list()?.into_iter().collect(),
+        })
+    }
+
+    /// How the query starts, given the newest epoch that its sink holds.
+    pub fn recover(&self, sink_last_committed: Option<Epoch>) -> Result<Decision> {
+        Ok(decide(&self.logs()?, sink_last_committed))
+    }
+
+    /// All ranges that were logged of a source and not trimmed since, oldest first: what
+    /// [`Source::restore`](tidemark_connectors::Source::restore) takes.
+    pub fn source_log(&self, source: usize) -> Result<Vec<PlannedRange>> {
+        self.database.source_log(source)
+    }
+
+    /// Forgets the `forgettable` oldest ranges of a source's log. Ranges of epochs that are not
+    /// committed stay in any case.
+    pub fn trim_source_log(&mut self, source: usize, forgettable: usize) -> Result<()> {
+        self.certain()?;
+        let Some(committed) = self.commits.last().map(|commit| commit.last) else {
+            return Ok(());
+        };
+        if forgettable == 0 {
+            return Ok(());
+        }
+        let done = self
+            .database
+            .trim_source_log(&*self.storage, source, forgettable, committed);
+        self.noting(done)
+    }
+
+    /// Logs what the next epochs read, all of them or none: one epoch with micro-batches, a
+    /// group of ticks in continuous mode.
+    pub fn log_offsets(&mut self, entries: &[OffsetEntry]) -> Result<()> {
+        self.certain()?;
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Ok(());
+        };
+        let newest = self.logged.last().map(|(_, last)| *last);
+        let newest = newest.max(self.commits.last().map(|commit| commit.last));
+        let expected = newest.map_or(0, |epoch| epoch + 1);
+        for (i, entry) in entries.iter().enumerate() {
+            if entry.epoch != expected + i as Epoch {
+                return Err(self.out_of_order(format!(
+                    "epoch {} is logged where epoch {} is next",
+                    entry.epoch,
+                    expected + i as Epoch
+                )));
+            }
+        }
+        if entries
+            .windows(2)
+            .any(|pair| pair[1].watermark < pair[0].watermark)
+            || entries
+                .iter()
+                .any(|entry| entry.watermark < entry.previous_watermark)
+        {
+            return Err(self.out_of_order(format!("the watermark goes back in epoch {expected}")));
+        }
+        let done = self.database.log(&*self.storage, entries);
+        self.noting(done)?;
+        self.logged.push((first.epoch, last.epoch));
+        Ok(())
+    }
+
+    /// Commits epochs: `files` (at most one a worker) are their state, and sinks hold their rows.
+    /// Files that were folded meanwhile are recorded with it.
+    pub fn commit(&mut self, entry: &CommitEntry, files: &[StateFile]) -> Result<()> {
+        self.certain()?;
+        self.check_commit(entry, files)
+            .map_err(|reason| self.out_of_order(reason))?;
+        self.collect_folds(false);
+        let all: Vec<&StateFile> = files.iter().chain(&self.folded).collect();
+        if !all.is_empty() {
+            let path = self.state.path();
+            self.storage
+                .sync_dir(path)
+                .map_err(CheckpointError::writing("make durable", path))?;
+        }
+        let done = self.database.commit(&*self.storage, entry, &all);
+        self.noting(done)?;
+        self.manifest.add(
+            files
+                .iter()
+                .cloned()
+                .chain(std::mem::take(&mut self.folded)),
+        );
+        self.commits.push(entry.clone());
+        Ok(())
+    }
+
+    /// The files that make the state of a committed epoch.
+    pub fn restore_plan(&self, epoch: Epoch) -> Result<RestorePlan> {
+        let Some(commit) = self.commits.iter().find(|commit| commit.last == epoch) else {
+            return Err(CheckpointError::NotKept {
+                dir: self.dir.clone(),
+                epoch,
+                kept: kept(&self.commits),
+            });
+        };
+        let files = self.manifest.files_for(epoch, commit.workers);
+        Ok(RestorePlan {
+            epoch,
+            workers: commit.workers,
+            files,
+        })
+    }
+
+    /// Folds files in the background from now on.
+    pub fn fold_in_background(&mut self, fold: Fold, policy: FoldPolicy) -> Result<()> {
+        self.folder = Some(Folder::start(self.state.clone(), fold, policy)?);
+        Ok(())
+    }
+
+    /// What keeps a checkpoint small, to be called now and then (after each commit, say): starts
+    /// the folds that are due and forgets what `min_batches` retained commits do not need.
+    pub fn maintain(&mut self, min_batches: u64) -> Result<Maintenance> {
+        let (purged_commits, removed_files) = self.purge(min_batches)?;
+        self.collect_folds(false);
+        let mut folds_started = 0;
+        // Not before the last folds are recorded: they would be made again.
+        if self.folded.is_empty()
+            && let (Some(folder), Some(commit)) = (&mut self.folder, self.commits.last())
+        {
+            folds_started = folder.start_due(&self.manifest, commit);
+        }
+        let fold_failures = std::mem::take(&mut self.fold_failures);
+        Ok(Maintenance {
+            purged_commits,
+            removed_files,
+            folds_started,
+            fold_failures,
+        })
+    }
+
+    /// Waits until the folds that were started are done. The next commit records them.
+    pub fn wait_for_folds(&mut self) {
+        self.collect_folds(true);
+    }
+
+    /// Forgets commits beyond the newest `min_batches` (at least one stays), their offsets, and
+    /// the files that only they need. Works in strides of an eighth, so that it does not cost
+    /// every epoch a sync. Returns how many commits and files went.
+    pub fn purge(&mut self, min_batches: u64) -> Result<(usize, usize)> {
+        self.certain()?;
+        let keep = usize::try_from(min_batches.max(1)).unwrap_or(usize::MAX);
+        if self.commits.len() <= keep.saturating_add(keep / 8) {
+            return Ok((0, 0));
+        }
+        let gone = self.commits.len() - keep;
+        let retained = &self.commits[gone..];
+        let mut names = self.manifest.superfluous(retained);
+        for busy in self.folder.iter().flat_map(Folder::in_use) {
+            names.remove(busy);
+        }
+        let oldest = retained[0].last;
+        let done = self.database.purge(&*self.storage, oldest, &names);
+        self.noting(done)?;
+        self.commits.drain(..gone);
+        self.manifest.forget(&names);
+        let first = self.commits[0].first;
+        self.logged.retain(|(_, last)| *last >= first);
+        // Only now that nobody asks for them. One that stays is an orphan of the next start.
+        let removed = names
+            .iter()
+            .filter(|name| self.state.remove(name).is_ok())
+            .count();
+        Ok((gone, removed))
+    }
+
+    /// How many bytes the checkpoint takes.
+    pub fn size_on_disk(&self) -> Result<u64> {
+        size_on_disk(&self.dir, &self.state)
+    }
+
+    fn check_commit(&self, entry: &CommitEntry, files: &[StateFile]) -> Result<(), String> {
+        let CommitEntry {
+            first,
+            last,
+            workers,
+            ..
+        } = *entry;
+        let previous = self.commits.last();
+        let expected = previous.map_or(0, |commit| commit.last + 1);
+        if first != expected || last < first || workers == 0 {
+            return Err(format!(
+                "a commit of epochs {first} to {last} by {workers} workers, where epoch {expected} is next"
+            ));
+        }
+        if !self.logged.iter().any(|(start, _)| *start == first)
+            || !self.logged.iter().any(|(_, end)| *end == last)
+        {
+            return Err(format!(
+                "the epochs {first} to {last} are committed and were not logged as whole groups"
+            ));
+        }
+        let mut seen = BTreeSet::new();
+        for file in files {
+            let covers =
+                file.last == last && (file.kind == FileKind::Snapshot || file.first == first);
+            if file.workers != workers || file.worker >= workers || !covers {
+                return Err(format!(
+                    "the state file {} is not of the epochs {first} to {last} and {workers} workers",
+                    file.name
+                ));
+            }
+            if !seen.insert(file.worker) {
+                return Err(format!("worker {} has two state files", file.worker));
+            }
+        }
+        let whole = files
+            .iter()
+            .filter(|file| file.kind == FileKind::Snapshot)
+            .count();
+        if self.manifest.is_rescale(previous, workers) && whole < workers {
+            return Err(format!(
+                "the number of workers is {workers} and was {}, so the first commit must be a snapshot from each worker; {whole} came",
+                previous.map_or(0, |commit| commit.workers)
+            ));
+        }
+        Ok(())
+    }
+
+    fn collect_folds(&mut self, wait: bool) {
+        let committed = self.commits.last().map_or(0, |commit| commit.last);
+        if let Some(folder) = &mut self.folder {
+            let (files, errors) = folder.finished(committed, wait);
+            self.folded.extend(files);
+            self.fold_failures.extend(errors);
+            debug_assert!(!wait || folder.is_idle());
+        }
+    }
+
+    fn certain(&self) -> Result<()> {
+        if self.uncertain {
+            return Err(self.out_of_order(
+                "an earlier write may or may not have happened; stop the query and start it again"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn noting<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.uncertain |= error.outcome() == Some(Outcome::MayHaveHappened);
+        }
+        result
+    }
+
+    fn out_of_order(&self, reason: String) -> CheckpointError {
+        CheckpointError::OutOfOrder {
+            dir: self.dir.clone(),
+            reason,
+        }
+    }
+}
+
+pub(super) fn kept(commits: &[CommitEntry]) -> String {
+    match (commits.first(), commits.last()) {
+        (Some(first), Some(last)) => {
+            format!(
+                "those of the commits from epoch {} to {} are",
+                first.last, last.last
+            )
+        }
+        _ => "nothing is committed yet".into(),
+    }
+}
+
+pub(super) fn size_on_disk(dir: &Path, state: &StateDir) -> Result<u64> {
+    let files = FileStorage
+        .list(dir)
+        .map_err(CheckpointError::reading("list", dir))?;
+    let database = files.iter().filter(|(name, _)| name.starts_with(DATABASE));
+    Ok(database.chain(&state.list()?).map(|(_, bytes)| bytes).sum())
+}
+
+/// Looks at a directory before anything is written to it. `true`: no state is in it.
+fn look(dir: &Path) -> Result<bool> {
+    let names = |path: &Path| -> Result<Vec<String>> {
+        match fs::read_dir(path) {
+            Ok(entries) => entries
+                .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<_>>()
+                .map_err(CheckpointError::reading("list", path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(CheckpointError::reading("list", path)(error)),
+        }
+    };
+    let here = names(dir)?;
+    let state = names(&dir.join("state"))?;
+    if !here.iter().any(|name| name == DATABASE) {
+        // What a start that was cut short leaves behind is no reason to refuse.
+        let strange = here
+            .into_iter()
+            .find(|name| name != LOCK && name != "state");
+        let strange = strange.or_else(|| state.first().map(|name| format!("state/{name}")));
+        if let Some(found) = strange {
+            return Err(CheckpointError::NotACheckpoint {
+                dir: dir.to_path_buf(),
+                found,
+            });
+        }
+    }
+    Ok(state.is_empty())
+}
+
+/// What is in `state/` by our names and not in the manifest was never committed, or is forgotten.
+fn remove_orphans(state: &StateDir, manifest: &Manifest) -> Result<()> {
+    for name in orphans(&state.list()?, manifest) {
+        state.remove(&name)?;
+    }
+    Ok(())
+}
+
+pub(super) fn orphans(present: &[(String, u64)], manifest: &Manifest) -> Vec<String> {
+    let known: BTreeMap<&str, ()> = manifest
+        .files()
+        .iter()
+        .map(|file| (file.name.as_str(), ()))
+        .collect();
+    present
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| {
+            ["tmp-", "delta-", "snapshot-"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+                && !known.contains_key(name.as_str())
+        })
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "facade_tests.rs"]
+mod tests;

@@ -1,0 +1,64 @@
+//! What a query needs to go on after a restart: the offset log, the commit log, the state files,
+//! and the decision what to do with them.
+//!
+//! One checkpoint directory belongs to one query:
+//!
+//! | name | what |
+//! |---|---|
+//! | `tidemark.sqlite` | the query's id and [`Fingerprint`], the logs, the state manifest |
+//! | `state/` | deltas and snapshots of the state, [one container each](state_files) |
+//! | `tidemark.lock` | locked by the process that runs the query; holds its pid |
+//!
+//! `docs/format.md` describes all of it. The life of an epoch, each step durable before the next:
+//!
+//! 1. [`Checkpoint::log_offsets`]: what it reads, and its watermark
+//! 2. sinks stage its rows
+//! 3. each worker writes what changed with a [`StateFileWriter`]
+//! 4. sinks commit
+//! 5. [`Checkpoint::commit`]: the commit entry and, in the same transaction, the [`Manifest`]
+//!
+//! Wherever a process dies, the next one opens the checkpoint and asks [`decide`], a pure
+//! function of the [`Logs`] and of what the sink holds.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `log` | the entries of the logs |
+//! | `decide` | how a query starts: ready, replay, or refuse |
+//! | `fingerprint` | is this the checkpoint of this query? |
+//! | `state_files` | the container file: write, read, verify |
+//! | `manifest` | which files make the state of an epoch |
+//! | `fold` | many files become one, in the background |
+//! | `database` | the logs in `SQLite` |
+//! | `storage` | the file operations, behind a trait |
+//! | `facade` | [`Checkpoint`], which puts them together |
+//! | `inspect` | what a checkpoint holds, read only |
+
+mod database;
+mod decide;
+mod error;
+mod facade;
+mod fingerprint;
+mod fold;
+mod inspect;
+mod lock;
+mod log;
+mod manifest;
+pub mod state_files;
+mod storage;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod simulated_disk;
+
+pub use database::FORMAT_VERSION;
+pub use decide::{Decision, Refusal, Replay, decide};
+pub use error::{CheckpointError, Outcome, Result};
+pub use facade::{Checkpoint, Maintenance};
+pub use fingerprint::{Difference, Fingerprint, Identity};
+pub use fold::{Fold, FoldPolicy};
+pub use inspect::{FileReport, Inspection};
+pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};
+pub use manifest::{FileKind, Manifest, MissingFile, RestorePlan, StateFile};
+pub use state_files::{Section, StateDir, StateFileReader, StateFileWriter};
+pub use storage::{FileStorage, Moment, Storage, StorageReader, StorageWriter};
