@@ -7,13 +7,16 @@
 /// Install with `#[global_allocator]` in a binary.
 pub use mimalloc::MiMalloc;
 
+/// `mi_option_purge_delay` of `mimalloc.h` (both of its generations); the bindings do not name it.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
 /// How long freed pages are kept before they go back to the kernel, in milliseconds.
 pub fn set_purge_delay(milliseconds: u32) {
     // SAFETY: `mi_option_set` stores an integer in mimalloc's own table of options; it has no
     // precondition, and any value is legal for this option.
     unsafe {
         libmimalloc_sys::mi_option_set(
-            libmimalloc_sys::mi_option_purge_delay,
+            PURGE_DELAY,
             libc_long(milliseconds),
         );
     }
