@@ -31,7 +31,6 @@ pub(super) struct CreateTable {
 #[derive(Debug)]
 pub(super) struct ColumnDef {
     pub(super) name: String,
-    pub(super) span: Span,
     pub(super) data_type: DataType,
 }
 
@@ -123,7 +122,7 @@ fn table_item(cursor: &mut Cursor, table: &mut CreateTable) -> Result<()> {
             break;
         }
     }
-    table.columns.push(ColumnDef { name, span, data_type });
+    table.columns.push(ColumnDef { name, data_type });
     Ok(())
 }
 
