@@ -14,6 +14,13 @@
 //! 4. Node ids are dense, in post-order, and the same whenever the same text is planned: state on
 //!    disk is named by them.
 
+pub mod batch;
+pub mod catalog;
+pub mod context;
+pub mod error;
+pub mod functions;
+pub mod sql;
+
 use std::sync::Arc;
 use std::time::Duration;
 

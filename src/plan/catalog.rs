@@ -1,0 +1,179 @@
+//! The tables that a script declares, and the statements that become queries.
+//!
+//! [`QueryStatement`] is what [`super::sql`] hands to `convert`: the analysed and optimised
+//! `LogicalPlan` and all that options and settings say about the query, already parsed.
+//!
+//! What `convert` may rely on in [`QueryStatement::logical`]:
+//!
+//! - Every `TableScan`'s `table_name` is the `name` of one of [`QueryStatement::sources`], bare and
+//!   in lower case; its columns are the table's by position ([`CatalogTable::schema`]), then
+//!   `_metadata` where the query names it. `projection` is always filled in. The names inside the
+//!   plan are in lower case (names resolve without case); the result's fields are spelt as the
+//!   user wrote them.
+//! - `SELECT DISTINCT` and `UNION` without `ALL` are an `Aggregate` without calls.
+//! - `count(DISTINCT x)` stays one aggregate call with `distinct` set.
+//! - `current_timestamp()`, `now()` and `current_date()` are the volatile functions of
+//!   [`super::functions::clock`]: [`super::functions::clock::is_current_timestamp`] knows them.
+//!   `current_date()` is written as a cast of `current_timestamp()`.
+//! - `approx_count_distinct(x, precision)` has its precision (4 to 16) as a literal second argument
+//!   of type INT, put there from `relativeSD`.
+//! - A sliding window is `Unnest` over a projection that computes `__sliding_windows(ts, size,
+//!   slide, start)`; a tumbling one the scalar `__tumbling_window(ts, size, start)`: sizes are
+//!   literals in microseconds. HOP and CUMULATE use the same `Unnest`. `window_start` and
+//!   `window_end` of a table function are `get_field` of the struct.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::LogicalPlan;
+use tidemark_connectors::{Options, OutputMode};
+
+use super::{QuerySettings, SinkTable, Trigger, Watermark};
+
+/// A place in a script: line and column count from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: u64,
+    /// The column, in characters.
+    pub column: u64,
+}
+
+/// A table as `CREATE TABLE` declares it, with its options resolved.
+#[derive(Clone, Debug)]
+pub struct CatalogTable {
+    /// As the script spells it.
+    pub name: String,
+    /// `'connector'`.
+    pub connector: String,
+    /// The connector's own options: the engine's are taken out, `${ENV:NAME}` is filled in.
+    pub options: Options,
+    /// The columns: declared, or learnt from the source. `None`: a sink that takes its query's.
+    pub schema: Option<SchemaRef>,
+    /// Whether the script declares the columns.
+    pub declared: bool,
+    /// The fields of `_metadata`; empty where the source has none or was not opened.
+    pub metadata: SchemaRef,
+    /// Its event time.
+    pub watermark: Option<Watermark>,
+    /// The columns of `PRIMARY KEY`, by index.
+    pub primary_key: Vec<usize>,
+    /// `'streaming' = 'false'` makes it a static table.
+    pub streaming: bool,
+    /// The engine's own options of the table.
+    pub engine: EngineOptions,
+    /// Where it was declared.
+    pub position: Position,
+}
+
+/// What a table's options say to the engine rather than to the connector.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EngineOptions {
+    /// `outputMode`.
+    pub mode: Option<OutputMode>,
+    /// `trigger`.
+    pub trigger: Option<Trigger>,
+    /// `checkpointLocation`.
+    pub checkpoint_location: Option<String>,
+    /// `queryName`.
+    pub query_name: Option<String>,
+    /// `onError`: what becomes of a row whose expression fails.
+    pub on_error: OnError,
+    /// `deadLetter`: the table that such rows go to.
+    pub dead_letter: Option<String>,
+    /// `refreshInterval` of a static table.
+    pub refresh_interval: Option<std::time::Duration>,
+}
+
+/// `'onError'`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The query ends and says which row it was.
+    #[default]
+    Fail,
+    /// The row goes to the dead-letter table.
+    DeadLetter,
+}
+
+/// A table that a query reads.
+#[derive(Clone, Debug)]
+pub struct QuerySource {
+    /// As the plan's scans call it.
+    pub name: String,
+    /// What it is. Its schema is always known, and its watermark is the one that this query uses.
+    pub table: Arc<CatalogTable>,
+}
+
+/// One query of a script, planned.
+#[derive(Clone, Debug)]
+pub struct QueryStatement {
+    /// `queryName`, or the table that it writes to, or `query1` and so on for a bare `SELECT`.
+    pub name: String,
+    /// The table that it writes to; `None`: the console.
+    pub target: Option<String>,
+    /// Where the rows go.
+    pub sink: SinkTable,
+    /// `outputMode` where it was said.
+    pub mode: Option<OutputMode>,
+    /// When epochs start.
+    pub trigger: Trigger,
+    /// The query's own settings, defaults filled in.
+    pub settings: QuerySettings,
+    /// What becomes of a row whose expression fails.
+    pub on_error: OnError,
+    /// The dead-letter table.
+    pub dead_letter: Option<Arc<CatalogTable>>,
+    /// The sink's `PRIMARY KEY`, by index into the result.
+    pub primary_key: Vec<usize>,
+    /// Analysed and optimised; see the module's header.
+    pub logical: LogicalPlan,
+    /// What it reads, in the order of first use.
+    pub sources: Vec<QuerySource>,
+    /// Where it begins.
+    pub position: Position,
+}
+
+/// One statement of a script.
+#[derive(Clone, Debug)]
+pub enum Statement {
+    /// `INSERT INTO t SELECT ...` or a bare `SELECT`.
+    Query(Box<QueryStatement>),
+    /// `EXPLAIN` of a query.
+    Explain(Box<QueryStatement>),
+    /// `CREATE TABLE`.
+    CreateTable(Arc<CatalogTable>),
+    /// `CREATE VIEW`.
+    CreateView {
+        /// Its name.
+        name: String,
+    },
+    /// `SET`.
+    Set {
+        /// The setting.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// `DROP TABLE` or `DROP VIEW`.
+    Drop {
+        /// What was dropped.
+        name: String,
+    },
+}
+
+/// All statements of a script, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    /// The statements.
+    pub statements: Vec<Statement>,
+}
+
+impl Script {
+    /// The queries that are to run, without those that are only explained.
+    pub fn queries(&self) -> impl Iterator<Item = &QueryStatement> {
+        self.statements.iter().filter_map(|statement| match statement {
+            Statement::Query(query) => Some(&**query),
+            _ => None,
+        })
+    }
+}
