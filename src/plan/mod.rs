@@ -17,10 +17,19 @@
 pub mod batch;
 pub mod catalog;
 pub mod context;
+pub mod convert;
 pub mod error;
+pub mod event_time;
+pub mod explain;
+pub mod fingerprint;
 pub mod functions;
+mod lineage;
+pub mod modes;
+pub mod redact;
 pub mod sql;
+pub mod text;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +65,10 @@ pub struct Plan {
     pub key: Option<Vec<usize>>,
     /// The query's own settings (`checkpointLocation` and the like), defaults filled in.
     pub settings: QuerySettings,
+    /// What becomes of a row whose expression fails.
+    pub on_error: catalog::OnError,
+    /// Where such rows go, if anywhere.
+    pub dead_letter: Option<SinkTable>,
     /// What `DataFusion` answers as a batch: the same query over the same tables.
     pub logical: datafusion::logical_expr::LogicalPlan,
 }
@@ -73,6 +86,8 @@ pub struct SourceTable {
     pub schema: SchemaRef,
     /// Its event time, if it has one.
     pub watermark: Option<Watermark>,
+    /// `false`: a static table, read once at the start. It has no event time.
+    pub streaming: bool,
 }
 
 /// `WATERMARK FOR column AS column - delay`.
@@ -165,8 +180,10 @@ pub enum EventTimeKind {
     WindowEnd,
     /// The start of a window of this length in microseconds.
     WindowStart(i64),
-    /// A struct with `start` and `end`.
-    Window,
+    /// A struct with `start` and `end`, the end at most this many microseconds after the start.
+    Window(i64),
+    /// A list of such windows, before its `Unnest`.
+    Windows(i64),
 }
 
 /// What an operator does.
@@ -267,6 +284,19 @@ pub enum AggregateFunction {
         /// From 4 to 16.
         precision: u8,
     },
+}
+
+impl Aggregate {
+    /// Only keys, no calls: `SELECT DISTINCT`.
+    pub fn is_distinct(&self) -> bool {
+        self.calls.is_empty() && !self.keys.is_empty()
+    }
+}
+
+impl fmt::Display for AggregateCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&text::aggregate_call(self, &text::expression))
+    }
 }
 
 /// A shared pointer, as `DataFusion` hands them around.

@@ -1,0 +1,84 @@
+//! `DataFusion`'s analysed and optimised `LogicalPlan` to a [`Plan`].
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `nodes` | each logical operator to ours, or a refusal that says what there is instead |
+//! | `fuse` | adjacent filters and projections become one operator |
+//! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
+//! | `expr` | `current_timestamp()` becomes a column; what no plan can hold is refused |
+//! | `key` | which columns of the result identify a row |
+//!
+//! Event time is followed on the way ([`super::event_time`]); then the output mode decides when
+//! each operator gives its results ([`super::modes`]).
+
+mod aggregate;
+mod error;
+pub(super) mod expr;
+mod fuse;
+mod key;
+mod nodes;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use super::catalog::QueryStatement;
+use super::{Node, Plan, SinkTable, SourceTable, modes};
+
+pub use error::{ConvertError, Result};
+
+/// Plans a query: what each operator keeps and until when, and what the sink is told.
+pub fn plan_query(statement: &QueryStatement) -> Result<Plan> {
+    let mut root = nodes::node(&statement.logical, &statement.sources)?;
+    let sources: Vec<SourceTable> = statement.sources.iter().map(source_table).collect();
+    let derived = key::of_result(&root);
+    let (mode, mode_reason) = modes::assign(&mut root, &sources, statement.mode, derived.is_some())?;
+    number(&mut root, &mut 0);
+    let key = if statement.primary_key.is_empty() {
+        derived
+    } else {
+        Some(statement.primary_key.clone())
+    };
+    Ok(Plan {
+        name: statement.name.clone(),
+        sources,
+        schema: Arc::new(statement.logical.schema().as_arrow().clone()),
+        root,
+        sink: statement.sink.clone(),
+        mode,
+        mode_reason,
+        trigger: statement.trigger,
+        key,
+        settings: statement.settings.clone(),
+        on_error: statement.on_error,
+        dead_letter: statement.dead_letter.as_ref().map(|table| SinkTable {
+            name: table.name.clone(),
+            connector: table.connector.clone(),
+            options: table.options.clone(),
+        }),
+        logical: statement.logical.clone(),
+    })
+}
+
+fn source_table(source: &super::catalog::QuerySource) -> SourceTable {
+    let table = &source.table;
+    SourceTable {
+        name: table.name.clone(),
+        connector: table.connector.clone(),
+        options: table.options.clone(),
+        schema: table.schema.clone().unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty())),
+        watermark: table.watermark.clone(),
+        streaming: table.streaming,
+    }
+}
+
+/// Dense ids in post-order (invariant 4).
+fn number(node: &mut Node, next: &mut usize) {
+    for input in &mut node.inputs {
+        number(input, next);
+    }
+    node.id = *next;
+    *next += 1;
+}

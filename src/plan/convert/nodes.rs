@@ -1,0 +1,289 @@
+//! `DataFusion`'s logical operators to ours, one by one.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::Schema;
+use datafusion::common::{DFSchema, DFSchemaRef, NullHandling};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, JoinType, LogicalPlan, TableScan, Union, Unnest, and,
+};
+
+use super::super::catalog::QuerySource;
+use super::super::{EventTimeColumn, EventTimeKind, Node, Operator, event_time, text};
+use super::aggregate::aggregate;
+use super::error::{ConvertError, Result, unsupported};
+use super::expr::resolve;
+use super::fuse::{filter, project, renamed};
+
+/// The operators of a plan. Ids are left at 0; results are changes everywhere.
+pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> {
+    let child = |plan: &LogicalPlan| node(plan, sources);
+    match plan {
+        LogicalPlan::TableScan(scan) => source(scan, sources),
+        LogicalPlan::Projection(projection) => {
+            let input = child(&projection.input)?;
+            let exprs = resolve_all(&projection.expr, &input)?;
+            project(input, exprs, Arc::clone(&projection.schema))
+        }
+        LogicalPlan::Filter(inner) => {
+            let input = child(&inner.input)?;
+            let predicate = resolve(inner.predicate.clone(), &input.schema)?;
+            filter(input, predicate)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            Ok(renamed(child(&alias.input)?, Arc::clone(&alias.schema)))
+        }
+        LogicalPlan::Repartition(inner) => child(&inner.input),
+        LogicalPlan::Union(inner) => union(inner, sources),
+        LogicalPlan::Unnest(inner) => unnest(inner, sources),
+        LogicalPlan::Aggregate(inner) => {
+            let Aggregate { input, group_expr, aggr_expr, schema, .. } = inner;
+            aggregate(child(input)?, group_expr.clone(), aggr_expr, Arc::clone(schema))
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let input = child(input)?;
+            let keys = input.schema.columns().into_iter().map(Expr::Column).collect();
+            let schema = Arc::clone(&input.schema);
+            aggregate(input, keys, &[], schema)
+        }
+        LogicalPlan::EmptyRelation(empty) => {
+            let rows = if empty.produce_one_row { vec![Vec::new()] } else { Vec::new() };
+            Ok(values(rows, Arc::clone(&empty.schema)))
+        }
+        LogicalPlan::Values(inner) => {
+            let nothing = DFSchema::empty();
+            let rows = (inner.values.iter())
+                .map(|row| row.iter().map(|value| resolve(value.clone(), &nothing)).collect())
+                .collect::<Result<Vec<Vec<_>>>>()?;
+            Ok(values(rows, Arc::clone(&inner.schema)))
+        }
+        other => Err(refusal(other)),
+    }
+}
+
+fn resolve_all(exprs: &[Expr], input: &Node) -> Result<Vec<Expr>> {
+    exprs.iter().map(|expr| resolve(expr.clone(), &input.schema)).collect()
+}
+
+fn values(rows: Vec<Vec<Expr>>, schema: DFSchemaRef) -> Node {
+    Node {
+        id: 0,
+        operator: Operator::Values { rows },
+        inputs: Vec::new(),
+        columns: vec![None; schema.fields().len()],
+        schema,
+        append_only: true,
+    }
+}
+
+fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
+    let name = scan.table_name.table();
+    let index = (sources.iter())
+        .position(|source| source.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| ConvertError::UnknownTable {
+            table: name.into(),
+            known: sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", "),
+        })?;
+    if scan.fetch.is_some() {
+        return Err(limit());
+    }
+    let table = &sources[index].table;
+    let watermark = table.watermark.as_ref().filter(|_| table.streaming).map(|w| w.column);
+    let all = scan.source.schema();
+    let asked: Vec<usize> =
+        scan.projection.clone().unwrap_or_else(|| (0..all.fields().len()).collect());
+    // A pushed filter may need columns that nothing above it does.
+    let mut read = asked.clone();
+    for filter in &scan.filters {
+        for column in filter.column_refs() {
+            read.extend(all.index_of(&column.name).ok());
+        }
+    }
+    read.sort_unstable();
+    read.dedup();
+    let failed = |source| ConvertError::Expression { what: format!("the scan of {name}"), source };
+    let schema = if read == asked {
+        Arc::clone(&scan.projected_schema)
+    } else {
+        let fields: Vec<_> = read.iter().map(|&column| Arc::clone(&all.fields()[column])).collect();
+        let schema = Schema::new(fields);
+        Arc::new(
+            DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema).map_err(failed)?,
+        )
+    };
+    let columns = (read.iter())
+        .map(|column| {
+            (Some(*column) == watermark)
+                .then_some(EventTimeColumn { kind: EventTimeKind::Instant, lag: 0 })
+        })
+        .collect();
+    let mut node = Node {
+        id: 0,
+        operator: Operator::Source { source: index, projection: read.clone() },
+        inputs: Vec::new(),
+        schema,
+        columns,
+        append_only: true,
+    };
+    if let Some(predicate) = scan.filters.iter().cloned().reduce(and) {
+        let predicate = resolve(predicate, &node.schema)?;
+        node = filter(node, predicate)?;
+    }
+    if read == asked {
+        return Ok(node);
+    }
+    let exprs = scan.projected_schema.columns().into_iter().map(Expr::Column).collect();
+    project(node, exprs, Arc::clone(&scan.projected_schema))
+}
+
+fn union(union: &Union, sources: &[QuerySource]) -> Result<Node> {
+    let inputs = (union.inputs.iter())
+        .map(|input| {
+            let input = node(input, sources)?;
+            coerced(input, &union.schema)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let columns = (0..union.schema.fields().len())
+        .map(|column| event_time::of_union(inputs.iter().map(|input| input.columns[column])))
+        .collect();
+    Ok(Node {
+        id: 0,
+        operator: Operator::Union,
+        schema: Arc::clone(&union.schema),
+        columns,
+        append_only: inputs.iter().all(|input| input.append_only),
+        inputs,
+    })
+}
+
+/// The input of a union with the union's types. `DataFusion` has usually seen to that.
+fn coerced(input: Node, schema: &DFSchemaRef) -> Result<Node> {
+    let fields = || input.schema.fields().iter().zip(schema.fields().iter());
+    if fields().all(|(from, to)| from.data_type() == to.data_type()) {
+        return Ok(input);
+    }
+    let exprs = (fields().zip(input.schema.columns()))
+        .map(|((from, to), column)| {
+            let column = Expr::Column(column);
+            if from.data_type() == to.data_type() {
+                column
+            } else {
+                let cast = datafusion::logical_expr::Cast::new(Box::new(column), to.data_type().clone());
+                Expr::Cast(cast)
+            }
+        })
+        .collect();
+    project(input, exprs, Arc::clone(schema))
+}
+
+fn unnest(unnest: &Unnest, sources: &[QuerySource]) -> Result<Node> {
+    let [(column, list)] = unnest.list_type_columns.as_slice() else {
+        return Err(unsupported(
+            "unnest of several lists at once",
+            "their elements would have to be paired",
+            "unnest one list in a sub-query in FROM and the next one above it",
+        ));
+    };
+    if list.depth != 1 || !unnest.struct_type_columns.is_empty() {
+        return Err(unsupported(
+            "unnest of nested lists or of a struct",
+            "a row can only become a row for each element of one list",
+            "unnest level by level in sub-queries; write struct.field for a field",
+        ));
+    }
+    let input = node(&unnest.input, sources)?;
+    let keep_empty = match unnest.options.null_handling {
+        NullHandling::Drop => false,
+        NullHandling::PreserveAndExpandEmpty => true,
+        NullHandling::Preserve => {
+            return Err(unsupported(
+                "unnest that keeps null lists and drops empty ones",
+                "a row's list either counts or it does not",
+                "use unnest(...), which leaves out both, or the outer form, which keeps both",
+            ));
+        }
+    };
+    let mut columns = input.columns.clone();
+    columns[*column] = event_time::of_element(columns[*column]);
+    Ok(Node {
+        id: 0,
+        operator: Operator::Unnest { column: *column, keep_empty },
+        schema: Arc::clone(&unnest.schema),
+        columns,
+        append_only: input.append_only,
+        inputs: vec![input],
+    })
+}
+
+fn limit() -> ConvertError {
+    unsupported(
+        "LIMIT",
+        "a stream has no last row, so the first rows by arrival would depend on timing",
+        "filter by a condition, or limit when the result is read",
+    )
+}
+
+/// Why there is no such operator, and what there is.
+fn refusal(plan: &LogicalPlan) -> ConvertError {
+    match plan {
+        LogicalPlan::Join(join) => {
+            let kind = match join.join_type {
+                JoinType::Inner if join.on.is_empty() && join.filter.is_none() => "CROSS JOIN".into(),
+                JoinType::Inner => "JOIN".into(),
+                kind => format!("{} JOIN", kind.to_string().to_uppercase()),
+            };
+            let keys: Vec<String> = (join.on.iter())
+                .map(|(left, right)| {
+                    format!("{} = {}", text::expression(left), text::expression(right))
+                })
+                .collect();
+            let on = if keys.is_empty() { String::new() } else { format!(" ON {}", keys.join(" AND ")) };
+            unsupported(
+                format!("{kind}{on}"),
+                "joins of streams are not there yet (sub-queries in WHERE become joins too)",
+                "combine the tables with UNION ALL and GROUP BY the key, or look the values up when the result is read",
+            )
+        }
+        LogicalPlan::Window(window) => unsupported(
+            format!("the window function {}", text::list(&window.window_expr)),
+            "its result for a row can change with every later row",
+            "group by window(ts, ...) and aggregate",
+        ),
+        LogicalPlan::Sort(sort) if sort.fetch.is_some() => limit(),
+        LogicalPlan::Sort(sort) => unsupported(
+            format!("ORDER BY {}", text::list(sort.expr.iter().map(|by| &by.expr))),
+            "an unbounded result is never all there to be put in order",
+            "leave it out and sort when the result is read",
+        ),
+        LogicalPlan::Limit(_) => limit(),
+        LogicalPlan::Distinct(Distinct::On(on)) => unsupported(
+            format!("DISTINCT ON ({})", text::list(&on.on_expr)),
+            "keeping the first row that arrives is not there yet",
+            "use SELECT DISTINCT over the key columns, or GROUP BY them with min(...) or max(...)",
+        ),
+        LogicalPlan::RecursiveQuery(_) => unsupported(
+            "WITH RECURSIVE",
+            "the dataflow has no loops",
+            "write the levels out with UNION ALL",
+        ),
+        LogicalPlan::Subquery(_) => unsupported(
+            "a correlated sub-query",
+            "it is a join of two streams, and joins are not there yet",
+            "run it as a second query",
+        ),
+        LogicalPlan::Extension(extension) => unsupported(
+            format!("the operator {}", extension.node.name()),
+            "the engine has no such operator",
+            "write the query in plain SQL",
+        ),
+        other => {
+            let name = other.display().to_string();
+            let name = name.split([':', ' ']).next().unwrap_or("this statement").to_owned();
+            unsupported(
+                format!("the statement {name}"),
+                "it is no query",
+                "write SELECT ... or INSERT INTO table SELECT ...",
+            )
+        }
+    }
+}

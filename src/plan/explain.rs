@@ -1,0 +1,327 @@
+//! `EXPLAIN`: a plan as text.
+//!
+//! First what the query is to the outside (sink, mode, trigger, checkpoint), then its operators as
+//! a tree with the result on top: what each keeps, keyed how and until when, what it drops, and
+//! whether it ever takes a row back; then what it reads. Secrets are hidden
+//! ([`super::redact`]).
+
+use std::fmt::Write;
+
+use datafusion::logical_expr::Expr;
+
+use super::lineage::{Naming, column_texts, over_input};
+use super::redact::shown_options;
+use super::text::{self, duration};
+use super::{
+    Aggregate, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node, Operator,
+    Plan, SourceTable, Trigger, WatermarkPolicy,
+};
+
+/// A line below an operator or a source: what it is about, and what there is to say.
+type Note = (&'static str, String);
+
+impl Plan {
+    /// The plan as text for people.
+    pub fn explain(&self) -> String {
+        let mut out = format!("Query {}\n", self.name);
+        for (label, value) in self.notes() {
+            note(&mut out, "  ", label, &value);
+        }
+        out.push_str("\nOperators, the result first\n");
+        tree(self, &self.root, "  ", "  ", &mut out);
+        out.push_str("\nSources\n");
+        for (index, source) in self.sources.iter().enumerate() {
+            let _ = writeln!(out, "  {}", source.name);
+            for (label, value) in source_notes(source, &columns_read(&self.root, index, source)) {
+                note(&mut out, "    ", label, &value);
+            }
+        }
+        out
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        let options = shown_options(&self.sink.options);
+        let mut sink = format!("{} ({}", self.sink.name, self.sink.connector);
+        for option in options {
+            sink.push_str(", ");
+            sink.push_str(&option);
+        }
+        let retained = self.settings.min_batches_to_retain;
+        let checkpoint = match &self.settings.checkpoint_location {
+            Some(place) => format!("{place}; the last {retained} epochs can be restored"),
+            None => "in a temporary directory: a restart begins anew; set 'checkpointLocation' to go on".into(),
+        };
+        let key = match &self.key {
+            None => "none: the result has no columns that identify a row".into(),
+            Some(key) if key.is_empty() => "none needed: the result is one row".into(),
+            Some(key) => (key.iter())
+                .filter_map(|column| self.schema.fields().get(*column))
+                .map(|field| field.name().as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let mut notes = vec![
+            ("writes", sink + ")"),
+            ("mode", format!("{}: {}", self.mode, self.mode_reason)),
+            ("key", key),
+            ("trigger", trigger(self.trigger)),
+            ("checkpoint", checkpoint),
+        ];
+        if self.sources.iter().filter(|source| source.watermark.is_some()).count() > 1 {
+            let policy = match self.settings.watermark_policy {
+                WatermarkPolicy::Min => "the slowest source decides",
+                WatermarkPolicy::Max => "the fastest source decides",
+            };
+            notes.push(("watermark", policy.into()));
+        }
+        if let Some(table) = &self.dead_letter {
+            notes.push(("bad rows", format!("go to {}", table.name)));
+        }
+        notes
+    }
+}
+
+fn note(out: &mut String, indent: &str, label: &str, value: &str) {
+    let _ = writeln!(out, "{indent}{label:<11} {value}");
+}
+
+fn trigger(trigger: Trigger) -> String {
+    let length = |interval: std::time::Duration| {
+        duration(i64::try_from(interval.as_micros()).unwrap_or(i64::MAX))
+    };
+    match trigger {
+        Trigger::ProcessingTime(interval) if interval.is_zero() => {
+            "an epoch starts as soon as the one before is done".into()
+        }
+        Trigger::ProcessingTime(interval) => format!("an epoch every {}", length(interval)),
+        Trigger::AvailableNow => "all that is there at the start, then the end".into(),
+        Trigger::Once => "all that is there at the start, in one epoch, then the end".into(),
+        Trigger::Continuous(interval) => {
+            format!("continuous, a commit every {}", length(interval))
+        }
+    }
+}
+
+/// The operator on a line, its notes below it, then its inputs.
+fn tree(plan: &Plan, node: &Node, first: &str, rest: &str, out: &mut String) {
+    let _ = writeln!(out, "{first}{} {}", node.id, headline(plan, node));
+    let below = if node.inputs.is_empty() { "  " } else { "│ " };
+    for (label, value) in node_notes(node) {
+        note(out, &format!("{rest}{below}  "), label, &value);
+    }
+    for (index, input) in node.inputs.iter().enumerate() {
+        let last = index + 1 == node.inputs.len();
+        let (branch, stem) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        tree(plan, input, &format!("{rest}{branch}"), &format!("{rest}{stem}"), out);
+    }
+}
+
+fn headline(plan: &Plan, node: &Node) -> String {
+    let shown = |expr: &Expr| over_input(expr, node, Naming::Shown);
+    match &node.operator {
+        Operator::Source { source, .. } => {
+            let name = plan.sources.get(*source).map_or("?", |table| table.name.as_str());
+            let columns = column_texts(node, Naming::Shown);
+            if columns.is_empty() {
+                format!("Source {name}: no columns, only how many rows there are")
+            } else {
+                format!("Source {name}: {}", columns.join(", "))
+            }
+        }
+        Operator::FilterProject { filter, project } => {
+            let project = project.as_ref().map(|exprs| {
+                let names = column_texts(node, Naming::Shown);
+                (exprs.iter().zip(names))
+                    .map(|(expr, name)| named(shown(expr), &name))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            });
+            match (filter.as_ref().map(shown), project) {
+                (Some(filter), Some(project)) => format!("Filter {filter}, then project {project}"),
+                (Some(filter), None) => format!("Filter {filter}"),
+                (None, project) => format!("Project {}", project.unwrap_or_default()),
+            }
+        }
+        Operator::Unnest { column, keep_empty } => {
+            let name = (node.inputs.first())
+                .and_then(|input| column_texts(input, Naming::Shown).get(*column).cloned())
+                .unwrap_or_default();
+            let empty = if *keep_empty { "; an empty list stays as a null" } else { "" };
+            format!("Unnest {name}{empty}")
+        }
+        Operator::Union => "Union of all rows".into(),
+        Operator::Aggregate(aggregate) => {
+            let keys: Vec<String> = aggregate.keys.iter().map(shown).collect();
+            if aggregate.is_distinct() {
+                return format!("Distinct {}", keys.join(", "));
+            }
+            let calls: Vec<String> = (aggregate.calls.iter())
+                .map(|call| text::aggregate_call(call, &shown))
+                .collect();
+            if keys.is_empty() {
+                format!("Aggregate {} over all rows", calls.join(", "))
+            } else {
+                format!("Aggregate {} by {}", calls.join(", "), keys.join(", "))
+            }
+        }
+        Operator::Values { rows } => match rows.len() {
+            1 => "Values: 1 row, given in the first epoch".into(),
+            count => format!("Values: {count} rows, given in the first epoch"),
+        },
+    }
+}
+
+fn named(expression: String, name: &str) -> String {
+    if expression == name { expression } else { format!("{expression} AS {name}") }
+}
+
+fn node_notes(node: &Node) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if let Operator::Aggregate(aggregate) = &node.operator {
+        notes.extend(state_notes(node, aggregate));
+    }
+    let names = column_texts(node, Naming::Shown);
+    let times: Vec<String> = (node.columns.iter().zip(names))
+        .filter_map(|(column, name)| column.map(|column| event_time(&name, column)))
+        .collect();
+    if !times.is_empty() {
+        notes.push(("event time", times.join("; ")));
+    }
+    let gives = if node.append_only { "append-only" } else { "rows that may be taken back later" };
+    notes.push(("output", gives.into()));
+    notes
+}
+
+fn state_notes(node: &Node, aggregate: &Aggregate) -> Vec<Note> {
+    let keys = (column_texts(node, Naming::Shown).into_iter())
+        .take(aggregate.keys.len())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let from_changes = node.inputs.iter().any(|input| !input.append_only);
+    let mut state = if aggregate.keys.is_empty() {
+        "one row".to_owned()
+    } else if aggregate.is_distinct() {
+        format!("each distinct ({keys})")
+    } else {
+        format!("one row for each ({keys})")
+    };
+    state.push_str(&extra_state(aggregate, from_changes));
+    let forgets = match aggregate.bound {
+        None => "never: no key says when a group is complete".to_owned(),
+        Some(bound) => format!("a group when the watermark passes {}", end_of(bound)),
+    };
+    let late = match aggregate.bound {
+        None => "no row is late".to_owned(),
+        Some(bound) => format!("dropped when the watermark has passed {} an epoch before", end_of(bound)),
+    };
+    let gives = match aggregate.emit {
+        Emit::OnClose => "a group once, when it is complete",
+        Emit::Changes if node.append_only => "a row at once, when it first appears",
+        Emit::Changes => "each epoch: the groups that changed, old row out, new row in",
+    };
+    let input = if from_changes {
+        "rows and retractions: each aggregate can take a row back"
+    } else {
+        "append-only: each aggregate is folded as rows come"
+    };
+    vec![
+        ("state", state),
+        ("forgets", forgets),
+        ("late rows", late),
+        ("gives", gives.into()),
+        ("input", input.into()),
+    ]
+}
+
+/// What an aggregate keeps beside one value a call.
+fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
+    let mut extra = Vec::new();
+    for call in &aggregate.calls {
+        let kept = match call.function {
+            AggregateFunction::CountDistinct => "every distinct value".to_owned(),
+            AggregateFunction::ApproxCountDistinct { precision } => {
+                format!("a sketch of {} registers", 1_u32 << precision.min(16))
+            }
+            AggregateFunction::Min | AggregateFunction::Max if from_changes => {
+                "every value, as the least or greatest may be taken back".to_owned()
+            }
+            _ => continue,
+        };
+        extra.push(format!("{kept} for {call}"));
+    }
+    if extra.is_empty() { String::new() } else { format!(", with {}", extra.join("; ")) }
+}
+
+fn end_of(bound: Bound) -> String {
+    let what = match bound.column.kind {
+        EventTimeKind::Instant => "its event time",
+        EventTimeKind::WindowEnd | EventTimeKind::Window(_) | EventTimeKind::Windows(_) => {
+            "its window's end"
+        }
+        EventTimeKind::WindowStart(size) => {
+            return format!("its window's start + {}", duration(size.saturating_add(bound.column.lag)));
+        }
+    };
+    match bound.column.lag {
+        0 => what.into(),
+        lag => format!("{what} + {}", duration(lag)),
+    }
+}
+
+fn event_time(name: &str, column: EventTimeColumn) -> String {
+    let kind = match column.kind {
+        EventTimeKind::Instant => "a moment".to_owned(),
+        EventTimeKind::WindowEnd => "a window's end".to_owned(),
+        EventTimeKind::WindowStart(size) => format!("the start of a window of {}", duration(size)),
+        EventTimeKind::Window(size) => format!("a window of {}", duration(size)),
+        EventTimeKind::Windows(size) => format!("a list of windows of {}", duration(size)),
+    };
+    match column.lag {
+        0 => format!("{name}, {kind}, no lag"),
+        lag => format!("{name}, {kind}, {} behind the watermark", duration(lag)),
+    }
+}
+
+/// The columns of a table that the query uses, by index.
+fn columns_read(node: &Node, index: usize, table: &SourceTable) -> Vec<usize> {
+    let mut read: Vec<usize> =
+        node.inputs.iter().flat_map(|input| columns_read(input, index, table)).collect();
+    if let Operator::Source { source, projection } = &node.operator
+        && *source == index
+    {
+        read.extend(projection);
+    }
+    read.sort_unstable();
+    read.dedup();
+    read
+}
+
+fn source_notes(source: &SourceTable, read: &[usize]) -> Vec<Note> {
+    let mut place = source.connector.clone();
+    for option in shown_options(&source.options) {
+        place.push_str(", ");
+        place.push_str(&option);
+    }
+    let fields = source.schema.fields();
+    let name = |column: usize| fields.get(column).map_or("_metadata", |field| field.name().as_str());
+    let used = read.iter().filter(|column| **column < fields.len()).count();
+    let columns: Vec<&str> = read.iter().map(|column| name(*column)).collect();
+    let columns = match columns.as_slice() {
+        [] => format!("none of its {} columns", fields.len()),
+        columns => format!("{} ({used} of {} columns)", columns.join(", "), fields.len()),
+    };
+    let mut notes = vec![("connector", place), ("reads", columns)];
+    notes.push(("watermark", match &source.watermark {
+        _ if !source.streaming => "none: a static table, read once at the start".into(),
+        None => "none".into(),
+        Some(watermark) => {
+            let delay = i64::try_from(watermark.delay.as_micros()).unwrap_or(i64::MAX);
+            let idle = watermark.idle_timeout.map_or(String::new(), |timeout| {
+                let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+                format!("; a partition without data for {} is left out", duration(timeout))
+            });
+            format!("the greatest {} - {}{idle}", name(watermark.column), duration(delay))
+        }
+    }));
+    notes
+}

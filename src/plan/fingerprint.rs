@@ -1,0 +1,156 @@
+//! What must stay the same for a checkpoint to be used again.
+//!
+//! | part | holds |
+//! |---|---|
+//! | `source N` | connector, place (`path`, `subscribe`, ...), event-time column, columns in use with their types |
+//! | `operator N` | keys and aggregates as SQL over the sources' columns, when a group ends, when it is given |
+//! | `output mode` | the mode |
+//! | `sink` | connector and place |
+//!
+//! Not part of it: triggers, limits, other options, filters and projections, delays, and what
+//! tables, views and aliases are called.
+
+use datafusion::logical_expr::Expr;
+use tidemark_connectors::Options;
+
+use super::lineage::{Naming, over_input};
+use super::redact::redact;
+use super::text::{self, type_name};
+use super::{Aggregate, Bound, Emit, EventTimeKind, Node, Operator, Plan};
+
+/// The options that say where a table is.
+const PLACE: [&str; 18] = [
+    "path", "subscribe", "subscribePattern", "assign", "topic", "topics", "url", "table", "dbtable",
+    "database", "host", "port", "stream", "queue", "keyspace", "collection", "bucket", "queryName",
+];
+
+impl Plan {
+    /// The parts of this plan that a checkpoint depends on, by name, in a fixed order.
+    ///
+    /// Two plans with the same parts can use the same checkpoint; where they differ, the names say
+    /// what changed.
+    pub fn fingerprint(&self) -> Vec<(String, String)> {
+        let mut parts = Vec::new();
+        for index in 0..self.sources.len() {
+            parts.push((format!("source {index}"), self.source(index)));
+        }
+        operators(&self.root, &mut parts);
+        parts.push(("output mode".into(), self.mode.to_string()));
+        parts.push(("sink".into(), place(&self.sink.connector, &self.sink.options)));
+        parts
+    }
+
+    fn source(&self, index: usize) -> String {
+        let table = &self.sources[index];
+        let mut read = Vec::new();
+        columns_read(&self.root, index, &mut read);
+        read.sort_unstable();
+        read.dedup();
+        let columns: Vec<String> = (read.iter())
+            .map(|column| match table.schema.fields().get(*column) {
+                Some(field) => format!("{} {}", field.name(), type_name(field.data_type())),
+                None => "_metadata".into(),
+            })
+            .collect();
+        let watermark = (table.watermark.as_ref())
+            .and_then(|watermark| table.schema.fields().get(watermark.column))
+            .map_or(String::new(), |field| format!("; event time {}", field.name()));
+        let kind = if table.streaming { "" } else { "; static" };
+        format!(
+            "{}{watermark}{kind}; reads {}",
+            place(&table.connector, &table.options),
+            columns.join(", ")
+        )
+    }
+}
+
+fn place(connector: &str, options: &Options) -> String {
+    let mut text = connector.to_owned();
+    for key in PLACE {
+        if let Some(value) = options.get(key) {
+            text.push_str(&format!(", {key} = {}", redact(key, value)));
+        }
+    }
+    text
+}
+
+fn columns_read(node: &Node, index: usize, read: &mut Vec<usize>) {
+    for input in &node.inputs {
+        columns_read(input, index, read);
+    }
+    if let Operator::Source { source, projection } = &node.operator
+        && *source == index
+    {
+        read.extend(projection);
+    }
+}
+
+/// The operators that keep state, in the order of their ids.
+fn operators(node: &Node, parts: &mut Vec<(String, String)>) {
+    for input in &node.inputs {
+        operators(input, parts);
+    }
+    match &node.operator {
+        Operator::Aggregate(aggregate) => {
+            parts.push((format!("operator {}", node.id), describe(node, aggregate)));
+        }
+        // The one-time rows of a query come out only in its first epoch.
+        Operator::Values { rows } if !rows.is_empty() => {
+            let rows: Vec<String> = rows.iter().map(|row| format!("({})", text::list(row))).collect();
+            parts.push((format!("operator {}", node.id), format!("values {}", rows.join(", "))));
+        }
+        Operator::Source { .. }
+        | Operator::FilterProject { .. }
+        | Operator::Unnest { .. }
+        | Operator::Union
+        | Operator::Values { .. } => {}
+    }
+}
+
+fn describe(node: &Node, aggregate: &Aggregate) -> String {
+    let expanded = |expr: &Expr| over_input(expr, node, Naming::Expanded);
+    let typed = |text: String, index: usize| match node.schema.fields().get(index) {
+        Some(field) => format!("{text} {}", type_name(field.data_type())),
+        None => text,
+    };
+    let keys: Vec<String> = (aggregate.keys.iter().enumerate())
+        .map(|(index, key)| typed(expanded(key), index))
+        .collect();
+    let calls: Vec<String> = (aggregate.calls.iter().enumerate())
+        .map(|(index, call)| {
+            let text = text::aggregate_call(call, &expanded);
+            let precision = match call.function {
+                super::AggregateFunction::ApproxCountDistinct { precision } => {
+                    format!(" precision {precision}")
+                }
+                _ => String::new(),
+            };
+            typed(text, keys.len() + index) + &precision
+        })
+        .collect();
+    let retractions = if node.inputs.iter().all(|input| input.append_only) {
+        "append-only input"
+    } else {
+        "retracting input"
+    };
+    format!(
+        "aggregate [{}] by [{}], {}, {}, {retractions}",
+        calls.join(", "),
+        keys.join(", "),
+        aggregate.bound.map_or("never complete".to_owned(), end),
+        match aggregate.emit {
+            Emit::Changes => "gives changes",
+            Emit::OnClose => "gives complete groups",
+        }
+    )
+}
+
+fn end(bound: Bound) -> String {
+    let kind = match bound.column.kind {
+        EventTimeKind::Instant => "instant".to_owned(),
+        EventTimeKind::WindowEnd => "window end".to_owned(),
+        EventTimeKind::WindowStart(size) => format!("window start of size {size}"),
+        EventTimeKind::Window(size) | EventTimeKind::Windows(size) => format!("window of size {size}"),
+    };
+    format!("complete by key {} ({kind}, lag {})", bound.key, bound.column.lag)
+}

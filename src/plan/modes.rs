@@ -1,0 +1,211 @@
+//! What an output mode asks of each operator, and whether the query can honour it.
+//!
+//! | mode | an aggregate gives | allowed |
+//! |---|---|---|
+//! | append | a group once, when its bound has passed; `DISTINCT` at once | every group must end |
+//! | update, changelog | its changes, each epoch | always |
+//! | complete | its changes, each epoch; nothing is late, nothing forgotten | with an aggregate |
+//!
+//! Without a mode: append where that is possible, else update.
+
+use tidemark_connectors::OutputMode;
+
+use super::convert::expr::uses_clock;
+use super::convert::{ConvertError, Result};
+use super::{Aggregate, Emit, Node, Operator, SourceTable, text};
+
+/// Decides the mode, sets every aggregate's `emit` and `bound` and every node's `append_only`, and
+/// says in a sentence why the mode is allowed. `keyed`: the columns of the result identify a row.
+pub fn assign(
+    root: &mut Node,
+    sources: &[SourceTable],
+    asked: Option<OutputMode>,
+    keyed: bool,
+) -> Result<(OutputMode, String)> {
+    let (mode, reason) = match asked {
+        Some(mode) => (mode, allowed(root, sources, mode)?),
+        None => match allowed(root, sources, OutputMode::Append) {
+            Ok(reason) => (OutputMode::Append, format!("not given, so append: {reason}")),
+            Err(ConvertError::Mode { operator, reason, .. }) => (
+                OutputMode::Update,
+                format!("not given; append is not possible for {operator} ({reason}), so the rows that changed are given"),
+            ),
+            Err(other) => return Err(other),
+        },
+    };
+    settle(root, mode);
+    check_clock(root, mode, keyed, false)?;
+    Ok((mode, reason))
+}
+
+fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<String> {
+    let aggregates = aggregates(root);
+    let all_distinct = aggregates.iter().all(|(_, aggregate)| aggregate.calls.is_empty());
+    Ok(match mode {
+        OutputMode::Append => {
+            check_append(root, sources)?;
+            if aggregates.is_empty() {
+                "no operator ever changes a row that it gave".into()
+            } else if all_distinct {
+                "a distinct row never changes and is given when it first appears".into()
+            } else {
+                "each group is given once, when the watermark says that it is complete".into()
+            }
+        }
+        OutputMode::Update if aggregates.is_empty() || (all_distinct && aggregates.len() == 1) => {
+            "no operator ever changes a row that it gave, so every row is new, as in append".into()
+        }
+        OutputMode::Update => "each epoch gives the rows that changed".into(),
+        OutputMode::Changelog => "each epoch gives every insertion and retraction".into(),
+        OutputMode::Complete if aggregates.is_empty() => {
+            return Err(ConvertError::Mode {
+                mode,
+                operator: "a query without an aggregation".into(),
+                reason: "its result grows with every row ever read, and all of it would be written again each epoch".into(),
+                remedy: "use 'outputMode' = 'append', or aggregate with GROUP BY".into(),
+            });
+        }
+        OutputMode::Complete => {
+            "each epoch gives the whole result; no row is late and no group is forgotten".into()
+        }
+    })
+}
+
+/// All aggregates, those of the inputs first.
+fn aggregates(node: &Node) -> Vec<(&Node, &Aggregate)> {
+    let mut found: Vec<_> = node.inputs.iter().flat_map(aggregates).collect();
+    if let Operator::Aggregate(aggregate) = &node.operator {
+        found.push((node, aggregate));
+    }
+    found
+}
+
+/// In append mode every operator is append-only, so only groups that never end stand in the way.
+fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
+    for (node, aggregate) in aggregates(root) {
+        if aggregate.bound.is_some() || aggregate.is_distinct() {
+            continue;
+        }
+        let (reason, remedy) = never_complete(node, aggregate, sources);
+        return Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator: describe(aggregate),
+            reason,
+            remedy,
+        });
+    }
+    Ok(())
+}
+
+fn never_complete(node: &Node, aggregate: &Aggregate, sources: &[SourceTable]) -> (String, String) {
+    let mut below = Vec::new();
+    tables(node, &mut below);
+    let watermark = below.iter().filter_map(|index| sources.get(*index)).find_map(|source| {
+        let watermark = source.watermark.as_ref().filter(|_| source.streaming)?;
+        let column = source.schema.fields().get(watermark.column)?;
+        Some((source.name.as_str(), column.name().as_str()))
+    });
+    match watermark {
+        _ if aggregate.keys.is_empty() => (
+            "one group of all rows is never complete".into(),
+            "group by window(ts, ...), or use 'outputMode' = 'update' or 'complete'".into(),
+        ),
+        Some((table, column)) => (
+            format!("none of its keys carries the event time '{column}' of table {table}, so no group is ever complete"),
+            format!("group by window({column}, '5 minutes') as well, or use 'outputMode' = 'update'"),
+        ),
+        None => {
+            let table = below.first().and_then(|index| sources.get(*index));
+            let name = table.map_or("the table", |table| table.name.as_str());
+            let column = table.and_then(time_column).unwrap_or("ts");
+            (
+                "append needs a watermark to know when a group is complete, and no table below it has one".into(),
+                format!("declare WATERMARK FOR {column} AS {column} - INTERVAL '10' MINUTE on table {name} and group by window({column}, ...), or use 'outputMode' = 'update'"),
+            )
+        }
+    }
+}
+
+/// The first column that could have a watermark.
+fn time_column(table: &SourceTable) -> Option<&str> {
+    (table.schema.fields().iter())
+        .find(|field| text::type_name(field.data_type()) == "TIMESTAMP")
+        .map(|field| field.name().as_str())
+}
+
+fn tables(node: &Node, found: &mut Vec<usize>) {
+    if let Operator::Source { source, .. } = &node.operator
+        && !found.contains(source)
+    {
+        found.push(*source);
+    }
+    for input in &node.inputs {
+        tables(input, found);
+    }
+}
+
+/// The aggregate as SQL.
+pub(super) fn describe(aggregate: &Aggregate) -> String {
+    let keys = text::list(&aggregate.keys);
+    if aggregate.calls.is_empty() {
+        return format!("SELECT DISTINCT {keys}");
+    }
+    let calls: Vec<String> = aggregate.calls.iter().map(ToString::to_string).collect();
+    let calls = calls.join(", ");
+    if keys.is_empty() { format!("SELECT {calls}") } else { format!("SELECT {calls} GROUP BY {keys}") }
+}
+
+/// Sets `emit`, `bound` and `append_only` from the inputs up.
+fn settle(node: &mut Node, mode: OutputMode) {
+    for input in &mut node.inputs {
+        settle(input, mode);
+    }
+    let of_inputs = node.inputs.iter().all(|input| input.append_only);
+    node.append_only = match &mut node.operator {
+        Operator::Aggregate(aggregate) => {
+            if mode == OutputMode::Complete {
+                aggregate.bound = None;
+            }
+            let closes = mode == OutputMode::Append && !aggregate.is_distinct();
+            aggregate.emit = if closes { Emit::OnClose } else { Emit::Changes };
+            closes || (aggregate.is_distinct() && of_inputs)
+        }
+        Operator::Source { .. }
+        | Operator::FilterProject { .. }
+        | Operator::Unnest { .. }
+        | Operator::Union
+        | Operator::Values { .. } => of_inputs,
+    };
+}
+
+/// The clock over rows that can be retracted: the retraction would be computed at another time
+/// than the row, and would not meet it.
+fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) -> Result<()> {
+    let stateful = matches!(node.operator, Operator::Aggregate(_));
+    if !node.inputs.iter().all(|input| input.append_only) {
+        let upserts = mode == OutputMode::Update && keyed && !state_above;
+        let clock = |expr: &datafusion::logical_expr::Expr| uses_clock(expr);
+        let offending = match &node.operator {
+            Operator::FilterProject { filter, project } => {
+                let projected = project.iter().flatten().filter(|_| !upserts);
+                filter.iter().chain(projected).find(|expr| clock(expr))
+            }
+            Operator::Aggregate(aggregate) => {
+                let calls = aggregate.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
+                aggregate.keys.iter().chain(calls).find(|expr| clock(expr))
+            }
+            _ => None,
+        };
+        if let Some(expr) = offending {
+            return Err(ConvertError::NotSupported {
+                operator: format!("{} over rows that can change", text::expression(expr)),
+                reason: format!("in {mode} mode a row is taken back at another time than it was given, and the two would differ"),
+                instead: "compute current_timestamp() below the aggregation, such as max(current_timestamp()), or use 'outputMode' = 'append'".into(),
+            });
+        }
+    }
+    for input in &node.inputs {
+        check_clock(input, mode, keyed, state_above || stateful)?;
+    }
+    Ok(())
+}

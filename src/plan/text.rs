@@ -1,0 +1,298 @@
+//! Expressions and types as SQL a user would write, for explanations, errors and fingerprints.
+
+use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
+use datafusion::logical_expr::{BinaryExpr, Expr};
+
+use super::{AggregateCall, AggregateFunction as Function, CURRENT_TIMESTAMP_COLUMN};
+use super::event_time::literal_micros;
+
+/// The expression as SQL; columns by their bare names.
+pub fn expression(expr: &Expr) -> String {
+    render(expr, &|column| column.name.clone())
+}
+
+/// Several expressions, parted by commas.
+pub fn list<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> String {
+    exprs.into_iter().map(expression).collect::<Vec<_>>().join(", ")
+}
+
+/// The expression as SQL; what a column is called is for `name` to say.
+pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
+    let go = |expr: &Expr| render(expr, name);
+    let all = |exprs: &[Expr]| exprs.iter().map(go).collect::<Vec<_>>().join(", ");
+    // Operands that are operations themselves get parentheses.
+    let operand = |expr: &Expr| match expr {
+        Expr::BinaryExpr(_) | Expr::Between(_) | Expr::Like(_) | Expr::InList(_) | Expr::Not(_) => {
+            format!("({})", go(expr))
+        }
+        _ => go(expr),
+    };
+    let negated = |yes: bool| if yes { "NOT " } else { "" };
+    match expr {
+        Expr::Alias(alias) => go(&alias.expr),
+        Expr::Column(column) if column.name == CURRENT_TIMESTAMP_COLUMN => {
+            "current_timestamp()".into()
+        }
+        Expr::Column(column) => name(column),
+        Expr::Literal(value, _) => literal(value),
+        Expr::BinaryExpr(binary) => render_binary(binary, name),
+        Expr::Not(inner) => format!("NOT {}", operand(inner)),
+        Expr::Negative(inner) => format!("-{}", operand(inner)),
+        Expr::IsNull(inner) => format!("{} IS NULL", operand(inner)),
+        Expr::IsNotNull(inner) => format!("{} IS NOT NULL", operand(inner)),
+        Expr::IsTrue(inner) => format!("{} IS TRUE", operand(inner)),
+        Expr::IsFalse(inner) => format!("{} IS FALSE", operand(inner)),
+        Expr::IsUnknown(inner) => format!("{} IS UNKNOWN", operand(inner)),
+        Expr::IsNotTrue(inner) => format!("{} IS NOT TRUE", operand(inner)),
+        Expr::IsNotFalse(inner) => format!("{} IS NOT FALSE", operand(inner)),
+        Expr::IsNotUnknown(inner) => format!("{} IS NOT UNKNOWN", operand(inner)),
+        Expr::Between(between) => format!(
+            "{} {}BETWEEN {} AND {}",
+            operand(&between.expr),
+            negated(between.negated),
+            operand(&between.low),
+            operand(&between.high)
+        ),
+        Expr::Like(like) => format!(
+            "{} {}{} {}",
+            operand(&like.expr),
+            negated(like.negated),
+            if like.case_insensitive { "ILIKE" } else { "LIKE" },
+            operand(&like.pattern)
+        ),
+        Expr::InList(list) => format!(
+            "{} {}IN ({})",
+            operand(&list.expr),
+            negated(list.negated),
+            all(&list.list)
+        ),
+        Expr::Case(case) => {
+            let mut text = String::from("CASE");
+            if let Some(subject) = &case.expr {
+                text.push_str(&format!(" {}", go(subject)));
+            }
+            for (when, then) in &case.when_then_expr {
+                text.push_str(&format!(" WHEN {} THEN {}", go(when), go(then)));
+            }
+            if let Some(otherwise) = &case.else_expr {
+                text.push_str(&format!(" ELSE {}", go(otherwise)));
+            }
+            text + " END"
+        }
+        Expr::Cast(cast) => {
+            format!("CAST({} AS {})", go(&cast.expr), type_name(cast.field.data_type()))
+        }
+        Expr::TryCast(cast) => {
+            format!("TRY_CAST({} AS {})", go(&cast.expr), type_name(cast.field.data_type()))
+        }
+        Expr::ScalarFunction(call) => render_call(call, name),
+        Expr::AggregateFunction(call) => aggregate(call, name),
+        other => other.human_display().to_string(),
+    }
+}
+
+fn render_binary(binary: &BinaryExpr, name: &dyn Fn(&Column) -> String) -> String {
+    let side = |expr: &Expr, left: bool| {
+        let text = render(expr, name);
+        match expr {
+            Expr::BinaryExpr(inner)
+                if inner.op.precedence() < binary.op.precedence()
+                    || (inner.op.precedence() == binary.op.precedence() && !left) =>
+            {
+                format!("({text})")
+            }
+            _ => text,
+        }
+    };
+    format!("{} {} {}", side(&binary.left, true), binary.op, side(&binary.right, false))
+}
+
+/// A function call; windows with their sizes in words.
+fn render_call(call: &ScalarFunction, name: &dyn Fn(&Column) -> String) -> String {
+    let args: Vec<String> = call.args.iter().map(|arg| render(arg, name)).collect();
+    let micros = |index: usize| call.args.get(index).and_then(literal_micros);
+    match (call.func.name(), args.as_slice()) {
+        ("get_field", [base, path @ ..]) if !path.is_empty() => {
+            let fields: Vec<&str> = path.iter().map(|field| field.trim_matches('\'')).collect();
+            format!("{base}.{}", fields.join("."))
+        }
+        ("window" | "__tumbling_window", [ts, ..]) => window("window", ts, &[micros(1)], micros(2)),
+        ("__sliding_windows", [ts, ..]) => {
+            window("window", ts, &[micros(1), micros(2)], micros(3))
+        }
+        ("__cumulate_windows", [ts, ..]) => {
+            window("cumulate", ts, &[micros(1), micros(2)], micros(3))
+        }
+        (function, _) => {
+            let function = function.strip_prefix("__").unwrap_or(function);
+            format!("{function}({})", args.join(", "))
+        }
+    }
+}
+
+fn window(function: &str, ts: &str, sizes: &[Option<i64>], start: Option<i64>) -> String {
+    let mut text = format!("{function}({ts}");
+    for size in sizes.iter().flatten() {
+        text.push_str(&format!(", '{}'", duration(*size)));
+    }
+    if let Some(start) = start.filter(|start| *start != 0) {
+        text.push_str(&format!(", start '{}'", duration(start)));
+    }
+    text + ")"
+}
+
+/// An aggregate call as SQL.
+fn aggregate(call: &AggregateFunction, name: &dyn Fn(&Column) -> String) -> String {
+    let args: Vec<String> = call.params.args.iter().map(|arg| render(arg, name)).collect();
+    let distinct = if call.params.distinct { "DISTINCT " } else { "" };
+    let filter = (call.params.filter.as_ref())
+        .map(|filter| format!(" FILTER (WHERE {})", render(filter, name)))
+        .unwrap_or_default();
+    format!("{}({distinct}{}){filter}", call.func.name(), args.join(", "))
+}
+
+/// A planned aggregate as SQL, its arguments written by `expr`.
+pub(super) fn aggregate_call(call: &AggregateCall, expr: &dyn Fn(&Expr) -> String) -> String {
+    let args = call.args.iter().map(expr).collect::<Vec<_>>().join(", ");
+    let mut shown = match call.function {
+        Function::Count if call.args.is_empty() => "count(*)".to_owned(),
+        Function::Count => format!("count({args})"),
+        Function::Sum => format!("sum({args})"),
+        Function::Avg => format!("avg({args})"),
+        Function::Min => format!("min({args})"),
+        Function::Max => format!("max({args})"),
+        Function::CountDistinct => format!("count(DISTINCT {args})"),
+        Function::ApproxCountDistinct { .. } => format!("approx_count_distinct({args})"),
+    };
+    if let Some(filter) = &call.filter {
+        shown.push_str(&format!(" FILTER (WHERE {})", expr(filter)));
+    }
+    shown
+}
+
+fn literal(value: &ScalarValue) -> String {
+    if value.is_null() {
+        return "NULL".into();
+    }
+    match value {
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::LargeUtf8(Some(text))
+        | ScalarValue::Utf8View(Some(text)) => format!("'{}'", text.replace('\'', "''")),
+        ScalarValue::Boolean(Some(truth)) => truth.to_string().to_uppercase(),
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => {
+            format!("TIMESTAMP '{}'", timestamp(*micros))
+        }
+        ScalarValue::Date32(Some(_)) => format!("DATE '{value}'"),
+        _ => match literal_micros(&Expr::Literal(value.clone(), None)) {
+            Some(micros) if is_interval(&value.data_type()) => {
+                format!("INTERVAL '{}'", duration(micros))
+            }
+            _ => value.to_string(),
+        },
+    }
+}
+
+fn is_interval(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Interval(_) | DataType::Duration(_))
+}
+
+/// A moment as `2026-01-31 12:00:00`.
+fn timestamp(micros: i64) -> String {
+    chrono::DateTime::from_timestamp_micros(micros)
+        .map_or_else(|| format!("{micros} us"), |at| at.naive_utc().to_string())
+}
+
+/// A length of time in words: `5 minutes`, `1 hour 30 seconds`, `-2 days`.
+pub fn duration(micros: i64) -> String {
+    const UNITS: [(u64, &str); 6] = [
+        (86_400_000_000, "day"),
+        (3_600_000_000, "hour"),
+        (60_000_000, "minute"),
+        (1_000_000, "second"),
+        (1_000, "millisecond"),
+        (1, "microsecond"),
+    ];
+    let mut rest = micros.unsigned_abs();
+    let mut words = Vec::new();
+    for (unit, word) in UNITS {
+        let count = rest / unit;
+        rest %= unit;
+        if count > 0 {
+            words.push(format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
+        }
+    }
+    match (words.is_empty(), micros < 0) {
+        (true, _) => "0 seconds".into(),
+        (false, true) => format!("-{}", words.join(" ")),
+        (false, false) => words.join(" "),
+    }
+}
+
+/// A type by Spark's name.
+pub fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int8 => "TINYINT".into(),
+        DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INT".into(),
+        DataType::Int64 => "BIGINT".into(),
+        DataType::Float32 => "FLOAT".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".into(),
+        DataType::Date32 => "DATE".into(),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if is_utc(zone) => "TIMESTAMP".into(),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP_NTZ".into(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision},{scale})"),
+        DataType::Interval(IntervalUnit::YearMonth) => "INTERVAL YEAR TO MONTH".into(),
+        DataType::List(item) | DataType::LargeList(item) => {
+            format!("ARRAY<{}>", type_name(item.data_type()))
+        }
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = (fields.iter())
+                .map(|field| format!("{}: {}", field.name(), type_name(field.data_type())))
+                .collect();
+            format!("STRUCT<{}>", fields.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+pub(crate) fn is_utc(zone: &str) -> bool {
+    matches!(zone, "UTC" | "+00:00" | "Z" | "Etc/UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::{col, lit};
+
+    use super::*;
+
+    #[test]
+    fn durations_read_as_words() {
+        assert_eq!(duration(300_000_000), "5 minutes");
+        assert_eq!(duration(3_630_000_000), "1 hour 30 seconds");
+        assert_eq!(duration(-172_800_000_000), "-2 days");
+        assert_eq!(duration(0), "0 seconds");
+        assert_eq!(duration(i64::MIN + 1).starts_with('-'), true);
+    }
+
+    #[test]
+    fn parentheses_stand_where_they_are_needed() {
+        let sum = col("a") + col("b");
+        assert_eq!(expression(&(sum.clone() * lit(2))), "(a + b) * 2");
+        assert_eq!(expression(&(col("a") - (col("b") - col("c")))), "a - (b - c)");
+        assert_eq!(expression(&sum.gt(lit(1)).and(col("t.x").eq(lit("o'c")))), "a + b > 1 AND x = 'o''c'");
+    }
+
+    #[test]
+    fn types_have_sparks_names() {
+        let struct_type = DataType::Struct(
+            vec![datafusion::arrow::datatypes::Field::new("a", DataType::Int32, true)].into(),
+        );
+        assert_eq!(type_name(&struct_type), "STRUCT<a: INT>");
+        assert_eq!(type_name(&DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))), "TIMESTAMP");
+    }
+}
