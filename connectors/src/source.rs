@@ -26,11 +26,27 @@ pub const METADATA_COLUMN: &str = "_metadata";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Split {
     /// The partition it belongs to. Watermarks are kept per partition; a `file` source has one.
+    #[serde(with = "shared_text")]
     pub partition: Arc<str>,
     /// What to read, in the source's own terms (path and byte range, first and last offset, ...).
     pub range: Value,
     /// About how many bytes there are to read; what balances splits among workers.
     pub bytes: u64,
+}
+
+/// Shared text as a plain string; serde's own way needs its feature `rc`.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
 }
 
 /// What one epoch reads of one source. Plain data: it is logged before it is read.

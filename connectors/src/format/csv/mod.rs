@@ -1,0 +1,317 @@
+//! CSV records to Arrow columns, by Spark's rules.
+//!
+//! Columns go by position. A record with too few or too many fields is corrupt, as is one with a
+//! value of a wrong type; what could be decoded of it is kept. An empty field is null, and so is
+//! `""` unless `nullValue` says otherwise.
+
+mod infer;
+mod tokens;
+
+use std::borrow::Cow;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Schema, SchemaRef};
+
+pub use infer::CsvInference;
+
+use self::tokens::Tokens;
+use super::columns::Column;
+use super::scan::find_byte;
+use super::{BATCH_BYTES, BATCH_ROWS, Malformed, ParseMode, RecordOptions};
+use crate::{ConnectorError, Options, Result};
+
+/// How CSV is written.
+#[derive(Clone, Debug)]
+pub struct CsvOptions {
+    /// What all text formats have.
+    pub record: RecordOptions,
+    /// Whether the first record of a file names the columns.
+    pub header: bool,
+    /// What stands between fields; never empty.
+    pub separator: Vec<u8>,
+    /// What stands around fields that contain separators.
+    pub quote: Option<u8>,
+    /// What stands before a quote inside quotes.
+    pub escape: Option<u8>,
+    /// What begins a line that is no record.
+    pub comment: Option<u8>,
+    /// The text that means null.
+    pub null_value: Vec<u8>,
+    /// What `""` means.
+    pub empty_value: Vec<u8>,
+    /// `ignoreLeadingWhiteSpace`.
+    pub trim_start: bool,
+    /// `ignoreTrailingWhiteSpace`.
+    pub trim_end: bool,
+    /// Whether a newline inside quotes belongs to the field.
+    pub multi_line: bool,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self {
+            record: RecordOptions::default(),
+            header: false,
+            separator: vec![b','],
+            quote: Some(b'"'),
+            escape: Some(b'\\'),
+            comment: None,
+            null_value: Vec::new(),
+            empty_value: Vec::new(),
+            trim_start: false,
+            trim_end: false,
+            multi_line: false,
+        }
+    }
+}
+
+impl CsvOptions {
+    /// The names that [`Self::new`] reads, beside [`RecordOptions::KEYS`].
+    pub const KEYS: &'static [&'static str] = &[
+        "header",
+        "sep",
+        "delimiter",
+        "quote",
+        "escape",
+        "comment",
+        "nullValue",
+        "emptyValue",
+        "ignoreLeadingWhiteSpace",
+        "ignoreTrailingWhiteSpace",
+        "multiLine",
+    ];
+
+    /// Takes the options out of a table's.
+    pub fn new(options: &Options) -> Result<Self> {
+        let default = Self::default();
+        let byte = |key: &str, default: Option<u8>| match options.get(key) {
+            None => Ok(default),
+            Some("") => Ok(None),
+            Some(text) => match unescape_option(text).as_slice() {
+                [byte] if byte.is_ascii() => Ok(Some(*byte).filter(|byte| *byte != 0)),
+                _ => Err(options.bad(key, "one ASCII character".into())),
+            },
+        };
+        let separator_key = if options.get("sep").is_some() { "sep" } else { "delimiter" };
+        let separator = options.get(separator_key).map_or(default.separator, unescape_option);
+        if separator.is_empty() || separator.contains(&b'\n') {
+            return Err(options.bad(separator_key, "at least one character, and no newline".into()));
+        }
+        Ok(Self {
+            record: RecordOptions::new(options)?,
+            header: options.boolean("header", false)?,
+            separator,
+            quote: byte("quote", default.quote)?,
+            escape: byte("escape", default.escape)?,
+            comment: byte("comment", None)?,
+            null_value: options.get("nullValue").unwrap_or_default().into(),
+            empty_value: options.get("emptyValue").unwrap_or_default().into(),
+            trim_start: options.boolean("ignoreLeadingWhiteSpace", false)?,
+            trim_end: options.boolean("ignoreTrailingWhiteSpace", false)?,
+            multi_line: options.boolean("multiLine", false)?,
+        })
+    }
+
+    /// Whether a line holds no record.
+    fn is_nothing(&self, line: &[u8]) -> bool {
+        line.trim_ascii().is_empty() || (self.comment.is_some() && line.first().copied() == self.comment)
+    }
+
+    /// The end of the record that begins at `at`, once its fields are read into `tokens`; `None`
+    /// where a line holds none. The end is that of its last line, without the newline.
+    fn next_record(&self, bytes: &[u8], at: usize, tokens: &mut Tokens) -> (usize, bool) {
+        let line_end = find_byte(bytes, at, b'\n');
+        if self.is_nothing(&bytes[at..line_end]) {
+            return (line_end, false);
+        }
+        if self.multi_line {
+            return (tokens.read(bytes, at, self), true);
+        }
+        let line = &bytes[..line_end];
+        let line = line.strip_suffix(b"\r").filter(|l| l.len() >= at).unwrap_or(line);
+        tokens.read(line, at, self);
+        (line_end, true)
+    }
+}
+
+/// `\t` and the like, as Spark lets them be written.
+fn unescape_option(text: &str) -> Vec<u8> {
+    match text {
+        "\\t" => vec![b'\t'],
+        "\\0" | "\\u0000" => vec![0],
+        "\\\\" => vec![b'\\'],
+        "\\u0001" => vec![1],
+        other => other.into(),
+    }
+}
+
+/// Decodes CSV records into batches of the wanted columns.
+#[derive(Debug)]
+pub struct CsvDecoder {
+    options: CsvOptions,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    /// For every field of a record the column that it goes to.
+    targets: Vec<Option<usize>>,
+    corrupt: Option<usize>,
+    header_pending: bool,
+    tokens: Tokens,
+    rows: usize,
+    dropped: u64,
+}
+
+impl CsvDecoder {
+    /// A decoder of the columns `wanted` of files whose fields are `fields`, in order; a corrupt
+    /// record column among them has no place in the files. `first` says that what follows is the
+    /// beginning of a file, where a header stands if there is one.
+    pub fn new(fields: &Schema, wanted: SchemaRef, options: CsvOptions, first: bool) -> Result<Self> {
+        let corrupt = options.record.corrupt_index(&wanted)?;
+        let columns = wanted
+            .fields()
+            .iter()
+            .map(|field| match field.data_type() {
+                nested if nested.is_nested() => Err(ConnectorError::Schema(format!(
+                    "column '{}' is a {nested}, which CSV cannot hold; declare it as STRING",
+                    field.name()
+                ))),
+                plain => Column::new(field.name(), plain),
+            })
+            .collect::<Result<_>>()?;
+        let targets = fields
+            .fields()
+            .iter()
+            .filter(|field| *field.name() != options.record.corrupt_column)
+            .map(|field| wanted.index_of(field.name()).ok())
+            .collect();
+        Ok(Self {
+            header_pending: first && options.header,
+            schema: wanted,
+            columns,
+            targets,
+            corrupt,
+            options,
+            tokens: Tokens::default(),
+            rows: 0,
+            dropped: 0,
+        })
+    }
+
+    /// Decodes whole records until a batch is full, and says how many bytes it took. Only the last
+    /// record may lack its newline.
+    pub fn push_lines(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let mut at = 0;
+        while at < bytes.len() && !self.is_full() {
+            let (end, found) = self.options.next_record(bytes, at, &mut self.tokens);
+            if found {
+                if self.header_pending {
+                    self.header_pending = false;
+                } else {
+                    self.take_record(bytes, at, end)?;
+                }
+            }
+            at = (end + 1).min(bytes.len());
+        }
+        Ok(at)
+    }
+
+    /// Puts the fields in `tokens` into the columns.
+    fn take_record(&mut self, input: &[u8], start: usize, end: usize) -> Result<(), Malformed> {
+        let record = &input[start..end];
+        let valid = std::str::from_utf8(record).is_ok();
+        let mut wrong = None;
+        let row = self.rows;
+        for (position, target) in self.targets.iter().enumerate() {
+            let Some(target) = *target else { continue };
+            let column = &mut self.columns[target];
+            match self.tokens.get(input, position, &self.options) {
+                None => column.push_null(),
+                Some(text) => {
+                    let text = if valid {
+                        Cow::Borrowed(text)
+                    } else {
+                        Cow::Owned(String::from_utf8_lossy(text).into_owned().into_bytes())
+                    };
+                    if !column.push_text(&text, &self.options.record.casts) {
+                        wrong.get_or_insert(target);
+                    }
+                }
+            }
+        }
+        for column in self.columns.iter_mut().filter(|column| column.len() == row) {
+            column.push_null();
+        }
+        self.rows += 1;
+        let short_or_long = self.tokens.len() != self.targets.len();
+        if wrong.is_none() && !short_or_long {
+            return Ok(());
+        }
+        match self.options.record.mode {
+            ParseMode::Permissive => {
+                if let Some(Column::Utf8(values)) = self.corrupt.map(|index| &mut self.columns[index])
+                {
+                    values.truncate(row);
+                    let record = record.strip_suffix(b"\r").unwrap_or(record);
+                    values.push(String::from_utf8_lossy(record).as_bytes());
+                }
+                Ok(())
+            }
+            ParseMode::DropMalformed => {
+                self.take_back(row);
+                self.dropped += 1;
+                Ok(())
+            }
+            ParseMode::FailFast => {
+                self.take_back(row);
+                let reason = match wrong {
+                    Some(column) => format!(
+                        "the value of '{}' is no {}",
+                        self.schema.field(column).name(),
+                        self.columns[column].type_name()
+                    ),
+                    None => format!(
+                        "it has {} fields where {} were expected",
+                        self.tokens.len(),
+                        self.targets.len()
+                    ),
+                };
+                Err(Malformed::new(start, reason, record))
+            }
+        }
+    }
+
+    fn take_back(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        self.rows = rows;
+    }
+
+    /// How many rows wait for [`Self::flush`].
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether it is time to flush.
+    pub fn is_full(&self) -> bool {
+        self.rows >= BATCH_ROWS
+            || (self.rows % 64 == 63
+                && self.columns.iter().map(Column::bytes).sum::<usize>() >= BATCH_BYTES)
+    }
+
+    /// Hands out the rows so far, and how many records were dropped beside them.
+    pub fn flush(&mut self) -> Result<(RecordBatch, u64)> {
+        let context = |source| ConnectorError::Arrow { context: "building a batch from CSV".into(), source };
+        let arrays = self
+            .columns
+            .iter_mut()
+            .map(Column::take)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(context)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        let schema = SchemaRef::clone(&self.schema);
+        let batch = RecordBatch::try_new_with_options(schema, arrays, &options).map_err(context)?;
+        self.rows = 0;
+        Ok((batch, std::mem::take(&mut self.dropped)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

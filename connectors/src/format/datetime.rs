@@ -1,0 +1,243 @@
+//! Dates and timestamps as text: Spark's lenient forms, those that `CAST` takes as well.
+//!
+//! `[+-]yyyy*[-[m]m[-[d]d[( |T)[h]h[:[m]m[:[s]s[.fraction]]][zone]]]]`: whatever is left out is
+//! the first of its kind. The usual ISO 8601 form has a path of its own without any search.
+
+use super::zone::{SECOND, Zone};
+
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar, or `None` for no date.
+pub(crate) fn days(year: i64, month: u32, day: u32) -> Option<i64> {
+    if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
+        return None;
+    }
+    // Howard Hinnant's days_from_civil: years begin in March.
+    let shifted = year - i64::from(month <= 2);
+    let era = shifted.div_euclid(400);
+    let of_era = shifted.rem_euclid(400);
+    let of_year = i64::from((153 * ((month + 9) % 12) + 2) / 5 + day - 1);
+    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+}
+
+fn days_in_month(year: i64, month: u32) -> u32 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+/// Microseconds from 1970-01-01 00:00:00 on the same wall clock, or `None` where there is no such
+/// moment or it does not fit.
+pub(crate) fn micros(
+    year: i64,
+    month: u32,
+    day: u32,
+    hour: u32,
+    minute: u32,
+    second: u32,
+    fraction: u32,
+) -> Option<i64> {
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let seconds = days(year, month, day)? * 86_400
+        + i64::from(hour * 3600 + minute * 60 + second);
+    seconds.checked_mul(SECOND)?.checked_add(i64::from(fraction))
+}
+
+/// A timestamp with a zone of its own or in `zone`, as microseconds since 1970 UTC.
+pub(crate) fn parse_timestamp(text: &[u8], zone: Zone) -> Option<i64> {
+    if let Some((local, rest)) = iso(text) {
+        match rest {
+            b"Z" => return Some(local),
+            b"" => return zone.to_utc(local),
+            _ => {}
+        }
+    }
+    let (local, own) = lenient(text)?;
+    own.unwrap_or(zone).to_utc(local)
+}
+
+/// A timestamp that names no zone, as microseconds on its wall clock.
+pub(crate) fn parse_timestamp_ntz(text: &[u8]) -> Option<i64> {
+    if let Some((local, b"")) = iso(text) {
+        return Some(local);
+    }
+    match lenient(text)? {
+        (local, None) => Some(local),
+        (_, Some(_)) => None,
+    }
+}
+
+/// A date, as days since 1970. A time after it is left out, as Spark does.
+pub(crate) fn parse_date(text: &[u8]) -> Option<i32> {
+    let text = text.trim_ascii();
+    let (date, rest) = date_part(text)?;
+    let complete = date.fields == 3;
+    if !(rest.is_empty() || (complete && matches!(rest[0], b' ' | b'T'))) {
+        return None;
+    }
+    i32::try_from(days(date.year, date.month, date.day)?).ok()
+}
+
+/// `yyyy-MM-dd(T| )HH:mm:ss[.fraction]` at the start, and what follows it.
+fn iso(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (head, mut rest) = text.split_at_checked(19)?;
+    if head[4] != b'-'
+        || head[7] != b'-'
+        || !matches!(head[10], b'T' | b' ')
+        || head[13] != b':'
+        || head[16] != b':'
+    {
+        return None;
+    }
+    let two = |at: usize| -> Option<u32> {
+        let (tens, ones) = (head[at].wrapping_sub(b'0'), head[at + 1].wrapping_sub(b'0'));
+        (tens < 10 && ones < 10).then(|| u32::from(tens) * 10 + u32::from(ones))
+    };
+    let year = i64::from(two(0)? * 100 + two(2)?);
+    let mut fraction = 0;
+    if let Some(digits) = rest.strip_prefix(b".") {
+        (fraction, rest) = parse_fraction(digits)?;
+    }
+    let local = micros(year, two(5)?, two(8)?, two(11)?, two(14)?, two(17)?, fraction)?;
+    Some((local, rest))
+}
+
+/// Digits after the point as microseconds; more than six are cut.
+fn parse_fraction(text: &[u8]) -> Option<(u32, &[u8])> {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    if digits > 9 {
+        return None;
+    }
+    let mut value = 0;
+    for at in 0..6 {
+        let digit = text.get(at).filter(|_| at < digits).map_or(0, |b| u32::from(b - b'0'));
+        value = value * 10 + digit;
+    }
+    Some((value, &text[digits..]))
+}
+
+struct DatePart {
+    year: i64,
+    month: u32,
+    day: u32,
+    fields: u8,
+}
+
+/// A year, with a month and a day where they are written.
+fn date_part(text: &[u8]) -> Option<(DatePart, &[u8])> {
+    let (sign, mut rest) = match text.first()? {
+        b'-' => (-1, &text[1..]),
+        b'+' => (1, &text[1..]),
+        _ => (1, text),
+    };
+    let year = number(&mut rest, 4, 7)?;
+    let mut date = DatePart { year: sign * i64::from(year), month: 1, day: 1, fields: 1 };
+    if let Some(after) = rest.strip_prefix(b"-") {
+        rest = after;
+        date.month = number(&mut rest, 1, 2)?;
+        date.fields = 2;
+        if let Some(after) = rest.strip_prefix(b"-") {
+            rest = after;
+            date.day = number(&mut rest, 1, 2)?;
+            date.fields = 3;
+        }
+    }
+    Some((date, rest))
+}
+
+/// A wall clock, and the zone where one is written.
+fn lenient(text: &[u8]) -> Option<(i64, Option<Zone>)> {
+    let text = text.trim_ascii();
+    let (date, mut rest) = date_part(text)?;
+    let (mut hour, mut minute, mut second, mut fraction) = (0, 0, 0, 0);
+    let mut zone = None;
+    if !rest.is_empty() {
+        if date.fields != 3 || !matches!(rest[0], b' ' | b'T') {
+            return None;
+        }
+        rest = &rest[1..];
+        if !rest.is_empty() {
+            hour = number(&mut rest, 1, 2)?;
+            if let Some(after) = rest.strip_prefix(b":") {
+                rest = after;
+                minute = number(&mut rest, 1, 2)?;
+                if let Some(after) = rest.strip_prefix(b":") {
+                    rest = after;
+                    second = number(&mut rest, 1, 2)?;
+                    if let Some(digits) = rest.strip_prefix(b".") {
+                        (fraction, rest) = parse_fraction(digits)?;
+                    }
+                }
+            }
+            if !rest.is_empty() {
+                zone = Some(Zone::parse(std::str::from_utf8(rest).ok()?)?);
+            }
+        }
+    }
+    let local = micros(date.year, date.month, date.day, hour, minute, second, fraction)?;
+    Some((local, zone))
+}
+
+/// Between `least` and `most` digits at the start of `text`, which is moved behind them.
+pub(crate) fn number(text: &mut &[u8], least: usize, most: usize) -> Option<u32> {
+    let digits = text.iter().take(most).take_while(|b| b.is_ascii_digit()).count();
+    if digits < least || text.get(digits).is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = text[..digits].iter().fold(0, |value, b| value * 10 + u32::from(b - b'0'));
+    *text = &text[digits..];
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utc(text: &str) -> Option<i64> {
+        parse_timestamp(text.as_bytes(), Zone::UTC)
+    }
+
+    #[test]
+    fn days_agree_with_chrono() {
+        for day in (-800_000..800_000).step_by(379) {
+            let date = chrono::NaiveDate::from_num_days_from_ce_opt(day + 719_163).expect("a date");
+            use chrono::Datelike;
+            assert_eq!(days(i64::from(date.year()), date.month(), date.day()), Some(i64::from(day)));
+        }
+        assert_eq!(days(2025, 2, 29), None);
+        assert_eq!(days(2024, 2, 29), Some(19_782));
+    }
+
+    #[test]
+    fn iso_timestamps_with_and_without_a_zone() {
+        assert_eq!(utc("2026-01-01T00:00:00Z"), Some(1_767_225_600_000_000));
+        assert_eq!(utc("2026-01-01 00:00:00.5"), Some(1_767_225_600_500_000));
+        assert_eq!(utc("2026-01-01T02:00:00.123456789+02:00"), Some(1_767_225_600_123_456));
+        assert_eq!(utc("2026-01-01T01:00:00 Europe/Paris"), Some(1_767_225_600_000_000));
+        let paris = Zone::parse("Europe/Paris").expect("a zone");
+        assert_eq!(parse_timestamp(b"2026-01-01T01:00:00", paris), Some(1_767_225_600_000_000));
+    }
+
+    #[test]
+    fn parts_that_are_left_out_are_the_first_of_their_kind() {
+        for text in ["2026", "2026-01", "2026-1-1", " 2026-01-01 ", "2026-01-01T0:0"] {
+            assert_eq!(utc(text), Some(1_767_225_600_000_000), "{text}");
+        }
+        assert_eq!(parse_date(b"2026-01"), Some(20_454));
+        assert_eq!(parse_date(b"2026-01-01T23:59:59"), Some(20_454));
+    }
+
+    #[test]
+    fn what_is_no_timestamp_is_refused() {
+        for text in ["", "x", "2026-13-01", "2026-02-30", "2026-01-01T24:00:00", "20260101T00", "26-1-1",
+            "2026-01-01T00:00:00 Nowhere/City", "12:30", "2026-01-01X", "2026-01-01T00:60"]
+        {
+            assert_eq!(utc(text), None, "{text}");
+        }
+        assert_eq!(parse_timestamp_ntz(b"2026-01-01T00:00:00Z"), None);
+        assert_eq!(parse_date(b"2026-01-01x"), None);
+    }
+}

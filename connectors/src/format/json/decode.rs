@@ -1,0 +1,340 @@
+//! JSON values into columns, by the rules of Spark's `JacksonParser`.
+//!
+//! A value [`Fit`]s more or less; whenever it does not fit wholly, the record counts as corrupt. A
+//! document that is broken is an error: then nothing of it is used.
+
+use super::scanner::{Number, NumberKind, Scan, Scanner, Text, unescape};
+use crate::format::casts::{Casts, decode_base64, parse_decimal, parse_float, parse_integer};
+use crate::format::columns::{Bytes, Column, Names, Values, named_float};
+
+/// What decoding needs beside the bytes.
+pub(super) struct Context<'a> {
+    pub(super) casts: &'a Casts,
+    /// Room for strings whose escapes are undone.
+    pub(super) scratch: &'a mut Vec<u8>,
+}
+
+/// How well a value fits its column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It does.
+    Whole,
+    /// Some field within it was of a wrong type and is null.
+    Part,
+    /// It is of a wrong type; null was pushed.
+    Not,
+}
+
+impl From<bool> for Fit {
+    fn from(fits: bool) -> Self {
+        if fits { Self::Whole } else { Self::Not }
+    }
+}
+
+/// Decodes the fields of an object, whose brace comes next, as row `row` of `columns`; says which
+/// column first had a value of a wrong type.
+pub(super) fn object(
+    scanner: &mut Scanner<'_>,
+    names: &mut Names,
+    columns: &mut [Column],
+    row: usize,
+    context: &mut Context<'_>,
+) -> Scan<Option<usize>> {
+    let mut wrong = None;
+    let mut filled = 0;
+    scanner.enter()?;
+    if !scanner.closes(b'}') {
+        let mut position = 0;
+        loop {
+            let target = key(scanner, names, position, context)?;
+            scanner.colon()?;
+            match target {
+                None => scanner.skip()?,
+                Some(index) => {
+                    let column = &mut columns[index];
+                    if column.len() > row {
+                        // The last of two equal names wins.
+                        column.truncate(row);
+                    } else {
+                        filled += 1;
+                    }
+                    if value(scanner, column, context)? != Fit::Whole {
+                        wrong.get_or_insert(index);
+                    }
+                }
+            }
+            position += 1;
+            if !scanner.another(b'}')? {
+                break;
+            }
+        }
+    }
+    if filled < columns.len() {
+        for column in columns.iter_mut().filter(|column| column.len() == row) {
+            column.push_null();
+        }
+    }
+    Ok(wrong)
+}
+
+/// The column of the key that comes next.
+#[inline]
+fn key(
+    scanner: &mut Scanner<'_>,
+    names: &mut Names,
+    position: usize,
+    context: &mut Context<'_>,
+) -> Scan<Option<usize>> {
+    if let Some((quoted, target)) = names.expected.get(position)
+        && scanner.eat_key(quoted)
+    {
+        return Ok(*target);
+    }
+    let text = scanner.key()?;
+    if text.escaped {
+        context.scratch.clear();
+        unescape(text.raw, context.scratch);
+        return Ok(names.find(context.scratch));
+    }
+    let target = names.find(text.raw);
+    names.expect_at(position, text.raw, target);
+    Ok(target)
+}
+
+/// Decodes the value that comes next as the next row of `column`.
+pub(super) fn value(
+    scanner: &mut Scanner<'_>,
+    column: &mut Column,
+    context: &mut Context<'_>,
+) -> Scan<Fit> {
+    match scanner.peek() {
+        Some(b'n') => {
+            scanner.word(b"null")?;
+            column.push_null();
+            Ok(Fit::Whole)
+        }
+        Some(b'"' | b'\'') => {
+            let text = scanner.string()?;
+            Ok(string(text, column, context).into())
+        }
+        Some(b'{') => match column {
+            Column::Struct { names, valid, children, .. } => {
+                let row = valid.len();
+                let wrong = object(scanner, names, children, row, context)?;
+                valid.push(true);
+                Ok(if wrong.is_none() { Fit::Whole } else { Fit::Part })
+            }
+            Column::Map { .. } => map(scanner, column, context),
+            _ => as_written(scanner, column),
+        },
+        Some(b'[') => match column {
+            Column::List { .. } => list(scanner, column, context),
+            _ => as_written(scanner, column),
+        },
+        Some(first @ (b't' | b'f')) => {
+            let start = scanner.at;
+            let truth = first == b't';
+            scanner.word(if truth { b"true" } else { b"false" })?;
+            match column {
+                Column::Boolean(values) => values.push(truth),
+                Column::Utf8(values) => values.push(scanner.since(start)),
+                _ => {
+                    column.push_null();
+                    return Ok(Fit::Not);
+                }
+            }
+            Ok(Fit::Whole)
+        }
+        Some(_) => {
+            let number = scanner.number()?;
+            Ok(decode_number(number, column).into())
+        }
+        None => scanner.error("it ends where a value was expected"),
+    }
+}
+
+/// A STRING takes any value as it is written; for others it is of a wrong type.
+fn as_written(scanner: &mut Scanner<'_>, column: &mut Column) -> Scan<Fit> {
+    let start = scanner.at;
+    scanner.skip()?;
+    if let Column::Utf8(values) = column {
+        values.push(scanner.since(start));
+        Ok(Fit::Whole)
+    } else {
+        column.push_null();
+        Ok(Fit::Not)
+    }
+}
+
+fn decode_number(number: Number<'_>, column: &mut Column) -> bool {
+    fn narrow<T: TryFrom<i64> + Default>(values: &mut Values<T>, number: Number<'_>) -> bool {
+        values.push_option(integer(number).and_then(|value| T::try_from(value).ok()))
+    }
+    fn integer(number: Number<'_>) -> Option<i64> {
+        if number.kind == NumberKind::Integer { parse_integer(number.raw) } else { None }
+    }
+    match column {
+        Column::Int64(values) => values.push_option(integer(number)),
+        Column::Float64(values) => values.push_option(match number.kind {
+            NumberKind::Named => named_float(number.raw),
+            _ => parse_float(number.raw),
+        }),
+        Column::Int32(values) => narrow(values, number),
+        Column::Int16(values) => narrow(values, number),
+        Column::Int8(values) => narrow(values, number),
+        Column::Float32(values) => values.push_option(match number.kind {
+            NumberKind::Named => named_float(number.raw).map(|value| value as f32),
+            _ => parse_float(number.raw),
+        }),
+        Column::Decimal(values, precision, scale) => {
+            values.push_option(parse_decimal(number.raw, *precision, *scale))
+        }
+        // An integer is a moment in seconds.
+        Column::Timestamp(values, _) => {
+            values.push_option(integer(number).and_then(|seconds| seconds.checked_mul(1_000_000)))
+        }
+        Column::Utf8(values) => {
+            values.push(number.raw);
+            true
+        }
+        _ => {
+            column.push_null();
+            false
+        }
+    }
+}
+
+fn string(text: Text<'_>, column: &mut Column, context: &mut Context<'_>) -> bool {
+    if let Column::Utf8(values) = column {
+        push_text(values, text);
+        return true;
+    }
+    let Context { casts, scratch } = context;
+    let text = if text.escaped {
+        scratch.clear();
+        unescape(text.raw, scratch);
+        scratch.as_slice()
+    } else {
+        text.raw
+    };
+    match column {
+        Column::Timestamp(values, _) => values.push_option(casts.timestamp(text)),
+        Column::TimestampNtz(values) => values.push_option(casts.timestamp_ntz(text)),
+        Column::Date(values) => values.push_option(casts.date(text)),
+        Column::Decimal(values, precision, scale) => {
+            values.push_option(parse_decimal(text, *precision, *scale))
+        }
+        Column::Float64(values) => values.push_option(named_float(text)),
+        Column::Float32(values) => {
+            values.push_option(named_float(text).map(|value| value as f32))
+        }
+        Column::Binary(values) => {
+            let decoded = decode_base64(text, &mut values.values);
+            if !decoded {
+                values.unwind();
+            }
+            values.seal(decoded);
+            decoded
+        }
+        _ => {
+            column.push_null();
+            false
+        }
+    }
+}
+
+fn push_text(values: &mut Bytes, text: Text<'_>) {
+    if text.escaped {
+        unescape(text.raw, &mut values.values);
+        values.seal(true);
+    } else {
+        values.push(text.raw);
+    }
+}
+
+/// An array, whose bracket comes next. A wrong element makes the whole of it null.
+fn list(scanner: &mut Scanner<'_>, column: &mut Column, context: &mut Context<'_>) -> Scan<Fit> {
+    let Column::List { ends, valid, child, .. } = column else {
+        return as_written(scanner, column);
+    };
+    let before = child.len();
+    let mut fit = Fit::Whole;
+    scanner.enter()?;
+    if !scanner.closes(b']') {
+        loop {
+            if fit == Fit::Not {
+                scanner.skip()?;
+            } else {
+                fit = worse(fit, value(scanner, child, context)?);
+            }
+            if !scanner.another(b']')? {
+                break;
+            }
+        }
+    }
+    if fit == Fit::Not {
+        child.truncate(before);
+    }
+    ends.push(child.len() as i32);
+    valid.push(fit != Fit::Not);
+    Ok(fit)
+}
+
+/// An object as a map, whose brace comes next. A wrong value makes the whole of it null; the last
+/// of two equal keys wins.
+fn map(scanner: &mut Scanner<'_>, column: &mut Column, context: &mut Context<'_>) -> Scan<Fit> {
+    let Column::Map { ends, valid, keys, values, .. } = column else {
+        return as_written(scanner, column);
+    };
+    let before = values.len();
+    let mut found: Vec<(Vec<u8>, usize)> = Vec::new();
+    scanner.enter()?;
+    if !scanner.closes(b'}') {
+        loop {
+            let text = scanner.key()?;
+            scanner.colon()?;
+            let mut name = Vec::with_capacity(text.raw.len());
+            unescape(text.raw, &mut name);
+            found.push((name, scanner.at));
+            scanner.skip()?;
+            if !scanner.another(b'}')? {
+                break;
+            }
+        }
+    }
+    let end = scanner.at;
+    let mut last = std::collections::HashMap::with_capacity(found.len());
+    for (index, (name, _)) in found.iter().enumerate() {
+        last.insert(name.as_slice(), index);
+    }
+    let mut fit = Fit::Whole;
+    for (index, (name, at)) in found.iter().enumerate() {
+        if last.get(name.as_slice()) != Some(&index) {
+            continue;
+        }
+        scanner.at = *at;
+        fit = worse(fit, value(scanner, values, context)?);
+        if fit == Fit::Not {
+            break;
+        }
+        if let Column::Utf8(keys) = keys.as_mut() {
+            keys.push(name);
+        }
+    }
+    scanner.at = end;
+    if fit == Fit::Not {
+        keys.truncate(before);
+        values.truncate(before);
+    }
+    ends.push(values.len() as i32);
+    valid.push(fit != Fit::Not);
+    Ok(fit)
+}
+
+fn worse(one: Fit, other: Fit) -> Fit {
+    match (one, other) {
+        (Fit::Not, _) | (_, Fit::Not) => Fit::Not,
+        (Fit::Part, _) | (_, Fit::Part) => Fit::Part,
+        (Fit::Whole, Fit::Whole) => Fit::Whole,
+    }
+}

@@ -1,0 +1,216 @@
+//! JSON records to Arrow columns, by Spark's rules, in one pass over the bytes.
+//!
+//! [`JsonDecoder`] is given the wanted columns only. Everything else in a record is read over
+//! without being built, but it is read: a record that is broken anywhere is corrupt. Scalars go
+//! from the bytes straight into the columns; a record that breaks off is taken back out of them.
+//!
+//! What Spark lets pass passes here: single quotes, a top-level array (a row per element), text
+//! after the first document of a line, `NaN` and `Infinity`. A value of a wrong type makes its
+//! field null and its record corrupt.
+
+mod decode;
+mod infer;
+mod scanner;
+
+use std::borrow::Cow;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+
+pub use infer::JsonInference;
+
+use self::decode::{Context, object};
+use self::scanner::{Scan, Scanner, Syntax};
+use super::columns::{Column, Names};
+use super::scan::find_byte;
+use super::{BATCH_BYTES, BATCH_ROWS, Malformed, ParseMode, RecordOptions};
+use crate::{ConnectorError, Result};
+
+/// Decodes JSON records into batches of the wanted columns.
+#[derive(Debug)]
+pub struct JsonDecoder {
+    schema: SchemaRef,
+    options: RecordOptions,
+    columns: Vec<Column>,
+    names: Names,
+    corrupt: Option<usize>,
+    rows: usize,
+    dropped: u64,
+    scratch: Vec<u8>,
+}
+
+/// What came of a record.
+enum Outcome {
+    Fine,
+    /// The first column that had a value of a wrong type.
+    WrongType(usize),
+}
+
+impl JsonDecoder {
+    /// A decoder of the columns in `schema`: those that are wanted, in any order. A STRING column
+    /// named as the corrupt record column receives records that could not be decoded.
+    pub fn new(schema: SchemaRef, options: RecordOptions) -> Result<Self> {
+        let corrupt = options.corrupt_index(&schema)?;
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| Column::new(field.name(), field.data_type()))
+            .collect::<Result<_>>()?;
+        let names = schema.fields().iter().map(|field| field.name().as_str()).enumerate();
+        Ok(Self {
+            names: Names::new(names.filter(|(index, _)| Some(*index) != corrupt)),
+            columns,
+            corrupt,
+            options,
+            rows: 0,
+            dropped: 0,
+            scratch: Vec::new(),
+            schema,
+        })
+    }
+
+    /// Decodes whole lines until a batch is full, and says how many bytes it took. Only the last
+    /// line may lack its newline.
+    pub fn push_lines(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let mut at = 0;
+        while at < bytes.len() && !self.is_full() {
+            let end = find_byte(bytes, at, b'\n');
+            self.push_record(&bytes[at..end]).map_err(|mut malformed| {
+                malformed.offset += at;
+                malformed
+            })?;
+            at = (end + 1).min(bytes.len());
+        }
+        Ok(at)
+    }
+
+    /// Decodes one record: an object, or an array of them. White space alone is no record.
+    pub fn push_record(&mut self, record: &[u8]) -> Result<(), Malformed> {
+        // As Java does, bytes that are no UTF-8 become U+FFFD.
+        let record: Cow<'_, [u8]> = match std::str::from_utf8(record) {
+            Ok(_) => Cow::Borrowed(record),
+            Err(_) => Cow::Owned(String::from_utf8_lossy(record).into_owned().into_bytes()),
+        };
+        let before = self.rows;
+        match self.decode(&record) {
+            Ok(Outcome::Fine) => Ok(()),
+            Ok(Outcome::WrongType(column)) => match self.options.mode {
+                ParseMode::Permissive => {
+                    self.mark_corrupt(before, &record);
+                    Ok(())
+                }
+                ParseMode::DropMalformed => {
+                    self.take_back(before);
+                    self.dropped += 1;
+                    Ok(())
+                }
+                ParseMode::FailFast => {
+                    self.take_back(before);
+                    let reason = format!(
+                        "the value of '{}' is no {}",
+                        self.schema.field(column).name(),
+                        self.columns[column].type_name()
+                    );
+                    Err(Malformed::new(0, reason, &record))
+                }
+            },
+            Err(Syntax { at, what }) => {
+                self.take_back(before);
+                match self.options.mode {
+                    ParseMode::Permissive => {
+                        self.columns.iter_mut().for_each(Column::push_null);
+                        self.rows += 1;
+                        self.mark_corrupt(before, &record);
+                        Ok(())
+                    }
+                    ParseMode::DropMalformed => {
+                        self.dropped += 1;
+                        Ok(())
+                    }
+                    ParseMode::FailFast => {
+                        let reason = format!("{what} (at its byte {})", at + 1);
+                        Err(Malformed::new(0, reason, &record))
+                    }
+                }
+            }
+        }
+    }
+
+    fn decode(&mut self, record: &[u8]) -> Scan<Outcome> {
+        let Self { columns, names, rows, options, scratch, .. } = self;
+        let mut context = Context { casts: &options.casts, scratch };
+        let mut scanner = Scanner::new(record);
+        let mut wrong = None;
+        match scanner.peek() {
+            None => {}
+            Some(b'{') => {
+                wrong = object(&mut scanner, names, columns, *rows, &mut context)?;
+                *rows += 1;
+            }
+            Some(b'[') => {
+                scanner.enter()?;
+                if !scanner.closes(b']') {
+                    loop {
+                        if scanner.peek() != Some(b'{') {
+                            return scanner.error("an array of objects was expected");
+                        }
+                        let first = object(&mut scanner, names, columns, *rows, &mut context)?;
+                        wrong = wrong.or(first);
+                        *rows += 1;
+                        if !scanner.another(b']')? {
+                            break;
+                        }
+                    }
+                }
+            }
+            Some(_) => return scanner.error("an object was expected"),
+        }
+        Ok(wrong.map_or(Outcome::Fine, Outcome::WrongType))
+    }
+
+    fn take_back(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        self.rows = rows;
+    }
+
+    /// Puts `record` into the corrupt record column of all rows from `from` on.
+    fn mark_corrupt(&mut self, from: usize, record: &[u8]) {
+        if let Some(Column::Utf8(values)) = self.corrupt.map(|index| &mut self.columns[index]) {
+            values.truncate(from);
+            for _ in from..self.rows {
+                values.push(record.strip_suffix(b"\r").unwrap_or(record));
+            }
+        }
+    }
+
+    /// How many rows wait for [`Self::flush`].
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether it is time to flush.
+    pub fn is_full(&self) -> bool {
+        self.rows >= BATCH_ROWS
+            || (self.rows % 64 == 63
+                && self.columns.iter().map(Column::bytes).sum::<usize>() >= BATCH_BYTES)
+    }
+
+    /// Hands out the rows so far, and how many records were dropped beside them.
+    pub fn flush(&mut self) -> Result<(RecordBatch, u64)> {
+        let context = |source| ConnectorError::Arrow { context: "building a batch from JSON".into(), source };
+        let arrays = self
+            .columns
+            .iter_mut()
+            .map(Column::take)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(context)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        let schema = SchemaRef::clone(&self.schema);
+        let batch = RecordBatch::try_new_with_options(schema, arrays, &options).map_err(context)?;
+        self.rows = 0;
+        Ok((batch, std::mem::take(&mut self.dropped)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

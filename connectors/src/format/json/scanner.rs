@@ -1,0 +1,353 @@
+//! One pass over the bytes of a JSON document, with what Spark's parser lets pass: single quotes,
+//! and the numbers `NaN`, `Infinity`, `-INF`. Control characters inside strings, leading zeros,
+//! trailing commas and names without quotes are errors.
+
+use crate::format::scan::find_string_end;
+
+/// How deep arrays and objects may be nested, as in Jackson.
+pub(super) const MAX_DEPTH: usize = 1000;
+
+/// A document that is broken: nothing of it can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Syntax {
+    pub(super) at: usize,
+    pub(super) what: &'static str,
+}
+
+pub(super) type Scan<T> = Result<T, Syntax>;
+
+/// A string between its quotes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'a> {
+    pub(super) raw: &'a [u8],
+    /// Whether there are escapes to be undone.
+    pub(super) escaped: bool,
+}
+
+/// A number as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Number<'a> {
+    pub(super) raw: &'a [u8],
+    pub(super) kind: NumberKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NumberKind {
+    Integer,
+    Float,
+    /// `NaN`, `Infinity`, ...
+    Named,
+}
+
+pub(super) struct Scanner<'a> {
+    bytes: &'a [u8],
+    pub(super) at: usize,
+    depth: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, depth: 0 }
+    }
+
+    pub(super) fn error<T>(&self, what: &'static str) -> Scan<T> {
+        Err(Syntax { at: self.at, what })
+    }
+
+    /// The bytes from `from` to here.
+    pub(super) fn since(&self, from: usize) -> &'a [u8] {
+        &self.bytes[from..self.at]
+    }
+
+    /// The next byte that is not white space, which stays unread.
+    #[inline]
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        loop {
+            let byte = *self.bytes.get(self.at)?;
+            if byte > b' ' || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Reads `byte` if it comes next.
+    #[inline]
+    pub(super) fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Enters an array or object, whose bracket is read.
+    pub(super) fn enter(&mut self) -> Scan<()> {
+        self.at += 1;
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { self.error("nested deeper than 1000 levels") } else { Ok(()) }
+    }
+
+    /// Leaves an array or object.
+    pub(super) fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// After a value of an array or object: true if another follows.
+    #[inline]
+    pub(super) fn another(&mut self, close: u8) -> Scan<bool> {
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(byte) if byte == close => {
+                self.at += 1;
+                self.leave();
+                Ok(false)
+            }
+            Some(_) => self.error("a comma or the closing bracket was expected"),
+            None => self.error("it ends in the middle"),
+        }
+    }
+
+    /// Reads the closing bracket of an empty array or object, if it comes next.
+    #[inline]
+    pub(super) fn closes(&mut self, close: u8) -> bool {
+        let closes = self.eat(close);
+        if closes {
+            self.leave();
+        }
+        closes
+    }
+
+    /// Whether the key whose rest (from behind the opening quote) is `quoted` comes next; reads it.
+    #[inline]
+    pub(super) fn eat_key(&mut self, quoted: &[u8]) -> bool {
+        if self.peek() != Some(b'"') {
+            return false;
+        }
+        let found = self.bytes[self.at + 1..].starts_with(quoted);
+        if found {
+            self.at += 1 + quoted.len();
+        }
+        found
+    }
+
+    /// A key.
+    pub(super) fn key(&mut self) -> Scan<Text<'a>> {
+        match self.peek() {
+            Some(b'"' | b'\'') => self.string(),
+            Some(_) => self.error("a field name in quotes was expected"),
+            None => self.error("it ends in the middle"),
+        }
+    }
+
+    /// The colon behind a key.
+    #[inline]
+    pub(super) fn colon(&mut self) -> Scan<()> {
+        if self.eat(b':') { Ok(()) } else { self.error("a colon was expected") }
+    }
+
+    /// A string; its opening quote comes next.
+    #[inline]
+    pub(super) fn string(&mut self) -> Scan<Text<'a>> {
+        let quote = self.bytes[self.at];
+        let start = self.at + 1;
+        let mut escaped = false;
+        let mut at = start;
+        loop {
+            at = find_string_end(self.bytes, at, quote);
+            match self.bytes.get(at) {
+                Some(byte) if *byte == quote => {
+                    self.at = at + 1;
+                    return Ok(Text { raw: &self.bytes[start..at], escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    at = self.check_escape(at)?;
+                }
+                Some(_) => {
+                    self.at = at;
+                    return self.error("a control character inside a string (write it as an escape)");
+                }
+                None => {
+                    self.at = at;
+                    return self.error("it ends inside a string");
+                }
+            }
+        }
+    }
+
+    /// Checks the escape at `at`, and says where it ends.
+    fn check_escape(&mut self, at: usize) -> Scan<usize> {
+        match self.bytes.get(at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'\'') => Ok(at + 2),
+            Some(b'u') if hex4(self.bytes, at + 2).is_some() => Ok(at + 6),
+            Some(_) => {
+                self.at = at;
+                self.error("an escape that does not exist")
+            }
+            None => {
+                self.at = at;
+                self.error("it ends inside a string")
+            }
+        }
+    }
+
+    /// A number; its first byte comes next.
+    #[inline]
+    pub(super) fn number(&mut self) -> Scan<Number<'a>> {
+        let start = self.at;
+        let mut at = start;
+        let digit = |at: usize| self.bytes.get(at).is_some_and(u8::is_ascii_digit);
+        at += usize::from(self.bytes[at] == b'-');
+        let first = at;
+        while digit(at) {
+            at += 1;
+        }
+        if at == first {
+            return self.named_number(start);
+        }
+        if self.bytes[first] == b'0' && at > first + 1 {
+            return self.error("a number with leading zeros");
+        }
+        let mut kind = NumberKind::Integer;
+        if self.bytes.get(at) == Some(&b'.') {
+            kind = NumberKind::Float;
+            at += 1;
+            if !digit(at) {
+                return self.error("a number without digits behind its point");
+            }
+            while digit(at) {
+                at += 1;
+            }
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(at) {
+            kind = NumberKind::Float;
+            at += 1;
+            at += usize::from(matches!(self.bytes.get(at), Some(b'+' | b'-')));
+            if !digit(at) {
+                return self.error("a number without digits in its exponent");
+            }
+            while digit(at) {
+                at += 1;
+            }
+        }
+        self.at = at;
+        Ok(Number { raw: &self.bytes[start..at], kind })
+    }
+
+    fn named_number(&mut self, start: usize) -> Scan<Number<'a>> {
+        const NAMES: [&[u8]; 7] =
+            [b"NaN", b"Infinity", b"+Infinity", b"-Infinity", b"INF", b"+INF", b"-INF"];
+        for name in NAMES {
+            if self.bytes[start..].starts_with(name) {
+                self.at = start + name.len();
+                self.check_word_end()?;
+                return Ok(Number { raw: name, kind: NumberKind::Named });
+            }
+        }
+        self.error("a value was expected")
+    }
+
+    fn check_word_end(&self) -> Scan<()> {
+        match self.bytes.get(self.at) {
+            Some(byte) if byte.is_ascii_alphanumeric() || *byte == b'_' => {
+                self.error("a word that is no value")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One of the words `true`, `false` and `null`.
+    #[inline]
+    pub(super) fn word(&mut self, word: &'static [u8]) -> Scan<()> {
+        if !self.bytes[self.at..].starts_with(word) {
+            return self.error("a word that is no value");
+        }
+        self.at += word.len();
+        self.check_word_end()
+    }
+
+    /// Reads over a value, whatever it is.
+    pub(super) fn skip(&mut self) -> Scan<()> {
+        match self.peek() {
+            Some(b'"' | b'\'') => self.string().map(drop),
+            Some(b'{') => {
+                self.enter()?;
+                if self.closes(b'}') {
+                    return Ok(());
+                }
+                loop {
+                    self.key()?;
+                    self.colon()?;
+                    self.skip()?;
+                    if !self.another(b'}')? {
+                        return Ok(());
+                    }
+                }
+            }
+            Some(b'[') => {
+                self.enter()?;
+                if self.closes(b']') {
+                    return Ok(());
+                }
+                loop {
+                    self.skip()?;
+                    if !self.another(b']')? {
+                        return Ok(());
+                    }
+                }
+            }
+            Some(b't') => self.word(b"true"),
+            Some(b'f') => self.word(b"false"),
+            Some(b'n') => self.word(b"null"),
+            Some(_) => self.number().map(drop),
+            None => self.error("it ends where a value was expected"),
+        }
+    }
+}
+
+fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at..at + 4)?;
+    digits.iter().try_fold(0, |value, byte| Some(value << 4 | char::from(*byte).to_digit(16)?))
+}
+
+/// Undoes the escapes of a string that was scanned.
+pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
+    let mut rest = raw;
+    while let Some(slash) = rest.iter().position(|b| *b == b'\\') {
+        out.extend_from_slice(&rest[..slash]);
+        let plain = match rest[slash + 1] {
+            b'u' => {
+                let (letter, length) = unicode(&rest[slash..]);
+                let mut utf8 = [0; 4];
+                out.extend_from_slice(letter.encode_utf8(&mut utf8).as_bytes());
+                rest = &rest[slash + length..];
+                continue;
+            }
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            other => other,
+        };
+        out.push(plain);
+        rest = &rest[slash + 2..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// The letter of the `\uXXXX` (or pair of them) at the start, and how long it is. Half a pair is a
+/// question mark, as in Java.
+fn unicode(text: &[u8]) -> (char, usize) {
+    let first = hex4(text, 2).unwrap_or(0);
+    if (0xD800..0xDC00).contains(&first)
+        && text.get(6..8) == Some(b"\\u")
+        && let Some(second @ 0xDC00..0xE000) = hex4(text, 8)
+    {
+        let code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+        return (char::from_u32(code).unwrap_or('?'), 12);
+    }
+    (char::from_u32(first).unwrap_or('?'), 6)
+}

@@ -1,0 +1,77 @@
+//! Finding bytes eight at a time.
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// The high bit of every zero byte; above the lowest of them there may be false ones.
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGHS
+}
+
+/// Where `needle` first stands at or after `from`, or the length.
+#[inline]
+pub(crate) fn find_byte(bytes: &[u8], from: usize, needle: u8) -> usize {
+    let pattern = ONES * needle as u64;
+    let mut at = from;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let hits = zero_bytes(u64::from_le_bytes(*chunk) ^ pattern);
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while at < bytes.len() && bytes[at] != needle {
+        at += 1;
+    }
+    at
+}
+
+/// Where a quote, a backslash or a control character first stands at or after `from`, or the
+/// length.
+#[inline]
+pub(crate) fn find_string_end(bytes: &[u8], from: usize, quote: u8) -> usize {
+    let pattern = ONES * quote as u64;
+    let mut at = from;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let hits = zero_bytes(word ^ pattern) | zero_bytes(word ^ (ONES * b'\\' as u64)) | controls;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while at < bytes.len() {
+        let byte = bytes[at];
+        if byte == quote || byte == b'\\' || byte < 0x20 {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_position_is_found() {
+        for length in 0..40 {
+            let mut text = vec![b'\x80'; length];
+            assert_eq!(find_byte(&text, 0, b'\n'), length);
+            assert_eq!(find_string_end(&text, 0, b'"'), length);
+            for at in 0..length {
+                for special in [b'"', b'\\', b'\n', 0, 0x1f] {
+                    text[at] = special;
+                    assert_eq!(find_string_end(&text, 0, b'"'), at);
+                    assert_eq!(find_byte(&text, 0, special), at);
+                    for from in 0..=at {
+                        assert_eq!(find_string_end(&text, from, b'"'), at);
+                    }
+                }
+                text[at] = b' ';
+            }
+        }
+    }
+}
