@@ -15,9 +15,9 @@ use crate::operators::output::{OutputHandle, OutputSpec, output};
 use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
 use crate::operators::unnest::unnest;
 use crate::operators::values::values;
-use crate::operators::{Context, DeltaStream, OperatorError};
+use crate::operators::{Context, DeltaStream, OperatorError, Restored};
 use crate::plan::{Node, Operator, Plan};
-use crate::state::{Recorder, Restored};
+use crate::state::Recorder;
 use crate::time::Time;
 
 /// What a worker brings to the plan.

@@ -15,11 +15,13 @@ pub mod context;
 pub mod expression;
 pub mod filter_project;
 pub mod output;
+pub mod restored;
 pub mod source;
 pub mod unnest;
 pub mod values;
 
 pub use container::{DeltaStream, Deltas, RowStream};
+pub use restored::Restored;
 pub use context::{Context, EpochCursor, EpochInfo, OperatorError, OperatorStats, SourceProgress};
 
 #[expect(unused_imports, reason = "named in the module's documentation")]

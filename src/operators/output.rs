@@ -14,15 +14,17 @@ use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 use tidemark_connectors::{ChangeType, Distribution, Output, OutputMode, SinkWriter, Staged};
 use timely::dataflow::channels::pact::{DistributorPact, ParallelizationContract, Pipeline};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::generic::{Operator, OperatorInfo};
 use timely::dataflow::operators::probe::{Handle, Probe};
 use timely::container::CapacityContainerBuilder;
 
 use crate::operators::container::BatchRoute;
 use crate::operators::expression::record_batch;
-use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, OperatorStats};
+use crate::operators::{
+    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, OperatorStats, Restored,
+};
 use crate::row::{Bytes, Delta, KeyCodec};
-use crate::state::{Multiset, Recorder, Restored, Rows};
+use crate::state::{Multiset, Recorder, RestoredSections, Rows};
 use crate::time::{Epoch, NEVER, Time};
 
 /// Rows are written in batches of this size.
@@ -100,9 +102,10 @@ pub fn output(
     let whole = match spec.mode {
         OutputMode::Complete => {
             let id = spec.operator as u32;
-            let kept = Multiset::new(recorder.trace(id, 0), restored.take(id, 0))
+            let sections = restored
+                .take(id, 0)
                 .map_err(|source| OperatorError::State { operator: spec.operator, source })?;
-            Some(kept)
+            Some((recorder.for_trace(id, 0), sections))
         }
         _ => None,
     };
@@ -112,7 +115,8 @@ pub fn output(
         schema: spec.schema,
         rows,
         key,
-        whole,
+        begin: whole,
+        whole: None,
         waiting: BTreeMap::new(),
     };
     let handle = match (spec.distribution, by_row) {
@@ -130,6 +134,10 @@ pub fn output(
 
 /// How rows become what a sink is told.
 trait Writing: 'static {
+    /// The operator is being built.
+    fn begin(&mut self, _info: &OperatorInfo) -> Result<(), OperatorError> {
+        Ok(())
+    }
     /// Rows came for an epoch; `current` is the first that is not complete.
     fn take(&mut self, delta: Delta, current: Epoch, writer: &mut dyn SinkWriter) -> Result<(), OperatorError>;
     /// An epoch is complete.
@@ -156,7 +164,10 @@ where
     let writer = Rc::clone(&handle.writer);
     let context = context.clone();
     input
-        .unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(pact, "output", move |capability, _| {
+        .unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(pact, "output", move |capability, info| {
+            if let Err(error) = writing.begin(&info) {
+                context.fail(error);
+            }
             let mut epochs = EpochCursor::new(capability, &context);
             move |(input, frontier), _output| {
                 let mut writer = writer.borrow_mut();
@@ -235,6 +246,8 @@ struct Consolidated {
     schema: SchemaRef,
     rows: KeyCodec,
     key: Option<(Vec<usize>, KeyCodec)>,
+    /// In complete mode: what the state is made from, once the operator is built.
+    begin: Option<(Recorder, Option<RestoredSections>)>,
     whole: Option<Multiset>,
     waiting: BTreeMap<Epoch, Vec<Delta>>,
 }
@@ -247,6 +260,15 @@ struct Change {
 }
 
 impl Writing for Consolidated {
+    fn begin(&mut self, info: &OperatorInfo) -> Result<(), OperatorError> {
+        if let Some((recorder, restored)) = self.begin.take() {
+            let whole = Multiset::new(info.clone(), recorder, restored)
+                .map_err(|source| OperatorError::State { operator: self.operator, source })?;
+            self.whole = Some(whole);
+        }
+        Ok(())
+    }
+
     fn take(&mut self, delta: Delta, _: Epoch, _: &mut dyn SinkWriter) -> Result<(), OperatorError> {
         self.waiting.entry(delta.time.epoch).or_default().push(delta);
         Ok(())
@@ -367,7 +389,7 @@ impl Consolidated {
             }
         }
         let updated = rows.len() as u64;
-        whole.apply(epoch.time(), rows).map_err(|source| OperatorError::State { operator, source })?;
+        whole.apply(epoch.time(), &rows).map_err(|source| OperatorError::State { operator, source })?;
         whole.forget(epoch.time());
 
         let mut failure: Option<OperatorError> = None;

@@ -11,13 +11,13 @@ use timely::worker::Worker;
 
 use crate::checkpoint::{FileKind, RestorePlan, StateDir, StateFile, StateFileReader, StateFileWriter};
 use crate::compile::{CLOCK, Dataflow, Parts, compile};
-use crate::operators::Context;
+use crate::operators::{Context, Restored};
 use crate::operators::source::SplitPool;
 use crate::plan::Plan;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
 use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
-use crate::state::{Recorder, Restored, merge_sections};
+use crate::state::{RecordedBatch, Recorder, merge_sections};
 use crate::time::{Epoch, NO_WATERMARK, Time};
 
 /// A worker that is woken by nobody looks around this often.
@@ -209,9 +209,10 @@ impl Running {
         if batches.is_empty() {
             return Ok(None);
         }
-        batches.sort_by_key(|batch| (batch.operator, batch.trace));
+        let place = |batch: &RecordedBatch| (batch.info().operator, batch.info().trace);
+        batches.sort_by_key(place);
         let mut writer = StateFileWriter::create(dir, self.worker, self.peers)?;
-        for group in batches.chunk_by(|a, b| (a.operator, a.trace) == (b.operator, b.trace)) {
+        for group in batches.chunk_by(|a, b| place(a) == place(b)) {
             let sections: Vec<Vec<u8>> = group
                 .iter()
                 .map(|batch| {
@@ -220,7 +221,7 @@ impl Running {
                     bytes
                 })
                 .collect();
-            let (operator, trace) = (group[0].operator, group[0].trace);
+            let (operator, trace) = place(&group[0]);
             match &sections[..] {
                 [only] => writer.section(operator, trace, only)?,
                 several => {
@@ -244,9 +245,8 @@ fn restore(plan: &RestorePlan, dir: &StateDir, worker: usize, peers: usize) -> R
         let mut reader = StateFileReader::open(dir, file)?;
         for section in reader.sections().to_vec() {
             let bytes = reader.read(&section)?;
-            restored.add(section.operator, section.trace, &bytes, &keep)?;
+            restored.add(file.worker, (section.operator, section.trace), &bytes, &keep)?;
         }
     }
-    restored.resume_after(plan.epoch);
     Ok(restored)
 }

@@ -10,11 +10,15 @@ use crate::operators::expression::record_batch;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta, RowError, hash, route};
-use crate::state::{Multiset, Recorder, Restored, Rows, StateError, Table, TableChanges, TableKind};
+use crate::state::{Multiset, Recorder, RestoredSections, Rows, StateError, Table, TableKind};
 use crate::time::Time;
+use timely::dataflow::operators::generic::OperatorInfo;
 
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
+
+/// About how many rows an idle operator merges before it looks around again.
+const IDLE_EFFORT: usize = 4096;
 
 /// The state of one worker's groups.
 pub struct Merge {
@@ -35,25 +39,29 @@ struct Touched {
 }
 
 impl Merge {
+    /// `restored` holds what each trace begins with, the groups' first.
     pub fn new(
         prepared: &Arc<Prepared>,
         context: &Context,
+        info: &OperatorInfo,
         recorder: &Recorder,
-        restored: &mut Restored,
+        mut restored: Vec<Option<RestoredSections>>,
     ) -> Result<Self, OperatorError> {
         let operator = prepared.operator;
         let failed = |source| OperatorError::State { operator, source };
         let kind = if prepared.general { TableKind::General } else { TableKind::AppendOnly };
         let id = operator as u32;
-        let groups = Table::new(kind, recorder.trace(id, 0), restored.take(id, 0)).map_err(failed)?;
+        let groups =
+            Table::new(kind, info.clone(), recorder.for_trace(id, 0), restored[0].take()).map_err(failed)?;
         let values = prepared
             .calls
             .iter()
             .enumerate()
             .map(|(call, spec)| {
-                let trace = call as u32 + 1;
+                let trace = call + 1;
+                let recorder = recorder.for_trace(id, trace as u32);
                 spec.keeps_values()
-                    .then(|| Multiset::new(recorder.trace(id, trace), restored.take(id, trace)))
+                    .then(|| Multiset::new(info.clone(), recorder, restored[trace].take()))
                     .transpose()
             })
             .collect::<Result<_, _>>()
@@ -61,6 +69,12 @@ impl Merge {
         let owns_global =
             prepared.keys.is_empty() && route(hash(&[]), context.peers()) == context.worker();
         Ok(Self { prepared: Arc::clone(prepared), groups, values, owns_global })
+    }
+
+    /// Merges a little while there is nothing else to do; whether there is more.
+    pub fn work(&mut self) -> bool {
+        let values = self.values.iter_mut().flatten();
+        values.fold(self.groups.work(IDLE_EFFORT), |more, values| values.work(IDLE_EFFORT) || more)
     }
 
     pub fn operator(&self) -> usize {
@@ -165,7 +179,7 @@ impl Merge {
             self.update_values(epoch, call, &keys, values, &mut new)?;
         }
 
-        let mut changes = TableChanges::default();
+        let mut changes = self.groups.changes();
         let (mut gone, mut come) = (vec![], vec![]);
         let mut encoded = vec![];
         let mut updated = 0;
@@ -192,7 +206,7 @@ impl Merge {
             }
         }
         self.groups
-            .apply(epoch.time(), changes)
+            .apply(epoch.time(), &changes)
             .map_err(|source| OperatorError::State { operator: prepared.operator, source })?;
         if prepared.emit == Emit::Changes {
             self.give(epoch, &keys, &old, &gone, -1, give)?;
@@ -223,14 +237,14 @@ impl Merge {
         let failed = |source: StateError| OperatorError::State { operator: prepared.operator, source };
         if prepared.calls[call].kind == Kind::Distinct {
             let mut before = vec![0; changes.len()];
-            multiset.counts(&of_keys, &of_values, &mut |row, count| before[row] = count);
+            multiset.counts((&of_keys, &of_values), &mut |row, count| before[row] = count);
             for ((group, _, change), before) in changes.iter().zip(before) {
                 let distinct = i64::from(before + change > 0) - i64::from(before > 0);
                 new.add_distinct(call, *group, distinct);
             }
-            return multiset.apply(epoch.time(), rows).map_err(failed);
+            return multiset.apply(epoch.time(), &rows).map_err(failed);
         }
-        multiset.apply(epoch.time(), rows).map_err(failed)?;
+        multiset.apply(epoch.time(), &rows).map_err(failed)?;
         let mut groups: Vec<usize> = changes.iter().map(|(group, ..)| *group).collect();
         groups.dedup();
         let mut touched = Bytes::default();

@@ -27,10 +27,10 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::operators::container::ByKey;
 use crate::operators::expression::{Expressions, batch_schema};
-use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError};
+use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored};
 use crate::plan::{self, Bound, Emit};
 use crate::row::{KeyCodec, RowError};
-use crate::state::{Recorder, Restored, Rows};
+use crate::state::{Recorder, Rows};
 use crate::time::{Epoch, EventTime, NEVER, NO_WATERMARK};
 
 use accumulate::{Call, Groups};
@@ -164,12 +164,21 @@ impl Aggregate {
         restored: &mut Restored,
     ) -> Result<DeltaStream<'scope>, OperatorError> {
         let partial = self.render_partial(input, context);
-        let mut merge = Merge::new(&self.prepared, context, recorder, restored)?;
+        let id = self.prepared.operator;
+        let restored = (0..=self.prepared.calls.len() as u32)
+            .map(|trace| restored.take(id as u32, trace))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| OperatorError::State { operator: id, source })?;
         let context = context.clone();
+        let recorder = recorder.clone();
+        let scope = partial.scope();
         Ok(partial.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
             DistributorPact(ByKey::new),
             "aggregate",
-            move |capability, _| {
+            move |capability, info| {
+                let merge = Merge::new(&self.prepared, &context, &info, &recorder, restored);
+                let mut merge = merge.map_err(|error| context.fail(error)).ok();
+                let activator = scope.activator_for(info.address);
                 let mut epochs = EpochCursor::new(capability, &context);
                 let mut waiting: BTreeMap<Epoch, Vec<Rows>> = BTreeMap::new();
                 move |(input, frontier), output| {
@@ -178,9 +187,12 @@ impl Aggregate {
                             waiting.entry(rows.time.epoch).or_default().push(rows);
                         }
                     });
+                    let Some(merge) = &mut merge else { return };
+                    let mut busy = false;
                     while !context.failed()
                         && let Some((epoch, capability)) = epochs.complete(frontier)
                     {
+                        busy = true;
                         let rows = waiting.remove(&epoch.epoch).unwrap_or_default();
                         let mut session = output.session(&capability);
                         let given = merge.epoch(&epoch, &rows, &mut |delta| {
@@ -192,6 +204,10 @@ impl Aggregate {
                         }
                         drop(session);
                         epochs.done();
+                    }
+                    // Merging waits until no epoch does; that is also what frees expired rows.
+                    if busy || merge.work() {
+                        activator.activate();
                     }
                 }
             },
