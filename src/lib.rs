@@ -17,4 +17,5 @@
 
 pub mod plan;
 pub mod row;
+pub mod state;
 pub mod time;
