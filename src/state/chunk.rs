@@ -4,7 +4,7 @@
 //! of their rows, and their first eight bytes once more as an integer, so that most comparisons are
 //! of integers. Expiry is part of a row's identity: rows add up only if they expire together, so what a
 //! merge forgets and what a reader skips is always a whole group, and no answer depends on when a merge
-//! ran. A [`RowChunk`] is a shared body; merges move it where nothing of it changes.
+//! ran. Where the newest row of a key wins, a batch has only one of each key. A [`RowChunk`] is a shared body; merges move it where nothing of it changes.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -62,7 +62,7 @@ pub(crate) struct Body<R: Diff> {
     pub(crate) min_expiry: EventTime,
     /// The greatest expiry.
     pub(crate) max_expiry: EventTime,
-    /// Whether two rows may differ in nothing but their time (or, where the newest wins, share a key).
+    /// Whether two rows may differ in nothing but their time.
     pub(crate) unmerged: bool,
 }
 
@@ -96,7 +96,11 @@ impl<R: Diff> Body<R> {
     /// The first row of key `k`; `k` may be the number of keys.
     #[inline]
     pub(crate) fn key_start(&self, k: usize) -> usize {
-        if k == 0 { 0 } else { self.key_ends[k - 1] as usize }
+        if k == 0 {
+            0
+        } else {
+            self.key_ends[k - 1] as usize
+        }
     }
 
     /// The row behind the last of key `k`.
@@ -144,8 +148,7 @@ impl<R: Diff> Body<R> {
         let pre = prefix(key);
         if self.prefixes.last() == Some(&pre) && self.keys.last() == Some(key) {
             let row = self.rows() - 1;
-            self.unmerged |= R::NEWEST_WINS
-                || (self.expiry.get(row) == expiry && self.vals.get(row) == val);
+            self.unmerged |= self.expiry.get(row) == expiry && self.vals.get(row) == val;
             if let Some(end) = self.key_ends.last_mut() {
                 *end += 1;
             }
@@ -169,11 +172,12 @@ impl<R: Diff> Body<R> {
         let base = self.vals.len();
         self.note_expiry(other.min_expiry, other.max_expiry);
         self.unmerged |= other.unmerged;
-        if self.prefixes.last() == Some(&other.prefixes[k]) && self.keys.last() == Some(other.keys.get(k)) {
+        if self.prefixes.last() == Some(&other.prefixes[k])
+            && self.keys.last() == Some(other.keys.get(k))
+        {
             let row = base - 1;
-            self.unmerged |= R::NEWEST_WINS
-                || (self.expiry.get(row) == other.expiry.get(from)
-                    && self.vals.get(row) == other.vals.get(from));
+            self.unmerged |= self.expiry.get(row) == other.expiry.get(from)
+                && self.vals.get(row) == other.vals.get(from);
             let end = other.key_end(k).min(to);
             if let Some(last) = self.key_ends.last_mut() {
                 *last += (end - from) as u32;
@@ -182,14 +186,21 @@ impl<R: Diff> Body<R> {
         }
         // All keys that begin before `to`.
         let end = k + other.key_ends[k..].partition_point(|end| (*end as usize) < to);
-        let end = if end < other.nkeys() && other.key_start(end) < to { end + 1 } else { end };
+        let end = if end < other.nkeys() && other.key_start(end) < to {
+            end + 1
+        } else {
+            end
+        };
         if k < end {
             self.keys.extend_range(&other.keys, k, end);
             self.prefixes.extend_from_slice(&other.prefixes[k..end]);
             // The shift may go either way; modulo 2^32 both are an addition.
             let shift = (base as u32).wrapping_sub(from as u32);
-            self.key_ends
-                .extend(other.key_ends[k..end].iter().map(|e| (*e).min(to as u32).wrapping_add(shift)));
+            self.key_ends.extend(
+                other.key_ends[k..end]
+                    .iter()
+                    .map(|e| (*e).min(to as u32).wrapping_add(shift)),
+            );
         }
         self.vals.extend_range(&other.vals, from, to);
         self.times.extend_range(&other.times, from, to);
@@ -283,7 +294,9 @@ impl<R: Diff> ChunkWriter<R> {
 
     /// A writer that knows nothing of its rows.
     pub(crate) fn new() -> Self {
-        Self { body: Body::default() }
+        Self {
+            body: Body::default(),
+        }
     }
 
     /// Whether nothing is waiting.
@@ -309,13 +322,27 @@ impl<R: Diff> ChunkWriter<R> {
 
     /// Appends row `r` of `other`, which belongs to its key `k`.
     #[inline]
-    pub(crate) fn push_row(&mut self, other: &Body<R>, k: usize, r: usize, diff: R, out: &mut impl Extend<RowChunk<R>>) {
+    pub(crate) fn push_row(
+        &mut self,
+        other: &Body<R>,
+        k: usize,
+        r: usize,
+        diff: R,
+        out: &mut impl Extend<RowChunk<R>>,
+    ) {
         let row = (other.keys.get(k), other.vals.get(r));
         self.push(row, other.times.get(r), diff, other.expiry.get(r), out);
     }
 
     /// Appends rows `from..to` of `other`, the first of which belongs to its key `k`.
-    pub(crate) fn extend(&mut self, other: &Body<R>, mut k: usize, mut from: usize, to: usize, out: &mut impl Extend<RowChunk<R>>) {
+    pub(crate) fn extend(
+        &mut self,
+        other: &Body<R>,
+        mut k: usize,
+        mut from: usize,
+        to: usize,
+        out: &mut impl Extend<RowChunk<R>>,
+    ) {
         while from < to {
             let room = TARGET.saturating_sub(self.body.rows()).max(1);
             let end = (from + room).min(to);

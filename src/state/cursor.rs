@@ -34,7 +34,11 @@ impl<R: Diff> Navigable for RowChunk<R> {
     type Cursor = RowCursor<R>;
 
     fn cursor(&self) -> RowCursor<R> {
-        RowCursor { key: 0, row: 0, rule: PhantomData }
+        RowCursor {
+            key: 0,
+            row: 0,
+            rule: PhantomData,
+        }
     }
 }
 

@@ -32,7 +32,9 @@ pub enum StateError {
         source: RowError,
     },
     /// Bytes that are not a section of a state file.
-    #[error("a section of a state file is damaged at byte {offset}: {what}; restore an older checkpoint")]
+    #[error(
+        "a section of a state file is damaged at byte {offset}: {what}; restore an older checkpoint"
+    )]
     Corrupt {
         /// Where in the section.
         offset: usize,
@@ -40,7 +42,9 @@ pub enum StateError {
         what: &'static str,
     },
     /// A section of a later version.
-    #[error("a section of a state file has format {found}, this version reads up to {known}; use a newer tidemark")]
+    #[error(
+        "a section of a state file has format {found}, this version reads up to {known}; use a newer tidemark"
+    )]
     Version {
         /// The format found.
         found: u8,
@@ -48,7 +52,9 @@ pub enum StateError {
         known: u8,
     },
     /// Sections that do not belong together.
-    #[error("sections of operator {operator}, trace {trace} do not follow each other: {what}; restore an older checkpoint")]
+    #[error(
+        "sections of operator {operator}, trace {trace} do not follow each other: {what}; restore an older checkpoint"
+    )]
     Chain {
         /// The operator of the first section.
         operator: u32,

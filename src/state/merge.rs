@@ -1,10 +1,10 @@
 //! How chunks are merged, and what a merge may forget: differential's [`Chunk`] for [`RowChunk`].
 //!
 //! [`advance`](Chunk::advance) is handed the compaction frontier, one [`Time`], and does three things at
-//! once: it moves times up to the frontier, folds rows that are then equal (or, where the newest wins,
-//! all rows of a key), and forgets what the frontier's watermark has expired, a whole chunk unread
+//! once: it moves times up to the frontier, folds rows that are then equal, and forgets what the frontier's watermark has expired, a whole chunk unread
 //! if its greatest expiry says so. Only the present is ever read from our traces, so times later than
-//! the frontier are folded as well.
+//! the frontier are folded as well. [`merge`](Chunk::merge) takes its second input to be the newer, as it
+//! is in a spine: where the newest wins, that decides.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -28,7 +28,9 @@ impl<R: Diff> Chunk for RowChunk<R> {
     }
 
     fn merge(in1: &mut VecDeque<Self>, in2: &mut VecDeque<Self>, out: &mut VecDeque<Self>) {
-        let (Some(c1), Some(c2)) = (in1.pop_front(), in2.pop_front()) else { return };
+        let (Some(c1), Some(c2)) = (in1.pop_front(), in2.pop_front()) else {
+            return;
+        };
         let mut writer = ChunkWriter::like(&c1.0);
         let (mut a, mut b) = (Head::new(c1), Head::new(c2));
         loop {
@@ -58,7 +60,9 @@ impl<R: Diff> Chunk for RowChunk<R> {
         keep: &mut VecDeque<Self>,
         ship: &mut VecDeque<Self>,
     ) {
-        let Some(chunk) = input.pop_front() else { return };
+        let Some(chunk) = input.pop_front() else {
+            return;
+        };
         let body = &*chunk.0;
         let (mut kept, mut shipped) = (ChunkWriter::new(), ChunkWriter::new());
         for k in 0..body.nkeys() {
@@ -76,7 +80,12 @@ impl<R: Diff> Chunk for RowChunk<R> {
         shipped.finish(ship);
     }
 
-    fn advance(input: &mut VecDeque<Self>, frontier: AntichainRef<Time>, done: bool, out: &mut VecDeque<Self>) {
+    fn advance(
+        input: &mut VecDeque<Self>,
+        frontier: AntichainRef<Time>,
+        done: bool,
+        out: &mut VecDeque<Self>,
+    ) {
         // With an empty frontier nothing will be read again.
         let Some(frontier) = frontier.first().copied() else {
             out.extend(input.drain(..));
@@ -119,7 +128,7 @@ impl<R: Diff> Chunk for RowChunk<R> {
                         continue;
                     }
                     match &mut group {
-                        Some(g) if g.holds(body, k, r) => g.add(&chunk, k, r),
+                        Some(g) if g.holds(body, k, r) => g.add(body, r),
                         _ => {
                             if let Some(group) = group.replace(Group::new(&chunk, k, r)) {
                                 group.write(frontier, &mut writer, out);
@@ -133,9 +142,9 @@ impl<R: Diff> Chunk for RowChunk<R> {
             if done {
                 group.write(frontier, &mut writer, out);
             } else {
-                // It may go on: its time stays as it was, for the newest to be known.
+                // It may go on in what comes next.
                 let mut held = ChunkWriter::new();
-                group.write(Time::default(), &mut held, input);
+                group.write(frontier, &mut held, input);
                 held.finish(input);
             }
         }
@@ -208,8 +217,13 @@ fn advance_times<R: Diff>(mut chunk: RowChunk<R>, frontier: Time) -> RowChunk<R>
 }
 
 /// Whether two rows are to be folded into one.
-fn same_group<R: Diff>(a: &Body<R>, (ka, ra): (usize, usize), b: &Body<R>, (kb, rb): (usize, usize)) -> bool {
-    a.cmp_key(ka, b, kb) == Ordering::Equal && (R::NEWEST_WINS || a.cmp_row(ra, b, rb) == Ordering::Equal)
+fn same_group<R: Diff>(
+    a: &Body<R>,
+    (ka, ra): (usize, usize),
+    b: &Body<R>,
+    (kb, rb): (usize, usize),
+) -> bool {
+    a.cmp_key(ka, b, kb) == Ordering::Equal && a.cmp_row(ra, b, rb) == Ordering::Equal
 }
 
 /// Rows that fold into one: the one that stands for them, and what they come to.
@@ -236,16 +250,9 @@ impl<R: Diff> Group<R> {
         same_group(&self.chunk.0, (self.key, self.row), body, (key, row))
     }
 
-    fn add(&mut self, chunk: &RowChunk<R>, key: usize, row: usize) {
-        let time = chunk.0.times.get(row);
-        if R::NEWEST_WINS {
-            if time >= self.time {
-                *self = Self::new(chunk, key, row);
-            }
-        } else {
-            self.time = self.time.max(time);
-            self.diff.plus_equals(&chunk.0.diffs.get(row));
-        }
+    fn add(&mut self, body: &Body<R>, row: usize) {
+        self.time = self.time.max(body.times.get(row));
+        self.diff.plus_equals(&body.diffs.get(row));
     }
 
     fn write(self, frontier: Time, writer: &mut ChunkWriter<R>, out: &mut VecDeque<RowChunk<R>>) {
@@ -254,7 +261,13 @@ impl<R: Diff> Group<R> {
         }
         let body = &*self.chunk.0;
         let row = (body.keys.get(self.key), body.vals.get(self.row));
-        writer.push(row, self.time.max(frontier), self.diff, body.expiry.get(self.row), out);
+        writer.push(
+            row,
+            self.time.max(frontier),
+            self.diff,
+            body.expiry.get(self.row),
+            out,
+        );
     }
 }
 
@@ -267,13 +280,26 @@ struct Head<R: Diff> {
 
 impl<R: Diff> Head<R> {
     fn new(chunk: RowChunk<R>) -> Self {
-        Self { chunk, key: 0, row: 0 }
+        Self {
+            chunk,
+            key: 0,
+            row: 0,
+        }
     }
 
     /// Moves all keys before the other's across; a whole chunk as it is.
-    fn copy_before(&mut self, other: &Self, writer: &mut ChunkWriter<R>, out: &mut VecDeque<RowChunk<R>>) {
+    fn copy_before(
+        &mut self,
+        other: &Self,
+        writer: &mut ChunkWriter<R>,
+        out: &mut VecDeque<RowChunk<R>>,
+    ) {
         let (body, theirs) = (&*self.chunk.0, &*other.chunk.0);
-        let end = body.seek(self.key + 1, theirs.prefixes[other.key], theirs.keys.get(other.key));
+        let end = body.seek(
+            self.key + 1,
+            theirs.prefixes[other.key],
+            theirs.keys.get(other.key),
+        );
         let rows_end = body.key_end(end - 1);
         let whole = self.row == 0 && rows_end == body.rows();
         if whole && (writer.is_empty() || body.rows() >= TARGET / 2) {
@@ -312,10 +338,20 @@ impl<R: Diff> Head<R> {
     }
 }
 
-/// Merges the rows of a key that both have, up to the end of either.
-fn merge_key<R: Diff>(a: &mut Head<R>, b: &mut Head<R>, writer: &mut ChunkWriter<R>, out: &mut VecDeque<RowChunk<R>>) {
+/// Merges the rows of a key that both have, up to the end of either. Where the newest wins each has one,
+/// and the second is the newer: times may have been moved up, so they do not tell.
+fn merge_key<R: Diff>(
+    a: &mut Head<R>,
+    b: &mut Head<R>,
+    writer: &mut ChunkWriter<R>,
+    out: &mut VecDeque<RowChunk<R>>,
+) {
     let (x, y) = (&*a.chunk.0, &*b.chunk.0);
     let (a_end, b_end) = (x.key_end(a.key), y.key_end(b.key));
+    if R::NEWEST_WINS {
+        writer.push_row(y, b.key, b.row, y.diffs.get(b.row), out);
+        (a.row, b.row) = (a_end, b_end);
+    }
     while a.row < a_end && b.row < b_end {
         let order = x
             .cmp_row(a.row, y, b.row)
@@ -363,6 +399,11 @@ pub(crate) fn fold<R: Diff>(mut chains: Vec<Vec<RowChunk<R>>>, frontier: Time) -
     }
     let mut input: VecDeque<_> = chains.pop().unwrap_or_default().into();
     let mut advanced = VecDeque::new();
-    RowChunk::advance(&mut input, Antichain::from_elem(frontier).borrow(), true, &mut advanced);
+    RowChunk::advance(
+        &mut input,
+        Antichain::from_elem(frontier).borrow(),
+        true,
+        &mut advanced,
+    );
     differential_dataflow::trace::chunk::settle_all(advanced)
 }

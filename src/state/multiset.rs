@@ -26,7 +26,11 @@ pub struct Multiset {
 
 impl Multiset {
     /// A multiset: empty, or what was restored.
-    pub fn new(info: OperatorInfo, recorder: Recorder, restored: Option<RestoredSections>) -> Result<Self> {
+    pub fn new(
+        info: OperatorInfo,
+        recorder: Recorder,
+        restored: Option<RestoredSections>,
+    ) -> Result<Self> {
         let mut trace = Trace::new(TraceKind::Multiset, info, recorder, restored)?;
         for batch in trace.batches() {
             for chunk in &batch.chunks {
@@ -34,7 +38,9 @@ impl Multiset {
                 for k in 0..body.nkeys() {
                     for r in body.key_start(k)..body.key_end(k) {
                         let (key, val) = (body.keys.get(k), body.vals.get(r));
-                        trace.sizes.add_row(key, val, body.diffs.get(r), body.expiry.get(r));
+                        trace
+                            .sizes
+                            .add_row(key, val, body.diffs.get(r), body.expiry.get(r));
                     }
                 }
             }
@@ -57,7 +63,9 @@ impl Multiset {
                 let expiry = part.expiry.get(r);
                 if expiry > watermark {
                     let (key, val) = (part.keys.get(r), part.vals.get(r));
-                    self.trace.sizes.add_row(key, val, part.diffs.get(r), expiry);
+                    self.trace
+                        .sizes
+                        .add_row(key, val, part.diffs.get(r), expiry);
                 }
             }
         }
@@ -109,7 +117,9 @@ impl Multiset {
         let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(&b.chunks)).collect();
         for (i, key) in keys.iter().enumerate() {
             let pre = prefix(key);
-            let heads = walks.iter_mut().filter_map(|walk| walk.seek(pre, key).then(|| walk.vals()));
+            let heads = walks
+                .iter_mut()
+                .filter_map(|walk| walk.seek(pre, key).then(|| walk.vals()));
             let mut vals = MergedVals::new(heads.collect());
             while let Some((val, count)) = vals.next_count(self.trace.watermark()) {
                 if !found(i, val, count) {
@@ -127,7 +137,9 @@ impl Multiset {
     /// The pairs in front of whose keys [`bound_prefix`] put a bound with `after < bound <= upto`, in
     /// order, each with its count. Reads nothing but that range.
     pub fn due(&self, after: EventTime, upto: EventTime, found: &mut dyn FnMut(&[u8], &[u8], i64)) {
-        let Some(first) = after.checked_add(1).filter(|first| *first <= upto) else { return };
+        let Some(first) = after.checked_add(1).filter(|first| *first <= upto) else {
+            return;
+        };
         let end = upto.checked_add(1).map(bound_prefix);
         self.range(&bound_prefix(first), end.as_ref().map(|e| &e[..]), found);
     }

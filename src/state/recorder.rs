@@ -69,10 +69,13 @@ impl Recorder {
     /// Takes the batches of all traces of this worker that end with epoch `upto` or before, in the
     /// order in which they were sealed.
     pub fn take(&self, upto: Epoch) -> Vec<RecordedBatch> {
-        let Some(queue) = &self.queue else { return vec![] };
+        let Some(queue) = &self.queue else {
+            return vec![];
+        };
         let mut queue = queue.borrow_mut();
-        let (taken, left): (Vec<_>, Vec<_>) =
-            queue.drain(..).partition(|b| b.info.upper <= upto.saturating_add(1));
+        let (taken, left): (Vec<_>, Vec<_>) = queue
+            .drain(..)
+            .partition(|b| b.info.upper <= upto.saturating_add(1));
         *queue = left.into();
         taken
     }

@@ -35,12 +35,22 @@ impl RestoredSections {
         if let Some(first) = all.next() {
             all.try_for_each(|s| same_trace(first.info(), s.info()))?;
         }
-        let upper = shards.first().and_then(|s| s.last()).map(|s| s.info().upper);
+        let upper = shards
+            .first()
+            .and_then(|s| s.last())
+            .map(|s| s.info().upper);
         for shard in &shards {
             chain(shard.iter().map(Section::info))?;
             let (first, last) = (shard[0].info(), shard[shard.len() - 1].info());
             if shards.len() > 1 && Some(last.upper) != upper {
-                return Err(broken(first, format!("past workers end at epochs {} and {}", upper.unwrap_or_default(), last.upper)));
+                return Err(broken(
+                    first,
+                    format!(
+                        "past workers end at epochs {} and {}",
+                        upper.unwrap_or_default(),
+                        last.upper
+                    ),
+                ));
             }
         }
         Ok(Self { shards })
@@ -57,12 +67,18 @@ impl RestoredSections {
 
     /// The epoch behind the last that is restored; `None` if nothing is.
     pub fn upper(&self) -> Option<Epoch> {
-        self.shards.first().and_then(|s| s.last()).map(|s| s.info().upper)
+        self.shards
+            .first()
+            .and_then(|s| s.last())
+            .map(|s| s.info().upper)
     }
 
     /// What the sections are about: that of the first.
     pub fn info(&self) -> Option<&SectionInfo> {
-        self.shards.first().and_then(|s| s.first()).map(Section::info)
+        self.shards
+            .first()
+            .and_then(|s| s.first())
+            .map(Section::info)
     }
 
     /// The batches, the oldest first: those of one worker as they are, those of several as one.
@@ -129,7 +145,12 @@ fn same_trace(a: &SectionInfo, b: &SectionInfo) -> Result<()> {
     if (a.operator, a.trace, a.kind) == (b.operator, b.trace, b.kind) {
         return Ok(());
     }
-    let other = format!("one is of operator {}, trace {}, {}", b.operator, b.trace, b.kind.name());
+    let other = format!(
+        "one is of operator {}, trace {}, {}",
+        b.operator,
+        b.trace,
+        b.kind.name()
+    );
     Err(broken(a, other))
 }
 
@@ -140,7 +161,10 @@ fn chain<'a>(infos: impl Iterator<Item = &'a SectionInfo>) -> Result<()> {
         if let Some(last) = last
             && last.upper != info.lower
         {
-            return Err(broken(info, format!("epoch {} is followed by epoch {}", last.upper, info.lower)));
+            return Err(broken(
+                info,
+                format!("epoch {} is followed by epoch {}", last.upper, info.lower),
+            ));
         }
         last = Some(info);
     }
@@ -157,13 +181,22 @@ pub fn merge_sections(sections: &[&[u8]], watermark: EventTime) -> Result<Vec<u8
         decoded.push(Section::decode(section, &|_| true)?);
     }
     let (Some(first), Some(last)) = (decoded.first(), decoded.last()) else {
-        return Err(StateError::Corrupt { offset: 0, what: "there are no sections to merge" });
+        return Err(StateError::Corrupt {
+            offset: 0,
+            what: "there are no sections to merge",
+        });
     };
     let mut info = *first.info();
     info.upper = last.info().upper;
-    decoded.iter().try_for_each(|s| same_trace(&info, s.info()))?;
+    decoded
+        .iter()
+        .try_for_each(|s| same_trace(&info, s.info()))?;
     chain(decoded.iter().map(Section::info))?;
-    let newest = decoded.iter().map(|s| s.info().time.watermark).max().unwrap_or(NO_WATERMARK);
+    let newest = decoded
+        .iter()
+        .map(|s| s.info().time.watermark)
+        .max()
+        .unwrap_or(NO_WATERMARK);
     info.time = Time::new(info.upper - 1, newest);
     let frontier = Time::new(info.upper - 1, watermark);
     let (mut last, mut count) = (vec![], vec![]);

@@ -70,7 +70,11 @@ impl Rows {
     /// How many bytes [`Rows::to_bytes`] appends.
     pub fn encoded_len(&self) -> usize {
         let flat = |column: &Bytes| column.bytes();
-        24 + flat(&self.keys) + flat(&self.vals) + 8 + integers_len(&self.diffs) + integers_len(&self.expiry)
+        24 + flat(&self.keys)
+            + flat(&self.vals)
+            + 8
+            + integers_len(&self.diffs)
+            + integers_len(&self.expiry)
     }
 
     /// Appends the rows for another process: exactly [`Rows::encoded_len`] bytes, all lengths
@@ -94,7 +98,9 @@ impl Rows {
                 }
                 Column::Many(values) => {
                     out.push(1);
-                    values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+                    values
+                        .iter()
+                        .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
                 }
             }
         }
@@ -133,17 +139,29 @@ fn integers_len(column: &Column<i64>) -> usize {
 fn flat(rest: &mut &[u8], len: usize) -> Option<Bytes> {
     let size = u32::from_le_bytes(varint::take_array(rest)?) as usize;
     let ends = varint::take_slice(rest, len.checked_mul(4)?)?;
-    let ends = ends.as_chunks::<4>().0.iter().map(|e| u32::from_le_bytes(*e)).collect();
+    let ends = ends
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|e| u32::from_le_bytes(*e))
+        .collect();
     let buf = varint::take_slice(rest, size)?.to_vec();
     Bytes::from_parts(buf, ends)
 }
 
 fn integers(rest: &mut &[u8], len: usize) -> Option<Column<i64>> {
     match varint::take_array::<1>(rest)? {
-        [0] => Some(Column::One(i64::from_le_bytes(varint::take_array(rest)?), len)),
+        [0] => Some(Column::One(
+            i64::from_le_bytes(varint::take_array(rest)?),
+            len,
+        )),
         [1] => {
-            let words = varint::take_slice(rest, len.checked_mul(8)?)?.as_chunks::<8>().0;
-            Some(Column::Many(words.iter().map(|w| i64::from_le_bytes(*w)).collect()))
+            let words = varint::take_slice(rest, len.checked_mul(8)?)?
+                .as_chunks::<8>()
+                .0;
+            Some(Column::Many(
+                words.iter().map(|w| i64::from_le_bytes(*w)).collect(),
+            ))
         }
         _ => None,
     }

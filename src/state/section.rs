@@ -98,12 +98,23 @@ fn header(rest: &mut &[u8]) -> Result<SectionInfo> {
     let cut = || corrupt(0, "the header is cut off");
     let [version] = varint::take_array(rest).ok_or_else(cut)?;
     if version != VERSION {
-        return Err(StateError::Version { found: version, known: VERSION });
+        return Err(StateError::Version {
+            found: version,
+            known: VERSION,
+        });
     }
     let [kind] = varint::take_array(rest).ok_or_else(cut)?;
-    let mut short = || varint::take_array(rest).map(u32::from_le_bytes).ok_or_else(cut);
+    let mut short = || {
+        varint::take_array(rest)
+            .map(u32::from_le_bytes)
+            .ok_or_else(cut)
+    };
     let (operator, trace) = (short()?, short()?);
-    let mut long = || varint::take_array(rest).map(u64::from_le_bytes).ok_or_else(cut);
+    let mut long = || {
+        varint::take_array(rest)
+            .map(u64::from_le_bytes)
+            .ok_or_else(cut)
+    };
     let info = SectionInfo {
         kind: TraceKind::of(kind).ok_or_else(|| corrupt(1, "no such kind of trace"))?,
         operator,
@@ -125,7 +136,13 @@ pub(crate) fn encode<R: Diff>(info: &SectionInfo, chunks: &[RowChunk<R>], out: &
     out.push(info.kind.code());
     out.extend_from_slice(&info.operator.to_le_bytes());
     out.extend_from_slice(&info.trace.to_le_bytes());
-    for word in [info.lower, info.upper, info.time.epoch, info.time.watermark as u64, info.rows] {
+    for word in [
+        info.lower,
+        info.upper,
+        info.time.epoch,
+        info.time.watermark as u64,
+        info.rows,
+    ] {
         out.extend_from_slice(&word.to_le_bytes());
     }
     let mut block = block::Encoder::default();
@@ -174,7 +191,9 @@ impl Section {
         let info = header(&mut rest)?;
         let fail = |(left, what)| corrupt(section.len() - left, what);
         let rows = match info.kind {
-            TraceKind::AppendOnly => SectionRows::Last(block::read(&info, &mut rest, keep).map_err(fail)?),
+            TraceKind::AppendOnly => {
+                SectionRows::Last(block::read(&info, &mut rest, keep).map_err(fail)?)
+            }
             _ => SectionRows::Count(block::read(&info, &mut rest, keep).map_err(fail)?),
         };
         Ok(Self { info, rows })

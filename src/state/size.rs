@@ -109,7 +109,13 @@ mod tests {
         sizes.add_row(b"c", b"", -1, NEVER);
         assert_eq!(sizes.size().rows, 3);
         sizes.expire(10);
-        assert_eq!(sizes.size(), StateSize { rows: 2, bytes: 2 * (2 + ROW_OVERHEAD as u64) });
+        assert_eq!(
+            sizes.size(),
+            StateSize {
+                rows: 2,
+                bytes: 2 * (2 + ROW_OVERHEAD as u64)
+            }
+        );
         sizes.expire(i64::MAX - 1);
         assert_eq!(sizes.size(), StateSize::default());
     }

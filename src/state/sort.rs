@@ -27,7 +27,13 @@ pub(crate) fn sort_rows<R: Diff>(parts: &[Rows], time: Time) -> Vec<RowChunk<R>>
     order.sort_unstable_by(|a, b| {
         a.0.cmp(&b.0)
             .then_with(|| column_get(part(*a), |p| &p.keys).cmp(column_get(part(*b), |p| &p.keys)))
-            .then_with(|| if R::NEWEST_WINS { std::cmp::Ordering::Equal } else { identity(*a, *b) })
+            .then_with(|| {
+                if R::NEWEST_WINS {
+                    std::cmp::Ordering::Equal
+                } else {
+                    identity(*a, *b)
+                }
+            })
             .then_with(|| (a.1, a.2).cmp(&(b.1, b.2)))
     });
     let mut out = Vec::with_capacity(total / crate::state::chunk::TARGET + 1);
@@ -37,17 +43,29 @@ pub(crate) fn sort_rows<R: Diff>(parts: &[Rows], time: Time) -> Vec<RowChunk<R>>
         let equal = rest
             .iter()
             .take_while(|at| {
-                at.0 == first.0 && same_key(*first, **at) && (R::NEWEST_WINS || identity(*first, **at).is_eq())
+                at.0 == first.0
+                    && same_key(*first, **at)
+                    && (R::NEWEST_WINS || identity(*first, **at).is_eq())
             })
             .count();
         let (group, tail) = rest.split_at(equal);
         rest = tail;
         let Some(last) = group.last() else { continue };
-        let count: i64 = group.iter().map(|at| part(*at)).map(|(p, r)| p.diffs.get(r)).sum();
+        let count: i64 = group
+            .iter()
+            .map(|at| part(*at))
+            .map(|(p, r)| p.diffs.get(r))
+            .sum();
         let diff = R::of(count);
         if !diff.is_zero() {
             let (p, r) = part(*last);
-            writer.push((p.keys.get(r), p.vals.get(r)), time, diff, p.expiry.get(r), &mut out);
+            writer.push(
+                (p.keys.get(r), p.vals.get(r)),
+                time,
+                diff,
+                p.expiry.get(r),
+                &mut out,
+            );
         }
     }
     writer.finish(&mut out);
@@ -55,6 +73,9 @@ pub(crate) fn sort_rows<R: Diff>(parts: &[Rows], time: Time) -> Vec<RowChunk<R>>
 }
 
 #[inline]
-fn column_get<'a>((part, row): (&'a Rows, usize), column: impl Fn(&'a Rows) -> &'a Bytes) -> &'a [u8] {
+fn column_get<'a>(
+    (part, row): (&'a Rows, usize),
+    column: impl Fn(&'a Rows) -> &'a Bytes,
+) -> &'a [u8] {
     column(part).get(row)
 }

@@ -48,7 +48,12 @@ pub struct TableChanges {
 impl TableChanges {
     /// No changes, for a table of this kind.
     pub fn new(kind: TableKind) -> Self {
-        Self { kind, parts: vec![], sizes: Sizes::default(), too_large: None }
+        Self {
+            kind,
+            parts: vec![],
+            sizes: Sizes::default(),
+            too_large: None,
+        }
     }
 
     /// A key goes from `old` (none: it was not there) to `new` (none: it is deleted, which an
@@ -60,7 +65,12 @@ impl TableChanges {
     }
 
     /// As [`TableChanges::push`] where the expiry changes: values each with its own.
-    pub fn replace(&mut self, key: &[u8], old: Option<(&[u8], EventTime)>, new: Option<(&[u8], EventTime)>) {
+    pub fn replace(
+        &mut self,
+        key: &[u8],
+        old: Option<(&[u8], EventTime)>,
+        new: Option<(&[u8], EventTime)>,
+    ) {
         if self.kind == TableKind::AppendOnly {
             let Some((val, expiry)) = new else { return };
             if let Some((val, expiry)) = old {
@@ -140,8 +150,12 @@ impl Table {
     ) -> Result<Self> {
         let mut table = Self {
             inner: match kind {
-                TableKind::AppendOnly => Inner::AppendOnly(Trace::new(kind.trace(), info, recorder, restored)?),
-                TableKind::General => Inner::General(Trace::new(kind.trace(), info, recorder, restored)?),
+                TableKind::AppendOnly => {
+                    Inner::AppendOnly(Trace::new(kind.trace(), info, recorder, restored)?)
+                }
+                TableKind::General => {
+                    Inner::General(Trace::new(kind.trace(), info, recorder, restored)?)
+                }
             },
         };
         either!(&mut table.inner, trace => count_restored(trace));
@@ -170,7 +184,9 @@ impl Table {
     /// The keys in front of which [`bound_prefix`] put a bound with `after < bound <= upto`, in order,
     /// each with its value. Reads nothing but that range.
     pub fn due(&self, after: EventTime, upto: EventTime, found: &mut dyn FnMut(&[u8], &[u8])) {
-        let Some(first) = after.checked_add(1).filter(|first| *first <= upto) else { return };
+        let Some(first) = after.checked_add(1).filter(|first| *first <= upto) else {
+            return;
+        };
         let end = upto.checked_add(1).map(bound_prefix);
         either!(&self.inner, trace => scan(trace, &bound_prefix(first), end.as_ref().map(|e| &e[..]), found));
     }
@@ -260,8 +276,12 @@ where
     }
 }
 
-fn scan<R: Diff>(trace: &Trace<R>, from: &[u8], end: Option<&[u8]>, found: &mut dyn FnMut(&[u8], &[u8]))
-where
+fn scan<R: Diff>(
+    trace: &Trace<R>,
+    from: &[u8],
+    end: Option<&[u8]>,
+    found: &mut dyn FnMut(&[u8], &[u8]),
+) where
     Vec<RowChunk<R>>: Into<SectionRows>,
     SectionRows: TryInto<Vec<RowChunk<R>>>,
 {

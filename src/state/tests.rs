@@ -54,7 +54,10 @@ impl Cluster {
     fn new(kind: TableKind, peers: usize) -> Self {
         let workers = (0..peers).map(|_| {
             let recorder = Recorder::new().for_trace(3, 1);
-            (Table::new(kind, info(), recorder.clone(), None).unwrap(), recorder)
+            (
+                Table::new(kind, info(), recorder.clone(), None).unwrap(),
+                recorder,
+            )
         });
         Self {
             kind,
@@ -77,7 +80,10 @@ impl Cluster {
         let mut touched: Map = BTreeMap::new();
         if !rng.random_ratio(1, 8) {
             for _ in 0..rng.random_range(0..=changes) {
-                touched.insert(key(rng, keys), rng.random_range(0..9u8).to_string().into_bytes());
+                touched.insert(
+                    key(rng, keys),
+                    rng.random_range(0..9u8).to_string().into_bytes(),
+                );
             }
         }
         let mut sets: Vec<_> = self.workers.iter().map(|(t, _)| t.changes()).collect();
@@ -96,7 +102,11 @@ impl Cluster {
                 None => self.model.remove(key),
             };
         }
-        for ((table, recorder), (set, stored)) in self.workers.iter_mut().zip(sets.iter().zip(&mut self.stored)) {
+        for ((table, recorder), (set, stored)) in self
+            .workers
+            .iter_mut()
+            .zip(sets.iter().zip(&mut self.stored))
+        {
             table.apply(time, set).unwrap();
             table.forget(time);
             for batch in recorder.take(self.epoch) {
@@ -172,11 +182,15 @@ impl Cluster {
             let shards: Vec<Vec<&[u8]>> = if same {
                 vec![self.stored[worker].iter().map(|s| &s[..]).collect()]
             } else {
-                self.stored.iter().map(|shard| shard.iter().map(|s| &s[..]).collect()).collect()
+                self.stored
+                    .iter()
+                    .map(|shard| shard.iter().map(|s| &s[..]).collect())
+                    .collect()
             };
             let restored = RestoredSections::decode(&shards, &keep).unwrap();
             let recorder = Recorder::new().for_trace(3, 1);
-            let mut table = Table::new(self.kind, info(), recorder.clone(), Some(restored)).unwrap();
+            let mut table =
+                Table::new(self.kind, info(), recorder.clone(), Some(restored)).unwrap();
             table.forget(Time::new(self.epoch.saturating_sub(1), self.watermark));
             if !same {
                 // A new chain begins with all that this worker now has.
@@ -184,9 +198,13 @@ impl Cluster {
                 let mut copy = Table::new(self.kind, info(), recorder.clone(), None).unwrap();
                 let mut all = copy.changes();
                 table.scan(&mut |key, val| all.push(key, None, Some(val), expiry(key)));
-                copy.apply(Time::new(upper - 1, self.watermark), &all).unwrap();
+                copy.apply(Time::new(upper - 1, self.watermark), &all)
+                    .unwrap();
                 let mut bytes = vec![];
-                recorder.take(upper).iter().for_each(|b| b.encode(&mut bytes));
+                recorder
+                    .take(upper)
+                    .iter()
+                    .for_each(|b| b.encode(&mut bytes));
                 stored.push(vec![bytes]);
             }
             workers.push((table, recorder));
@@ -201,7 +219,11 @@ impl Cluster {
 fn tables_agree(kind: TableKind) {
     for seed in 0..12 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let (keys, changes) = if seed % 3 == 0 { (4000, 1500) } else { (120, 60) };
+        let (keys, changes) = if seed % 3 == 0 {
+            (4000, 1500)
+        } else {
+            (120, 60)
+        };
         let mut cluster = Cluster::new(kind, 1);
         for (round, peers) in [1, 1, 3, 2, 2, 1].into_iter().enumerate() {
             for _ in 0..rng.random_range(1..14) {
@@ -229,7 +251,14 @@ fn general_tables_agree_with_a_map() {
 #[test]
 fn deleted_keys_leave_nothing_behind() {
     let mut table = Table::new(TableKind::General, info(), Recorder::disabled(), None).unwrap();
-    for (epoch, (old, new)) in [(None, Some(&b"a"[..])), (Some(&b"a"[..]), Some(&b"b"[..])), (Some(&b"b"[..]), None)].into_iter().enumerate() {
+    for (epoch, (old, new)) in [
+        (None, Some(&b"a"[..])),
+        (Some(&b"a"[..]), Some(&b"b"[..])),
+        (Some(&b"b"[..]), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut changes = table.changes();
         for i in 0..3000u32 {
             changes.push(&i.to_be_bytes(), old, new, NEVER);
@@ -247,7 +276,12 @@ fn an_idle_table_gives_the_memory_of_expired_rows_back() {
         let mut table = Table::new(kind, info(), Recorder::disabled(), None).unwrap();
         let mut changes = table.changes();
         for i in 0..20_000i64 {
-            changes.push(&(i * 7919 % 20_000).to_be_bytes(), None, Some(b"some value"), i);
+            changes.push(
+                &(i * 7919 % 20_000).to_be_bytes(),
+                None,
+                Some(b"some value"),
+                i,
+            );
         }
         table.apply(Time::new(0, 0), &changes).unwrap();
         let before = table.resident_bytes();
@@ -271,13 +305,19 @@ fn an_idle_table_gives_the_memory_of_expired_rows_back() {
 #[test]
 fn an_expiry_may_move_where_values_are_replaced() {
     let mut table = Table::new(TableKind::General, info(), Recorder::disabled(), None).unwrap();
-    for (epoch, (old, new)) in [(None, 50), (Some(50), 20), (Some(20), 90)].into_iter().enumerate() {
+    for (epoch, (old, new)) in [(None, 50), (Some(50), 20), (Some(20), 90)]
+        .into_iter()
+        .enumerate()
+    {
         let mut changes = table.changes();
         changes.replace(b"k", old.map(|e| (&b"same"[..], e)), Some((b"same", new)));
         table.apply(Time::new(epoch as u64, 0), &changes).unwrap();
         for (watermark, expected) in [(10, true), (new, false)] {
             let mut copy = 0;
-            table.forget(Time::new(epoch as u64, if epoch == 2 { watermark } else { 10 }));
+            table.forget(Time::new(
+                epoch as u64,
+                if epoch == 2 { watermark } else { 10 },
+            ));
             table.scan(&mut |_, _| copy += 1);
             assert_eq!(copy == 1, expected || epoch < 2);
         }
@@ -289,7 +329,10 @@ fn an_epoch_is_sealed_once() {
     let mut table = Table::new(TableKind::General, info(), Recorder::disabled(), None).unwrap();
     let none = table.changes();
     table.apply(Time::new(4, 0), &none).unwrap();
-    assert!(matches!(table.apply(Time::new(4, 0), &none), Err(StateError::Sealed { next: 5, .. })));
+    assert!(matches!(
+        table.apply(Time::new(4, 0), &none),
+        Err(StateError::Sealed { next: 5, .. })
+    ));
     table.apply(Time::new(5, 0), &none).unwrap();
 }
 
@@ -310,13 +353,25 @@ fn multisets_agree_with_a_map() {
             for _ in 0..rng.random_range(0..changes) {
                 let key = key(&mut rng, keys);
                 let val = rng.random_range(0..2000u32).to_be_bytes()[2..].to_vec();
-                let expiry = if rng.random_ratio(1, 2) { NEVER } else { time.watermark + rng.random_range(1..80) };
-                let diff = if rng.random_ratio(1, 3) { -1 } else { rng.random_range(1..3) };
+                let expiry = if rng.random_ratio(1, 2) {
+                    NEVER
+                } else {
+                    time.watermark + rng.random_range(1..80)
+                };
+                let diff = if rng.random_ratio(1, 3) {
+                    -1
+                } else {
+                    rng.random_range(1..3)
+                };
                 rows.push(&key, &val, diff, expiry);
                 *model.entry((key, val, expiry)).or_default() += diff;
             }
             // And some of what is there is taken away for good.
-            let gone: Vec<_> = model.keys().filter(|_| rng.random_ratio(1, 10)).cloned().collect();
+            let gone: Vec<_> = model
+                .keys()
+                .filter(|_| rng.random_ratio(1, 10))
+                .cloned()
+                .collect();
             for (key, val, expiry) in gone {
                 let count = model.remove(&(key.clone(), val.clone(), expiry)).unwrap();
                 rows.push(&key, &val, -count, expiry);
@@ -346,7 +401,12 @@ fn multisets_agree_with_a_map() {
     }
 }
 
-fn check_multiset(set: &Multiset, model: &BTreeMap<(Vec<u8>, Vec<u8>, EventTime), i64>, rng: &mut StdRng, keys: u32) {
+fn check_multiset(
+    set: &Multiset,
+    model: &BTreeMap<(Vec<u8>, Vec<u8>, EventTime), i64>,
+    rng: &mut StdRng,
+    keys: u32,
+) {
     let mut counts: BTreeMap<(Vec<u8>, Vec<u8>), i64> = BTreeMap::new();
     for ((key, val, _), count) in model {
         *counts.entry((key.clone(), val.clone())).or_default() += count;
@@ -359,11 +419,18 @@ fn check_multiset(set: &Multiset, model: &BTreeMap<(Vec<u8>, Vec<u8>, EventTime)
     assert_eq!(all, counts);
     assert_eq!(set.size().rows, model.values().sum::<i64>().max(0) as u64);
 
-    let mut wanted: Vec<(Vec<u8>, Vec<u8>)> = counts.keys().filter(|_| rng.random_ratio(1, 3)).cloned().collect();
+    let mut wanted: Vec<(Vec<u8>, Vec<u8>)> = counts
+        .keys()
+        .filter(|_| rng.random_ratio(1, 3))
+        .cloned()
+        .collect();
     wanted.extend((0..20).map(|_| (key(rng, keys), vec![1, 2])));
     wanted.sort();
     wanted.dedup();
-    let (ks, vs): (Bytes, Bytes) = (wanted.iter().map(|w| &w.0[..]).collect(), wanted.iter().map(|w| &w.1[..]).collect());
+    let (ks, vs): (Bytes, Bytes) = (
+        wanted.iter().map(|w| &w.0[..]).collect(),
+        wanted.iter().map(|w| &w.1[..]).collect(),
+    );
     let mut got = vec![0; wanted.len()];
     set.counts((&ks, &vs), &mut |i, count| got[i] = count);
     for (pair, got) in wanted.iter().zip(got) {
@@ -376,7 +443,10 @@ fn check_multiset(set: &Multiset, model: &BTreeMap<(Vec<u8>, Vec<u8>, EventTime)
     let mut first = vec![None; distinct.len()];
     set.first(&column, &mut |i, val| first[i] = Some(val.to_vec()));
     for (key, first) in distinct.iter().zip(first) {
-        let least = counts.range((key.clone(), vec![])..).take_while(|((k, _), _)| k == key).find(|(_, c)| **c > 0);
+        let least = counts
+            .range((key.clone(), vec![])..)
+            .take_while(|((k, _), _)| k == key)
+            .find(|(_, c)| **c > 0);
         assert_eq!(first.as_ref(), least.map(|((_, val), _)| val));
     }
 }
@@ -384,12 +454,18 @@ fn check_multiset(set: &Multiset, model: &BTreeMap<(Vec<u8>, Vec<u8>, EventTime)
 #[test]
 fn cursors_and_scans_see_the_same() {
     let mut rng = StdRng::seed_from_u64(9);
-    let mut trace: Trace<i64> = Trace::new(TraceKind::Multiset, info(), Recorder::disabled(), None).unwrap();
+    let mut trace: Trace<i64> =
+        Trace::new(TraceKind::Multiset, info(), Recorder::disabled(), None).unwrap();
     for epoch in 0..30 {
         let mut rows = Rows::default();
         for _ in 0..700 {
             let key = key(&mut rng, 40);
-            rows.push(&key, &rng.random_range(0..50u8).to_be_bytes(), rng.random_range(-1..3), NEVER);
+            rows.push(
+                &key,
+                &rng.random_range(0..50u8).to_be_bytes(),
+                rng.random_range(-1..3),
+                NEVER,
+            );
         }
         let time = Time::new(epoch, 0);
         trace.seal(time, sort::sort_rows(&[rows], time)).unwrap();
@@ -397,7 +473,11 @@ fn cursors_and_scans_see_the_same() {
         for batch in &batches {
             for pair in batch.chunks.windows(2) {
                 let (a, b) = (&pair[0].0, &pair[1].0);
-                assert!(a.cmp_key(a.nkeys() - 1, b, 0).then_with(|| a.cmp_row(a.rows() - 1, b, 0)).is_le());
+                assert!(
+                    a.cmp_key(a.nkeys() - 1, b, 0)
+                        .then_with(|| a.cmp_row(a.rows() - 1, b, 0))
+                        .is_le()
+                );
             }
         }
         let mut by_cursor = vec![];
@@ -433,23 +513,44 @@ fn sections_come_back_and_damage_is_an_error() {
     let mut rows = Rows::default();
     for _ in 0..5000 {
         let key = key(&mut rng, 3000);
-        rows.push(&key, &rng.random_range(0..500u16).to_be_bytes(), 1, rng.random_range(0..100));
+        rows.push(
+            &key,
+            &rng.random_range(0..500u16).to_be_bytes(),
+            1,
+            rng.random_range(0..100),
+        );
     }
     set.apply(Time::new(2, -1), &rows).unwrap();
     let batches = recorder.take(2);
     let mut bytes = vec![];
     batches[0].encode(&mut bytes);
     let about = describe(&bytes).unwrap();
-    assert_eq!((about.operator, about.trace, about.lower, about.upper), (8, 2, 0, 3));
+    assert_eq!(
+        (about.operator, about.trace, about.lower, about.upper),
+        (8, 2, 0, 3)
+    );
     let section = Section::decode(&bytes, &|_| true).unwrap();
     let mut expected = vec![];
     set.scan(&mut |key, val, count| expected.push((key.to_vec(), val.to_vec(), count)));
     let mut counts: BTreeMap<_, i64> = BTreeMap::new();
     for row in section.rows() {
-        *counts.entry((row.key.to_vec(), row.val.to_vec())).or_default() += row.diff;
+        *counts
+            .entry((row.key.to_vec(), row.val.to_vec()))
+            .or_default() += row.diff;
     }
-    assert_eq!(counts.into_iter().map(|((k, v), c)| (k, v, c)).collect::<Vec<_>>(), expected);
-    assert!(bytes.len() < rows.bytes() / 2, "{} of {}", bytes.len(), rows.bytes());
+    assert_eq!(
+        counts
+            .into_iter()
+            .map(|((k, v), c)| (k, v, c))
+            .collect::<Vec<_>>(),
+        expected
+    );
+    assert!(
+        bytes.len() < rows.bytes() / 2,
+        "{} of {}",
+        bytes.len(),
+        rows.bytes()
+    );
 
     for cut in (0..bytes.len()).step_by(97) {
         assert!(Section::decode(&bytes[..cut], &|_| true).is_err());
@@ -465,11 +566,16 @@ fn sections_come_back_and_damage_is_an_error() {
     }
     for _ in 0..500 {
         let mut garbage = bytes[..EMPTY_SECTION].to_vec();
-        garbage.extend((0..rng.random_range(0..80)).map(|_| rng.random::<u8>() >> rng.random_range(0..8)));
+        garbage.extend(
+            (0..rng.random_range(0..80)).map(|_| rng.random::<u8>() >> rng.random_range(0..8)),
+        );
         let _ = Section::decode(&garbage, &|_| true);
     }
     bytes[0] = 9;
-    assert!(matches!(describe(&bytes), Err(StateError::Version { found: 9, known: 1 })));
+    assert!(matches!(
+        describe(&bytes),
+        Err(StateError::Version { found: 9, known: 1 })
+    ));
 }
 
 #[test]
@@ -487,9 +593,13 @@ fn sections_that_do_not_follow_each_other_are_refused() {
         })
         .collect();
     let gap = [&sections[0][..], &sections[2]];
-    assert!(matches!(merge_sections(&gap, 0), Err(StateError::Chain { .. })));
+    assert!(matches!(
+        merge_sections(&gap, 0),
+        Err(StateError::Chain { .. })
+    ));
     assert!(RestoredSections::decode(&[gap.to_vec()], &|_| true).is_err());
-    let whole = RestoredSections::decode(&[sections.iter().map(|s| &s[..]).collect()], &|_| true).unwrap();
+    let whole =
+        RestoredSections::decode(&[sections.iter().map(|s| &s[..]).collect()], &|_| true).unwrap();
     let other = Table::new(TableKind::AppendOnly, info(), recorder, Some(whole));
     assert!(matches!(other, Err(StateError::Kind { .. })));
 }

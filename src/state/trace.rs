@@ -167,14 +167,19 @@ where
     /// The batches, the oldest first.
     pub(crate) fn batches(&self) -> Vec<Batch<R>> {
         let mut batches = Vec::with_capacity(16);
-        self.spine.map_spans(|span| batches.extend(span.inner.clone()));
+        self.spine
+            .map_spans(|span| batches.extend(span.inner.clone()));
         batches
     }
 
     /// The memory that all rows take, those included that a merge has yet to drop.
     pub(crate) fn resident(&self) -> usize {
         let batches = self.batches();
-        batches.iter().flat_map(|b| &b.chunks).map(|c| c.0.bytes()).sum()
+        batches
+            .iter()
+            .flat_map(|b| &b.chunks)
+            .map(|c| c.0.bytes())
+            .sum()
     }
 
     /// Merges, and drops what has expired, for about `effort` rows. Whether there is more to do.
@@ -237,7 +242,12 @@ impl<R: Diff> Sweep<R> {
             self.input.push_back(chunk);
         }
         let done = self.next == self.batch.chunks.len();
-        RowChunk::advance(&mut self.input, self.frontier.borrow(), done, &mut self.advanced);
+        RowChunk::advance(
+            &mut self.input,
+            self.frontier.borrow(),
+            done,
+            &mut self.advanced,
+        );
         RowChunk::settle(&mut self.advanced, done, &mut self.settled);
         done
     }
@@ -265,7 +275,11 @@ fn spine<R: Diff>(info: &OperatorInfo, effort: &Arc<AtomicUsize>) -> ChunkSpine<
     let effort = Arc::clone(effort);
     spine.set_exert_logic(Arc::new(move |levels| {
         let effort = effort.load(Ordering::Relaxed);
-        let batches: usize = levels.iter().filter(|(_, _, rows)| *rows > 0).map(|(_, count, _)| count).sum();
+        let batches: usize = levels
+            .iter()
+            .filter(|(_, _, rows)| *rows > 0)
+            .map(|(_, count, _)| count)
+            .sum();
         (effort > 0 && batches > 1).then_some(effort)
     }));
     spine

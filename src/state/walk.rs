@@ -15,7 +15,11 @@ pub(crate) struct Walk<'a, R: Diff> {
 impl<'a, R: Diff> Walk<'a, R> {
     /// The first key of a batch.
     pub(crate) fn new(chunks: &'a [RowChunk<R>]) -> Self {
-        Self { chunks, chunk: 0, key: 0 }
+        Self {
+            chunks,
+            chunk: 0,
+            key: 0,
+        }
     }
 
     #[inline]
@@ -26,7 +30,8 @@ impl<'a, R: Diff> Walk<'a, R> {
     /// The key and its prefix; `None` behind the last.
     #[inline]
     pub(crate) fn key(&self) -> Option<(u64, &'a [u8])> {
-        self.body().map(|b| (b.prefixes[self.key], b.keys.get(self.key)))
+        self.body()
+            .map(|b| (b.prefixes[self.key], b.keys.get(self.key)))
     }
 
     /// Moves to the first key that is not before `key`, and says whether it is that key.
@@ -39,7 +44,9 @@ impl<'a, R: Diff> Walk<'a, R> {
         if chunk != self.chunk {
             (self.chunk, self.key) = (chunk, 0);
         }
-        let Some(body) = self.body() else { return false };
+        let Some(body) = self.body() else {
+            return false;
+        };
         self.key = body.seek(self.key, pre, key);
         body.key_is(self.key, pre, key)
     }
@@ -67,7 +74,9 @@ impl<'a, R: Diff> Walk<'a, R> {
 
     /// The rows of the key, in order of value and expiry.
     pub(crate) fn vals(&self) -> Vals<'a, R> {
-        let (row, end) = self.body().map_or((0, 0), |b| (b.key_start(self.key), b.key_end(self.key)));
+        let (row, end) = self
+            .body()
+            .map_or((0, 0), |b| (b.key_start(self.key), b.key_end(self.key)));
         Vals {
             chunks: self.chunks,
             chunk: self.chunk,
@@ -112,13 +121,17 @@ impl<'a, R: Diff> Vals<'a, R> {
 
     /// At the end of the key's rows in a chunk, goes on to those of the next.
     fn next_chunk(&mut self) {
-        let Some(chunk) = self.chunks.get(self.chunk) else { return };
+        let Some(chunk) = self.chunks.get(self.chunk) else {
+            return;
+        };
         let body = &*chunk.0;
         if self.key + 1 < body.nkeys() {
             return;
         }
         if let Some(next) = self.chunks.get(self.chunk + 1)
-            && next.0.key_is(0, body.prefixes[self.key], body.keys.get(self.key))
+            && next
+                .0
+                .key_is(0, body.prefixes[self.key], body.keys.get(self.key))
         {
             self.chunk += 1;
             (self.key, self.row, self.end) = (0, 0, next.0.key_end(0));
@@ -166,14 +179,7 @@ impl<'a, R: Diff> Vals<'a, R> {
     /// What this batch alone says of a key that holds one value at a time.
     pub(crate) fn verdict(mut self, watermark: EventTime) -> Verdict<'a> {
         if R::NEWEST_WINS {
-            let mut newest: Option<(&Body<R>, usize)> = None;
-            while let Some((body, row)) = self.row() {
-                if newest.is_none_or(|(b, r)| body.times.at(row) >= b.times.at(r)) {
-                    newest = Some((body, row));
-                }
-                self.step();
-            }
-            return match newest {
+            return match self.row() {
                 None => Verdict::Silent,
                 Some((body, row)) if body.expiry.get(row) > watermark => {
                     Verdict::Is(body.vals.get(row), body.expiry.get(row))
@@ -224,7 +230,10 @@ impl<'a, R: Diff> Merged<'a, R> {
                 walk
             })
             .collect();
-        Self { at: Vec::with_capacity(walks.len()), walks }
+        Self {
+            at: Vec::with_capacity(walks.len()),
+            walks,
+        }
     }
 
     /// Goes on to the next key, and gives it.
@@ -250,7 +259,11 @@ impl<'a, R: Diff> Merged<'a, R> {
 
     /// The value of the present key and its expiry, if it holds one value at a time: the newest batch decides.
     pub(crate) fn value(&self, watermark: EventTime) -> Option<(&'a [u8], EventTime)> {
-        let verdicts = self.at.iter().rev().map(|i| self.walks[*i].vals().verdict(watermark));
+        let verdicts = self
+            .at
+            .iter()
+            .rev()
+            .map(|i| self.walks[*i].vals().verdict(watermark));
         match verdicts.into_iter().find(|v| *v != Verdict::Silent) {
             Some(Verdict::Is(val, expiry)) => Some((val, expiry)),
             _ => None,
@@ -280,7 +293,11 @@ impl<'a, R: Diff> MergedVals<'a, R> {
     pub(crate) fn next_count(&mut self, watermark: EventTime) -> Option<(&'a [u8], i64)> {
         loop {
             let val = self.heads.iter().filter_map(Vals::val).min()?;
-            let count: i64 = self.heads.iter_mut().map(|head| head.take_count(val, watermark)).sum();
+            let count: i64 = self
+                .heads
+                .iter_mut()
+                .map(|head| head.take_count(val, watermark))
+                .sum();
             if count != 0 {
                 return Some((val, count));
             }

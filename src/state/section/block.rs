@@ -33,7 +33,12 @@ impl Encoder {
     pub(super) fn add<R: Diff>(&mut self, body: &Body<R>) {
         for k in 0..body.nkeys() {
             let key = body.keys.get(k);
-            let shared = self.last_key.iter().zip(key).take_while(|(a, b)| a == b).count();
+            let shared = self
+                .last_key
+                .iter()
+                .zip(key)
+                .take_while(|(a, b)| a == b)
+                .count();
             varint::put(&mut self.keys, shared as u64);
             varint::put(&mut self.keys, (key.len() - shared) as u64);
             self.keys.extend_from_slice(&key[shared..]);
@@ -41,7 +46,9 @@ impl Encoder {
             self.last_key.extend_from_slice(&key[shared..]);
             varint::put(&mut self.runs, (body.key_end(k) - body.key_start(k)) as u64);
         }
-        body.vals.iter().for_each(|val| varint::put(&mut self.lens, val.len() as u64));
+        body.vals
+            .iter()
+            .for_each(|val| varint::put(&mut self.lens, val.len() as u64));
         self.vals.extend_from_slice(body.vals.concat());
         self.diffs.extend(body.diffs.iter().map(Diff::count));
         self.expiry.extend(body.expiry.iter());
@@ -127,7 +134,9 @@ pub(super) fn read<R: Diff>(
         if seen > info.rows {
             return Err((at, "there are more rows than the header counts"));
         }
-        block.rows(info, &mut last, keep, &mut writer, &mut out).map_err(|what| (at, what))?;
+        block
+            .rows(info, &mut last, keep, &mut writer, &mut out)
+            .map_err(|what| (at, what))?;
     }
     if seen != info.rows {
         return Err((0, "there are fewer rows than the header counts"));
@@ -157,7 +166,8 @@ struct Block {
 
 impl Block {
     fn read(rest: &mut &[u8]) -> Result<Self, Damage> {
-        let rows = varint::take_len(rest, MAX_ROWS).ok_or("a block's count of rows is out of bounds")?;
+        let rows =
+            varint::take_len(rest, MAX_ROWS).ok_or("a block's count of rows is out of bounds")?;
         let nkeys = varint::take_len(rest, rows).ok_or("a block has more keys than rows")?;
         let mut column = || unpack(rest).ok_or("a column is cut off or cannot be unpacked");
         Ok(Self {
@@ -198,7 +208,8 @@ impl Block {
             let len = varint::take_len(&mut keys, left_over).ok_or(ENDS)?;
             key.truncate(shared);
             key.extend_from_slice(varint::take_slice(&mut keys, len).ok_or(ENDS)?);
-            let run = varint::take_len(&mut runs, left).ok_or("a key has more rows than there are")?;
+            let run =
+                varint::take_len(&mut runs, left).ok_or("a key has more rows than there are")?;
             if run == 0 {
                 return Err("a key has no rows");
             }
@@ -213,7 +224,10 @@ impl Block {
                     return Err("a row has an impossible count");
                 }
                 match last {
-                    Some(last) if (&last.key[..], &last.val[..], last.expiry) >= (&key[..], val, expiry) => {
+                    Some(last)
+                        if (&last.key[..], &last.val[..], last.expiry)
+                            >= (&key[..], val, expiry) =>
+                    {
                         return Err(ORDER);
                     }
                     Some(last) => {
@@ -225,7 +239,13 @@ impl Block {
                         last.val.extend_from_slice(val);
                         last.expiry = expiry;
                     }
-                    None => *last = Some(Row { key: key.clone(), val: val.to_vec(), expiry }),
+                    None => {
+                        *last = Some(Row {
+                            key: key.clone(),
+                            val: val.to_vec(),
+                            expiry,
+                        })
+                    }
                 }
                 if kept {
                     writer.push((&key, val), info.time, R::of(diff), expiry, out);
@@ -264,14 +284,22 @@ fn unpack(rest: &mut &[u8]) -> Option<Vec<u8>> {
 /// Reads what [`integers`] wrote.
 enum Integers<'a> {
     One(i64),
-    Many { rest: &'a [u8], last: i64, differences: bool },
+    Many {
+        rest: &'a [u8],
+        last: i64,
+        differences: bool,
+    },
 }
 
 impl<'a> Integers<'a> {
     fn new(mut bytes: &'a [u8], differences: bool) -> Option<Self> {
         match varint::take_array::<1>(&mut bytes)? {
             [0] => Some(Self::One(varint::take_signed(&mut bytes)?)),
-            [1] => Some(Self::Many { rest: bytes, last: 0, differences }),
+            [1] => Some(Self::Many {
+                rest: bytes,
+                last: 0,
+                differences,
+            }),
             _ => None,
         }
     }
@@ -280,7 +308,11 @@ impl<'a> Integers<'a> {
     fn next(&mut self) -> Option<i64> {
         match self {
             Self::One(value) => Some(*value),
-            Self::Many { rest, last, differences } => {
+            Self::Many {
+                rest,
+                last,
+                differences,
+            } => {
                 let value = last.wrapping_add(varint::take_signed(rest)?);
                 if *differences {
                     *last = value;
