@@ -170,7 +170,9 @@ impl<R: Diff> Chunk for RowChunk<R> {
                     let mut rest = Vec::new();
                     writer.extend(&chunk.0, 0, 0, chunk.len(), out);
                     writer.finish(&mut rest);
-                    rest.into_iter().for_each(|c| input.push_front(c));
+                    if let Some(chunk) = rest.pop() {
+                        input.push_front(chunk);
+                    }
                 } else {
                     out.push_back(chunk);
                 }
@@ -208,7 +210,9 @@ fn advance_times<R: Diff>(mut chunk: RowChunk<R>, frontier: Time) -> RowChunk<R>
         Column::One(_, n) => Column::One(frontier, *n),
         Column::Many(times) => {
             let mut column = Column::default();
-            times.iter().for_each(|t| column.push((*t).max(frontier)));
+            for time in times {
+                column.push((*time).max(frontier));
+            }
             column
         }
     };

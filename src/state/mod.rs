@@ -47,7 +47,7 @@ mod tests;
 
 pub use self::column::Column;
 pub use self::error::{Result, StateError};
-pub use self::multiset::Multiset;
+pub use self::multiset::{FoundPair, Multiset};
 pub use self::recorder::{RecordedBatch, Recorder};
 pub use self::restore::{RestoredSections, merge_sections};
 pub use self::rows::Rows;

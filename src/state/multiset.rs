@@ -11,9 +11,13 @@ use crate::state::rows::Rows;
 use crate::state::section::TraceKind;
 use crate::state::size::StateSize;
 use crate::state::sort::sort_rows;
+use crate::state::table::ascends;
 use crate::state::trace::Trace;
 use crate::state::walk::{Merged, MergedVals, Walk};
 use crate::time::{Epoch, EventTime, Time};
+
+/// What a scan calls with each key, value and count.
+pub type FoundPair<'a> = dyn FnMut(&[u8], &[u8], i64) + 'a;
 
 /// Values by key, each with a count: what joins, distinct aggregates and retractable minima remember.
 ///
@@ -113,6 +117,7 @@ impl Multiset {
     /// The values of each of `keys`, which are sorted and distinct, in order: `found` gets the key's
     /// index, the value and its count (never zero), and says whether to go on with this key.
     pub fn each(&self, keys: &Bytes, found: &mut dyn FnMut(usize, &[u8], i64) -> bool) {
+        debug_assert!(ascends(keys), "keys are looked up sorted and distinct");
         let batches = self.trace.batches();
         let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(&b.chunks)).collect();
         for (i, key) in keys.iter().enumerate() {
@@ -130,13 +135,13 @@ impl Multiset {
     }
 
     /// All pairs in order, each with its count.
-    pub fn scan(&self, found: &mut dyn FnMut(&[u8], &[u8], i64)) {
+    pub fn scan(&self, found: &mut FoundPair<'_>) {
         self.range(&[], None, found);
     }
 
     /// The pairs in front of whose keys [`bound_prefix`] put a bound with `after < bound <= upto`, in
     /// order, each with its count. Reads nothing but that range.
-    pub fn due(&self, after: EventTime, upto: EventTime, found: &mut dyn FnMut(&[u8], &[u8], i64)) {
+    pub fn due(&self, after: EventTime, upto: EventTime, found: &mut FoundPair<'_>) {
         let Some(first) = after.checked_add(1).filter(|first| *first <= upto) else {
             return;
         };
@@ -144,7 +149,7 @@ impl Multiset {
         self.range(&bound_prefix(first), end.as_ref().map(|e| &e[..]), found);
     }
 
-    fn range(&self, from: &[u8], end: Option<&[u8]>, found: &mut dyn FnMut(&[u8], &[u8], i64)) {
+    fn range(&self, from: &[u8], end: Option<&[u8]>, found: &mut FoundPair<'_>) {
         let batches = self.trace.batches();
         let mut merged = Merged::new(batches.iter().map(|b| &b.chunks[..]), from);
         while let Some(key) = merged.next_key() {

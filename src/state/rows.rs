@@ -98,9 +98,9 @@ impl Rows {
                 }
                 Column::Many(values) => {
                     out.push(1);
-                    values
-                        .iter()
-                        .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+                    for value in values {
+                        out.extend_from_slice(&value.to_le_bytes());
+                    }
                 }
             }
         }

@@ -236,6 +236,11 @@ impl Table {
     }
 }
 
+/// Whether keys are sorted and distinct, as lookups want them.
+pub(crate) fn ascends(keys: &Bytes) -> bool {
+    (1..keys.len()).all(|i| keys.get(i - 1) < keys.get(i))
+}
+
 fn count_restored<R: Diff>(trace: &mut Trace<R>)
 where
     Vec<RowChunk<R>>: Into<SectionRows>,
@@ -257,6 +262,7 @@ where
     Vec<RowChunk<R>>: Into<SectionRows>,
     SectionRows: TryInto<Vec<RowChunk<R>>>,
 {
+    debug_assert!(ascends(keys), "keys are looked up sorted and distinct");
     let batches = trace.batches();
     let prefixes: Vec<u64> = keys.iter().map(prefix).collect();
     let mut verdicts = vec![Verdict::Silent; keys.len()];

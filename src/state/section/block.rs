@@ -244,7 +244,7 @@ impl Block {
                             key: key.clone(),
                             val: val.to_vec(),
                             expiry,
-                        })
+                        });
                     }
                 }
                 if kept {
