@@ -224,29 +224,28 @@ impl ExactSum {
         let (negative, base, bytes) = self.magnitude();
         let Some(last) = bytes.last() else { return 0.0 };
         let top = (base + bytes.len()) * 8 - 1 - last.leading_zeros() as usize;
-        // The 64 bits below and with the top one, and whether anything lies below them.
-        let bit = |at: usize| {
-            at / 8 >= base
-                && bytes
-                    .get(at / 8 - base)
-                    .is_some_and(|b| b >> (at % 8) & 1 != 0)
-        };
+        // The upper bytes as an integer, and the bit at which it begins: enough for the mantissa and the
+        // half below it.
+        let upper = &bytes[bytes.len().saturating_sub(16)..];
+        let mut window = [0; 16];
+        window[..upper.len()].copy_from_slice(upper);
+        let window = u128::from_le_bytes(window);
+        let start = (base + bytes.len() - upper.len()) * 8;
         let magnitude = if top <= 52 {
             // At most 53 bits from bit 0 on: the pattern of the double itself, subnormal or not.
-            (0..=top)
-                .filter(|at| bit(*at))
-                .fold(0, |m, at| m | 1u64 << at)
+            (window as u64) << start
         } else {
             let shift = top - 52;
-            let mantissa = (0..53)
-                .filter(|i| bit(shift + i))
-                .fold(0, |m, i| m | 1u64 << i);
-            let half = bit(shift - 1);
+            let mantissa = match shift.checked_sub(start) {
+                Some(down) => (window >> down) as u64,
+                None => (window as u64) << (start - shift),
+            };
+            let half = shift > start && window >> (shift - 1 - start) & 1 == 1;
             // No byte of the magnitude's lower end is zero: some bit is set below `half` unless the
             // lowest set bit lies at or above it.
             let lowest = base * 8 + bytes[0].trailing_zeros() as usize;
             let round = half && (lowest < shift - 1 || mantissa & 1 == 1);
-            // A mantissa that rounds up to 2^53 carries into the exponent, as it should.
+            // The hidden bit counts one into the exponent, as does a mantissa that rounds up to 2^53.
             ((shift as u64) << 52) + mantissa + u64::from(round)
         };
         let magnitude = magnitude.min(f64::INFINITY.to_bits());

@@ -1,7 +1,7 @@
 //! The number of distinct values, approximately, in little memory.
 //!
-//! Registers as in HyperLogLog (Flajolet et al. 2007) over 64-bit hashes; small sets as a sorted list
-//! of fine registers, as in HyperLogLog++ (Heule et al. 2013); the estimate by Ertl's improved raw
+//! Registers as in `HyperLogLog` (Flajolet et al. 2007) over 64-bit hashes; small sets as a sorted list
+//! of fine registers, as in `HyperLogLog++` (Heule et al. 2013); the estimate by Ertl's improved raw
 //! estimator (arXiv 1702.01284, algorithm 6), which needs no correction tables at any size. The state is
 //! a function of the *set* of hashes: neither order nor repetition nor the cut into parts shows in it.
 
@@ -91,7 +91,7 @@ impl HyperLogLog {
                 let at = list.partition_point(|e| e >> RANK_BITS < entry >> RANK_BITS);
                 match list.get_mut(at) {
                     Some(old) if *old >> RANK_BITS == entry >> RANK_BITS => {
-                        *old = (*old).max(entry)
+                        *old = (*old).max(entry);
                     }
                     _ => {
                         list.insert(at, entry);

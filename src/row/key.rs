@@ -139,7 +139,7 @@ impl KeyCodec {
         if !fits {
             return Err(RowError::Schema {
                 expected: list(self.types.iter()),
-                given: list(columns.iter().map(|c| c.data_type())),
+                given: list(columns.iter().map(Array::data_type)),
             });
         }
         let rows = if self.floats.contains(&true) {

@@ -88,15 +88,14 @@ impl ValueCodec {
             .collect::<Result<Vec<_>>>()?;
         for (row, bytes) in rows.enumerate() {
             let mut rest = bytes;
-            let done = decode::row(&mut columns, &mut rest).and_then(|()| match rest {
-                [] => Ok(()),
-                _ => Err("bytes are left over"),
-            });
-            done.map_err(|what| RowError::Corrupt {
-                row,
-                offset: bytes.len() - rest.len(),
-                what,
-            })?;
+            let done = decode::row(&mut columns, &mut rest);
+            let what = match done {
+                Ok(()) if rest.is_empty() => continue,
+                Ok(()) => "bytes are left over",
+                Err(what) => what,
+            };
+            let offset = bytes.len() - rest.len();
+            return Err(RowError::Corrupt { row, offset, what });
         }
         self.types
             .iter()
@@ -131,11 +130,11 @@ fn layout(data_type: &DataType) -> Option<Layout> {
         DataType::Int8 | DataType::UInt8 => Layout::Fixed(1),
         DataType::Float16 => Layout::Fixed(2),
         DataType::Float32 => Layout::Fixed(4),
-        DataType::Float64 => Layout::Fixed(8),
         // Of today's times in microseconds a varint would take eight bytes as well.
-        DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _) => Layout::Fixed(8),
+        DataType::Float64
+        | DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)
+        | DataType::Interval(DayTime) => Layout::Fixed(8),
         DataType::Interval(YearMonth) => Layout::Signed(4),
-        DataType::Interval(DayTime) => Layout::Fixed(8),
         DataType::Interval(MonthDayNano) => Layout::Fixed(16),
         DataType::Decimal256(..) => Layout::Fixed(32),
         DataType::FixedSizeBinary(width) => Layout::Fixed(usize::try_from(*width).ok()?),

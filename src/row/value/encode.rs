@@ -116,7 +116,7 @@ impl Source {
             Kind::Null => {}
             Kind::Bool => out.push(u8::from(self.array.as_boolean().value(i))),
             Kind::Fixed(values, width) => {
-                out.extend_from_slice(&values[i * width..(i + 1) * width])
+                out.extend_from_slice(&values[i * width..(i + 1) * width]);
             }
             Kind::Signed(values, width) => {
                 let value = match width {

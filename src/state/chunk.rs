@@ -1,0 +1,375 @@
+//! A run of sorted byte rows: the unit of a trace.
+//!
+//! A [`Body`] holds rows in ascending order of (key, value, expiry, time). Keys are kept once for all
+//! of their rows, and their first eight bytes once more as an integer, so that most comparisons are
+//! of integers. Expiry is part of a row's identity: rows add up only if they expire together, so what a
+//! merge forgets and what a reader skips is always a whole group, and no answer depends on when a merge
+//! ran. Where the newest row of a key wins, a batch has only one of each key. A [`RowChunk`] is a shared body; merges move it where nothing of it changes.
+
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+use crate::row::Bytes;
+use crate::state::column::Column;
+use crate::state::diff::Diff;
+use crate::time::{EventTime, Time};
+
+/// Rows of a chunk. With more, single steps of a merge stall an epoch.
+pub(crate) const TARGET: usize = 1024;
+
+/// A chunk this large takes no more rows: few of large rows fill the memory of many of small ones.
+pub(crate) const MAX_BYTES: usize = 8 << 20;
+
+/// The first eight bytes of a key as an integer of the same order; shorter keys as if zeros followed,
+/// so equal prefixes decide nothing.
+#[inline]
+pub(crate) fn prefix(key: &[u8]) -> u64 {
+    if let Some(first) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
+    let mut bytes = [0; 8];
+    bytes[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(bytes)
+}
+
+/// The order of two keys whose prefixes are equal. Most are then equal up to their end.
+#[inline]
+fn after_prefix(a: &[u8], b: &[u8]) -> Ordering {
+    if a.len() == 8 && b.len() == 8 {
+        return Ordering::Equal;
+    }
+    a.cmp(b)
+}
+
+/// Sorted rows, column by column.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Body<R: Diff> {
+    /// [`prefix`] of each key.
+    pub(crate) prefixes: Vec<u64>,
+    /// Each key once.
+    pub(crate) keys: Bytes,
+    /// Where each key's rows end.
+    pub(crate) key_ends: Vec<u32>,
+    /// The value of each row.
+    pub(crate) vals: Bytes,
+    /// The time of each row.
+    pub(crate) times: Column<Time>,
+    /// The change of each row.
+    pub(crate) diffs: Column<R>,
+    /// The expiry of each row.
+    pub(crate) expiry: Column<EventTime>,
+    /// The least expiry.
+    pub(crate) min_expiry: EventTime,
+    /// The greatest expiry.
+    pub(crate) max_expiry: EventTime,
+    /// Whether two rows may differ in nothing but their time.
+    pub(crate) unmerged: bool,
+}
+
+impl<R: Diff> Body<R> {
+    /// An empty body with room for `rows` rows like those of `like`.
+    pub(crate) fn like(rows: usize, like: &Self) -> Self {
+        let n = like.rows().max(1);
+        let keys = like.keys.len() * rows / n + 8;
+        let share = |column: &Bytes| (column.concat().len() / n + 1) * rows;
+        Self {
+            prefixes: Vec::with_capacity(keys),
+            keys: Bytes::with_capacity(keys, share(&like.keys).min(MAX_BYTES)),
+            key_ends: Vec::with_capacity(keys),
+            vals: Bytes::with_capacity(rows, share(&like.vals).min(MAX_BYTES)),
+            ..Self::default()
+        }
+    }
+
+    /// The number of rows.
+    #[inline]
+    pub(crate) fn rows(&self) -> usize {
+        self.vals.len()
+    }
+
+    /// The number of keys.
+    #[inline]
+    pub(crate) fn nkeys(&self) -> usize {
+        self.prefixes.len()
+    }
+
+    /// The first row of key `k`; `k` may be the number of keys.
+    #[inline]
+    pub(crate) fn key_start(&self, k: usize) -> usize {
+        if k == 0 {
+            0
+        } else {
+            self.key_ends[k - 1] as usize
+        }
+    }
+
+    /// The row behind the last of key `k`.
+    #[inline]
+    pub(crate) fn key_end(&self, k: usize) -> usize {
+        self.key_ends[k] as usize
+    }
+
+    /// The key that a row belongs to.
+    pub(crate) fn key_of(&self, row: usize) -> usize {
+        self.key_ends.partition_point(|end| *end as usize <= row)
+    }
+
+    /// Whether no row should be added.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows() >= TARGET || self.keys.bytes() + self.vals.bytes() >= MAX_BYTES
+    }
+
+    /// The memory in use.
+    pub(crate) fn bytes(&self) -> usize {
+        8 * self.prefixes.len()
+            + self.keys.bytes()
+            + 4 * self.key_ends.len()
+            + self.vals.bytes()
+            + self.times.bytes()
+            + self.diffs.bytes()
+            + self.expiry.bytes()
+            + size_of::<Self>()
+    }
+
+    fn note_expiry(&mut self, least: EventTime, greatest: EventTime) {
+        if self.vals.is_empty() {
+            (self.min_expiry, self.max_expiry) = (least, greatest);
+        } else {
+            self.min_expiry = self.min_expiry.min(least);
+            self.max_expiry = self.max_expiry.max(greatest);
+        }
+    }
+
+    /// Appends a row that sorts after all others.
+    #[inline]
+    pub(crate) fn push(&mut self, key: &[u8], val: &[u8], time: Time, diff: R, expiry: EventTime) {
+        self.note_expiry(expiry, expiry);
+        let pre = prefix(key);
+        if self.prefixes.last() == Some(&pre) && self.keys.last() == Some(key) {
+            let row = self.rows() - 1;
+            self.unmerged |= self.expiry.get(row) == expiry && self.vals.get(row) == val;
+            if let Some(end) = self.key_ends.last_mut() {
+                *end += 1;
+            }
+        } else {
+            self.prefixes.push(pre);
+            self.keys.push(key);
+            self.key_ends.push(self.vals.len() as u32 + 1);
+        }
+        self.vals.push(val);
+        self.times.push(time);
+        self.diffs.push(diff);
+        self.expiry.push(expiry);
+    }
+
+    /// Appends rows `from..to` of `other`, the first of which belongs to its key `k`. They sort after
+    /// all others.
+    pub(crate) fn extend_rows(&mut self, other: &Self, mut k: usize, from: usize, to: usize) {
+        if from >= to {
+            return;
+        }
+        let base = self.vals.len();
+        self.note_expiry(other.min_expiry, other.max_expiry);
+        self.unmerged |= other.unmerged;
+        if self.prefixes.last() == Some(&other.prefixes[k])
+            && self.keys.last() == Some(other.keys.get(k))
+        {
+            let row = base - 1;
+            self.unmerged |= self.expiry.get(row) == other.expiry.get(from)
+                && self.vals.get(row) == other.vals.get(from);
+            let end = other.key_end(k).min(to);
+            if let Some(last) = self.key_ends.last_mut() {
+                *last += (end - from) as u32;
+            }
+            k += 1;
+        }
+        // All keys that begin before `to`.
+        let end = k + other.key_ends[k..].partition_point(|end| (*end as usize) < to);
+        let end = if end < other.nkeys() && other.key_start(end) < to {
+            end + 1
+        } else {
+            end
+        };
+        if k < end {
+            self.keys.extend_range(&other.keys, k, end);
+            self.prefixes.extend_from_slice(&other.prefixes[k..end]);
+            // The shift may go either way; modulo 2^32 both are an addition.
+            let shift = (base as u32).wrapping_sub(from as u32);
+            self.key_ends.extend(
+                other.key_ends[k..end]
+                    .iter()
+                    .map(|e| (*e).min(to as u32).wrapping_add(shift)),
+            );
+        }
+        self.vals.extend_range(&other.vals, from, to);
+        self.times.extend_range(&other.times, from, to);
+        self.diffs.extend_range(&other.diffs, from, to);
+        self.expiry.extend_range(&other.expiry, from, to);
+    }
+
+    /// Whether key `i` lies before `key`, whose prefix is `pre`.
+    #[inline]
+    pub(crate) fn less(&self, i: usize, pre: u64, key: &[u8]) -> bool {
+        let p = self.prefixes[i];
+        p < pre || (p == pre && after_prefix(self.keys.get(i), key) == Ordering::Less)
+    }
+
+    /// Whether key `i` is `key`, whose prefix is `pre`.
+    #[inline]
+    pub(crate) fn key_is(&self, i: usize, pre: u64, key: &[u8]) -> bool {
+        self.prefixes[i] == pre && after_prefix(self.keys.get(i), key) == Ordering::Equal
+    }
+
+    /// The order of key `i` and key `j` of `other`.
+    #[inline]
+    pub(crate) fn cmp_key(&self, i: usize, other: &Self, j: usize) -> Ordering {
+        self.prefixes[i]
+            .cmp(&other.prefixes[j])
+            .then_with(|| after_prefix(self.keys.get(i), other.keys.get(j)))
+    }
+
+    /// The order of row `i` and row `j` of `other` within one key, times aside.
+    #[inline]
+    pub(crate) fn cmp_row(&self, i: usize, other: &Self, j: usize) -> Ordering {
+        self.vals
+            .get(i)
+            .cmp(other.vals.get(j))
+            .then_with(|| self.expiry.get(i).cmp(&other.expiry.get(j)))
+    }
+
+    /// The first key from `start` on that is not before `key`: near ones are found soonest.
+    #[inline]
+    pub(crate) fn seek(&self, start: usize, pre: u64, key: &[u8]) -> usize {
+        gallop(start, self.nkeys(), |i| self.less(i, pre, key))
+    }
+}
+
+/// The first index in `start..end` of which `before` is false, if it is true for all before it: in
+/// about twice the logarithm of the distance.
+#[inline]
+pub(crate) fn gallop(start: usize, end: usize, before: impl Fn(usize) -> bool) -> usize {
+    let mut at = start;
+    if at < end && before(at) {
+        let mut step = 1;
+        while at + step < end && before(at + step) {
+            at += step;
+            step <<= 1;
+        }
+        step >>= 1;
+        while step > 0 {
+            if at + step < end && before(at + step) {
+                at += step;
+            }
+            step >>= 1;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// A shared run of rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RowChunk<R: Diff>(pub(crate) Rc<Body<R>>);
+
+impl<R: Diff> RowChunk<R> {
+    /// Wraps a body.
+    pub(crate) fn new(body: Body<R>) -> Self {
+        Self(Rc::new(body))
+    }
+}
+
+/// Cuts a sequence of sorted rows into chunks.
+pub(crate) struct ChunkWriter<R: Diff> {
+    body: Body<R>,
+}
+
+impl<R: Diff> ChunkWriter<R> {
+    /// A writer that expects rows like those of `like`.
+    pub(crate) fn like(like: &Body<R>) -> Self {
+        Self {
+            body: Body::like(TARGET, like),
+        }
+    }
+
+    /// A writer that knows nothing of its rows.
+    pub(crate) fn new() -> Self {
+        Self {
+            body: Body::default(),
+        }
+    }
+
+    /// Whether nothing is waiting.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.rows() == 0
+    }
+
+    /// Appends a row that sorts after all others.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        (key, val): (&[u8], &[u8]),
+        time: Time,
+        diff: R,
+        expiry: EventTime,
+        out: &mut impl Extend<RowChunk<R>>,
+    ) {
+        self.body.push(key, val, time, diff, expiry);
+        if self.body.is_full() {
+            self.flush(out);
+        }
+    }
+
+    /// Appends row `r` of `other`, which belongs to its key `k`.
+    #[inline]
+    pub(crate) fn push_row(
+        &mut self,
+        other: &Body<R>,
+        k: usize,
+        r: usize,
+        diff: R,
+        out: &mut impl Extend<RowChunk<R>>,
+    ) {
+        let row = (other.keys.get(k), other.vals.get(r));
+        self.push(row, other.times.get(r), diff, other.expiry.get(r), out);
+    }
+
+    /// Appends rows `from..to` of `other`, the first of which belongs to its key `k`.
+    pub(crate) fn extend(
+        &mut self,
+        other: &Body<R>,
+        mut k: usize,
+        mut from: usize,
+        to: usize,
+        out: &mut impl Extend<RowChunk<R>>,
+    ) {
+        while from < to {
+            let room = TARGET.saturating_sub(self.body.rows()).max(1);
+            let end = (from + room).min(to);
+            self.body.extend_rows(other, k, from, end);
+            if self.body.is_full() {
+                self.flush(out);
+            }
+            from = end;
+            if from < to {
+                k = other.key_of(from);
+            }
+        }
+    }
+
+    /// Hands out what is waiting.
+    pub(crate) fn flush(&mut self, out: &mut impl Extend<RowChunk<R>>) {
+        if self.is_empty() {
+            return;
+        }
+        let next = Body::like(TARGET, &self.body);
+        out.extend([RowChunk::new(std::mem::replace(&mut self.body, next))]);
+    }
+
+    /// Hands out what is waiting, for good.
+    pub(crate) fn finish(self, out: &mut impl Extend<RowChunk<R>>) {
+        if !self.is_empty() {
+            out.extend([RowChunk::new(self.body)]);
+        }
+    }
+}

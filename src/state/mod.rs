@@ -1,0 +1,56 @@
+//! What operators remember: traces of byte rows.
+//!
+//! Two objects are offered, neither generic. A [`Table`] holds a value for each key, a [`Multiset`] a
+//! count for each (key, value). Both are owned by one operator, take the changes of one epoch at a time
+//! ([`Table::apply`]), answer for the present, and forget what a watermark has expired ([`Table::forget`])
+//! whenever a merge comes by; readers skip it at once, so no answer depends on when that is.
+//!
+//! Underneath lies differential's spine over chunks of ours. From the ground up:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `column`, `rows` | encoded rows on their way in: [`Rows`], [`Column`] |
+//! | `diff` | the two merge rules: counts add up, or the newest wins |
+//! | `chunk` | sorted rows, a thousand at a time: the unit of everything below |
+//! | `merge` | how chunks are merged, folded, expired |
+//! | `sort` | an epoch's rows to chunks |
+//! | `walk` | galloping lookups and merged scans over batches |
+//! | `cursor` | differential's cursors over chunks: the reference implementation for tests |
+//! | `section` | a batch on disk: [`Section`], [`describe`] |
+//! | `recorder` | sealed batches that wait for a commit: [`Recorder`] |
+//! | `restore` | sections back to batches, and to snapshots: [`RestoredSections`], [`merge_sections`] |
+//! | `trace` | a spine: sealing, forgetting, idle work |
+//! | `table`, `multiset` | the two objects |
+//!
+//! A row is (key, value, expiry) with a count. Expiry is part of what it is: a retraction must carry
+//! the expiry of what it retracts.
+
+mod chunk;
+mod column;
+mod cursor;
+mod diff;
+mod error;
+mod merge;
+mod multiset;
+mod recorder;
+mod restore;
+mod rows;
+mod section;
+mod size;
+mod sort;
+mod table;
+mod trace;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::column::Column;
+pub use self::error::{Result, StateError};
+pub use self::multiset::{FoundPair, Multiset};
+pub use self::recorder::{RecordedBatch, Recorder};
+pub use self::restore::{RestoredSections, merge_sections};
+pub use self::rows::Rows;
+pub use self::section::{EMPTY_SECTION, Section, SectionInfo, SectionRow, TraceKind, describe};
+pub use self::size::StateSize;
+pub use self::table::{Table, TableChanges, TableKind};

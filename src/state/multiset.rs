@@ -1,0 +1,191 @@
+//! A multiset of (key, value): how often each is there.
+
+use timely::dataflow::operators::generic::OperatorInfo;
+
+use crate::row::{Bytes, bound_prefix};
+use crate::state::chunk::prefix;
+use crate::state::error::Result;
+use crate::state::recorder::Recorder;
+use crate::state::restore::RestoredSections;
+use crate::state::rows::Rows;
+use crate::state::section::TraceKind;
+use crate::state::size::StateSize;
+use crate::state::sort::sort_rows;
+use crate::state::table::ascends;
+use crate::state::trace::Trace;
+use crate::state::walk::{Merged, MergedVals, Walk};
+use crate::time::{Epoch, EventTime, Time};
+
+/// What a scan calls with each key, value and count.
+pub type FoundPair<'a> = dyn FnMut(&[u8], &[u8], i64) + 'a;
+
+/// Values by key, each with a count: what joins, distinct aggregates and retractable minima remember.
+///
+/// Reads see all that was applied, without what had expired at the watermark last handed to
+/// [`Multiset::forget`]; when merges run does not show. A retraction must have the expiry of what it
+/// retracts: rows that expire apart do not cancel.
+pub struct Multiset {
+    trace: Trace<i64>,
+}
+
+impl Multiset {
+    /// A multiset: empty, or what was restored.
+    pub fn new(
+        info: OperatorInfo,
+        recorder: Recorder,
+        restored: Option<RestoredSections>,
+    ) -> Result<Self> {
+        let mut trace = Trace::new(TraceKind::Multiset, info, recorder, restored)?;
+        for batch in trace.batches() {
+            for chunk in &batch.chunks {
+                let body = &chunk.0;
+                for k in 0..body.nkeys() {
+                    for r in body.key_start(k)..body.key_end(k) {
+                        let (key, val) = (body.keys.get(k), body.vals.get(r));
+                        trace
+                            .sizes
+                            .add_row(key, val, body.diffs.get(r), body.expiry.get(r));
+                    }
+                }
+            }
+        }
+        Ok(Self { trace })
+    }
+
+    /// Seals the epoch of `time` with these rows (whose own times do not matter), and tells the recorder.
+    pub fn apply(&mut self, time: Time, rows: &Rows) -> Result<()> {
+        self.apply_parts(time, std::slice::from_ref(rows))
+    }
+
+    /// As [`Multiset::apply`], of rows in several parts: one part holds 2 GiB.
+    pub fn apply_parts(&mut self, time: Time, parts: &[Rows]) -> Result<()> {
+        let chunks = sort_rows(parts, time);
+        let watermark = self.trace.watermark();
+        self.trace.seal(time, chunks)?;
+        for part in parts {
+            for r in 0..part.len() {
+                let expiry = part.expiry.get(r);
+                if expiry > watermark {
+                    let (key, val) = (part.keys.get(r), part.vals.get(r));
+                    self.trace
+                        .sizes
+                        .add_row(key, val, part.diffs.get(r), expiry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks pairs up that are sorted by (key, value) and distinct: `found` gets the index and the count
+    /// of each whose count is not zero, in order.
+    pub fn counts(&self, pairs: (&Bytes, &Bytes), found: &mut dyn FnMut(usize, i64)) {
+        let (keys, vals) = pairs;
+        let mut counts = vec![0i64; keys.len().min(vals.len())];
+        for batch in &self.trace.batches() {
+            let mut walk = Walk::new(&batch.chunks);
+            let mut at = None;
+            for (i, count) in counts.iter_mut().enumerate() {
+                let key = keys.get(i);
+                if i == 0 || keys.get(i - 1) != key {
+                    at = walk.seek(prefix(key), key).then(|| walk.vals());
+                }
+                if let Some(at) = &mut at {
+                    at.seek(vals.get(i));
+                    *count += at.take_count(vals.get(i), self.trace.watermark());
+                }
+            }
+        }
+        for (i, count) in counts.into_iter().enumerate() {
+            if count != 0 {
+                found(i, count);
+            }
+        }
+    }
+
+    /// The least value with a positive count of each of `keys`, which are sorted and distinct: `found`
+    /// gets the key's index and the value, in order. With values encoded in descending order that is
+    /// the greatest.
+    pub fn first(&self, keys: &Bytes, found: &mut dyn FnMut(usize, &[u8])) {
+        self.each(keys, &mut |i, val, count| {
+            if count > 0 {
+                found(i, val);
+            }
+            count <= 0
+        });
+    }
+
+    /// The values of each of `keys`, which are sorted and distinct, in order: `found` gets the key's
+    /// index, the value and its count (never zero), and says whether to go on with this key.
+    pub fn each(&self, keys: &Bytes, found: &mut dyn FnMut(usize, &[u8], i64) -> bool) {
+        debug_assert!(ascends(keys), "keys are looked up sorted and distinct");
+        let batches = self.trace.batches();
+        let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(&b.chunks)).collect();
+        for (i, key) in keys.iter().enumerate() {
+            let pre = prefix(key);
+            let heads = walks
+                .iter_mut()
+                .filter_map(|walk| walk.seek(pre, key).then(|| walk.vals()));
+            let mut vals = MergedVals::new(heads.collect());
+            while let Some((val, count)) = vals.next_count(self.trace.watermark()) {
+                if !found(i, val, count) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// All pairs in order, each with its count.
+    pub fn scan(&self, found: &mut FoundPair<'_>) {
+        self.range(&[], None, found);
+    }
+
+    /// The pairs in front of whose keys [`bound_prefix`] put a bound with `after < bound <= upto`, in
+    /// order, each with its count. Reads nothing but that range.
+    pub fn due(&self, after: EventTime, upto: EventTime, found: &mut FoundPair<'_>) {
+        let Some(first) = after.checked_add(1).filter(|first| *first <= upto) else {
+            return;
+        };
+        let end = upto.checked_add(1).map(bound_prefix);
+        self.range(&bound_prefix(first), end.as_ref().map(|e| &e[..]), found);
+    }
+
+    fn range(&self, from: &[u8], end: Option<&[u8]>, found: &mut FoundPair<'_>) {
+        let batches = self.trace.batches();
+        let mut merged = Merged::new(batches.iter().map(|b| &b.chunks[..]), from);
+        while let Some(key) = merged.next_key() {
+            if end.is_some_and(|end| key >= end) {
+                return;
+            }
+            let mut vals = merged.vals();
+            while let Some((val, count)) = vals.next_count(self.trace.watermark()) {
+                found(key, val, count);
+            }
+        }
+    }
+
+    /// From now on, what expires at `time`'s watermark or before is gone; merges drop it.
+    pub fn forget(&mut self, time: Time) {
+        self.trace.forget(time);
+    }
+
+    /// Spends about `effort` rows' worth of merging. Whether there is more to do.
+    pub fn work(&mut self, effort: usize) -> bool {
+        self.trace.work(effort)
+    }
+
+    /// What is alive, at no cost: each pair as often as its count.
+    pub fn size(&self) -> StateSize {
+        self.trace.sizes.size()
+    }
+
+    /// The memory of all rows, those included that have expired and wait for a merge. Looks at every
+    /// chunk: not for each epoch.
+    pub fn resident_bytes(&self) -> usize {
+        self.trace.resident()
+    }
+
+    /// The first epoch that may still be applied.
+    pub fn next_epoch(&self) -> Epoch {
+        self.trace.next_epoch()
+    }
+}

@@ -1,0 +1,324 @@
+//! Blocks of a section: some ten thousand rows, column by column.
+
+use crate::row::varint;
+use crate::state::chunk::{Body, ChunkWriter, RowChunk};
+use crate::state::diff::Diff;
+use crate::state::section::SectionInfo;
+
+/// Rows of a block, about: enough for LZ4 to find its repetitions.
+const ROWS: usize = 16 * 1024;
+/// Bytes of a block, about.
+const BYTES: usize = 4 << 20;
+/// LZ4 cannot expand further.
+const MAX_RATIO: usize = 255;
+/// Rows of no bytes at all are still rows: so many a block at most.
+const MAX_ROWS: usize = 1 << 26;
+
+/// The columns of a block being written.
+#[derive(Default)]
+pub(super) struct Encoder {
+    rows: usize,
+    nkeys: usize,
+    last_key: Vec<u8>,
+    keys: Vec<u8>,
+    runs: Vec<u8>,
+    lens: Vec<u8>,
+    vals: Vec<u8>,
+    diffs: Vec<i64>,
+    expiry: Vec<i64>,
+}
+
+impl Encoder {
+    /// Appends the rows of a chunk.
+    pub(super) fn add<R: Diff>(&mut self, body: &Body<R>) {
+        for k in 0..body.nkeys() {
+            let key = body.keys.get(k);
+            let shared = self
+                .last_key
+                .iter()
+                .zip(key)
+                .take_while(|(a, b)| a == b)
+                .count();
+            varint::put(&mut self.keys, shared as u64);
+            varint::put(&mut self.keys, (key.len() - shared) as u64);
+            self.keys.extend_from_slice(&key[shared..]);
+            self.last_key.truncate(shared);
+            self.last_key.extend_from_slice(&key[shared..]);
+            varint::put(&mut self.runs, (body.key_end(k) - body.key_start(k)) as u64);
+        }
+        body.vals
+            .iter()
+            .for_each(|val| varint::put(&mut self.lens, val.len() as u64));
+        self.vals.extend_from_slice(body.vals.concat());
+        self.diffs.extend(body.diffs.iter().map(Diff::count));
+        self.expiry.extend(body.expiry.iter());
+        self.rows += body.rows();
+        self.nkeys += body.nkeys();
+    }
+
+    /// Whether it is time to finish.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows >= ROWS || self.keys.len() + self.vals.len() >= BYTES
+    }
+
+    /// Appends the block, unless it is empty, and starts the next.
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.rows == 0 {
+            return;
+        }
+        varint::put(out, self.rows as u64);
+        varint::put(out, self.nkeys as u64);
+        column(&self.keys, out);
+        column(&self.runs, out);
+        self.lens.extend_from_slice(&self.vals);
+        column(&self.lens, out);
+        column(&integers(&self.diffs, false), out);
+        column(&integers(&self.expiry, true), out);
+        *self = Self::default();
+    }
+}
+
+fn integers(values: &[i64], differences: bool) -> Vec<u8> {
+    let mut bytes = vec![];
+    let first = values.first().copied().unwrap_or_default();
+    if values.iter().all(|v| *v == first) {
+        bytes.push(0);
+        varint::put_signed(&mut bytes, first);
+        return bytes;
+    }
+    bytes.push(1);
+    let mut last = 0;
+    for value in values {
+        varint::put_signed(&mut bytes, value.wrapping_sub(last));
+        if differences {
+            last = *value;
+        }
+    }
+    bytes
+}
+
+/// Appends a column: by LZ4 if that saves an eighth at least.
+fn column(bytes: &[u8], out: &mut Vec<u8>) {
+    if bytes.len() >= 64 {
+        let packed = lz4_flex::block::compress(bytes);
+        if packed.len() < bytes.len() - bytes.len() / 8 {
+            out.push(1);
+            varint::put(out, bytes.len() as u64);
+            varint::put(out, packed.len() as u64);
+            out.extend_from_slice(&packed);
+            return;
+        }
+    }
+    out.push(0);
+    varint::put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// What is wrong; `None` from a reader is "cut off".
+type Damage = &'static str;
+
+/// Reads all blocks: rows that `keep` wants. An error says how many bytes were left, and what is wrong.
+pub(super) fn read<R: Diff>(
+    info: &SectionInfo,
+    rest: &mut &[u8],
+    keep: &dyn Fn(&[u8]) -> bool,
+) -> Result<Vec<RowChunk<R>>, (usize, Damage)> {
+    let mut out = vec![];
+    let mut writer = ChunkWriter::new();
+    let mut seen = 0u64;
+    let mut last: Option<Row> = None;
+    while !rest.is_empty() {
+        let at = rest.len();
+        let block = Block::read(rest).map_err(|what| (at, what))?;
+        seen += block.rows as u64;
+        if seen > info.rows {
+            return Err((at, "there are more rows than the header counts"));
+        }
+        block
+            .rows(info, &mut last, keep, &mut writer, &mut out)
+            .map_err(|what| (at, what))?;
+    }
+    if seen != info.rows {
+        return Err((0, "there are fewer rows than the header counts"));
+    }
+    writer.finish(&mut out);
+    Ok(out)
+}
+
+/// The row before, for the order to be checked.
+#[derive(Default)]
+struct Row {
+    key: Vec<u8>,
+    val: Vec<u8>,
+    expiry: i64,
+}
+
+/// The columns of a block being read.
+struct Block {
+    rows: usize,
+    nkeys: usize,
+    keys: Vec<u8>,
+    runs: Vec<u8>,
+    vals: Vec<u8>,
+    diffs: Vec<u8>,
+    expiry: Vec<u8>,
+}
+
+impl Block {
+    fn read(rest: &mut &[u8]) -> Result<Self, Damage> {
+        let rows =
+            varint::take_len(rest, MAX_ROWS).ok_or("a block's count of rows is out of bounds")?;
+        let nkeys = varint::take_len(rest, rows).ok_or("a block has more keys than rows")?;
+        let mut column = || unpack(rest).ok_or("a column is cut off or cannot be unpacked");
+        Ok(Self {
+            rows,
+            nkeys,
+            keys: column()?,
+            runs: column()?,
+            vals: column()?,
+            diffs: column()?,
+            expiry: column()?,
+        })
+    }
+
+    fn rows<R: Diff>(
+        &self,
+        info: &SectionInfo,
+        last: &mut Option<Row>,
+        keep: &dyn Fn(&[u8]) -> bool,
+        writer: &mut ChunkWriter<R>,
+        out: &mut Vec<RowChunk<R>>,
+    ) -> Result<(), Damage> {
+        const ENDS: Damage = "a column ends too early";
+        const ORDER: Damage = "the rows are not in order";
+        // Every row has a length of one byte at least, so the count is bounded by what was read.
+        let mut lens = &self.vals[..];
+        for _ in 0..self.rows {
+            varint::take(&mut lens).ok_or(ENDS)?;
+        }
+        let (mut vals, mut lens) = (lens, &self.vals[..]);
+        let (mut keys, mut runs) = (&self.keys[..], &self.runs[..]);
+        let mut diffs = Integers::new(&self.diffs, false).ok_or(ENDS)?;
+        let mut expiries = Integers::new(&self.expiry, true).ok_or(ENDS)?;
+        let mut key: Vec<u8> = vec![];
+        let mut left = self.rows;
+        for _ in 0..self.nkeys {
+            let shared = varint::take_len(&mut keys, key.len()).ok_or(ENDS)?;
+            let left_over = keys.len();
+            let len = varint::take_len(&mut keys, left_over).ok_or(ENDS)?;
+            key.truncate(shared);
+            key.extend_from_slice(varint::take_slice(&mut keys, len).ok_or(ENDS)?);
+            let run =
+                varint::take_len(&mut runs, left).ok_or("a key has more rows than there are")?;
+            if run == 0 {
+                return Err("a key has no rows");
+            }
+            left -= run;
+            let kept = keep(&key);
+            for _ in 0..run {
+                let len = varint::take_len(&mut lens, vals.len()).ok_or(ENDS)?;
+                let val = varint::take_slice(&mut vals, len).ok_or(ENDS)?;
+                let diff = diffs.next().ok_or(ENDS)?;
+                let expiry = expiries.next().ok_or(ENDS)?;
+                if diff == 0 || (R::NEWEST_WINS && diff != 1) {
+                    return Err("a row has an impossible count");
+                }
+                match last {
+                    Some(last)
+                        if (&last.key[..], &last.val[..], last.expiry)
+                            >= (&key[..], val, expiry) =>
+                    {
+                        return Err(ORDER);
+                    }
+                    Some(last) => {
+                        if R::NEWEST_WINS && last.key == key {
+                            return Err(ORDER);
+                        }
+                        last.key.clone_from(&key);
+                        last.val.clear();
+                        last.val.extend_from_slice(val);
+                        last.expiry = expiry;
+                    }
+                    None => {
+                        *last = Some(Row {
+                            key: key.clone(),
+                            val: val.to_vec(),
+                            expiry,
+                        });
+                    }
+                }
+                if kept {
+                    writer.push((&key, val), info.time, R::of(diff), expiry, out);
+                }
+            }
+        }
+        if left > 0 || !(keys.is_empty() && runs.is_empty() && vals.is_empty()) {
+            return Err("a column is too long");
+        }
+        Ok(())
+    }
+}
+
+/// Reads a column back.
+fn unpack(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let [packing] = varint::take_array(rest)?;
+    match packing {
+        0 => {
+            let len = varint::take_len(rest, rest.len())?;
+            Some(varint::take_slice(rest, len)?.to_vec())
+        }
+        1 => {
+            let len = usize::try_from(varint::take(rest)?).ok()?;
+            let stored = varint::take_len(rest, rest.len())?;
+            let packed = varint::take_slice(rest, stored)?;
+            if len > stored.checked_mul(MAX_RATIO)? {
+                return None;
+            }
+            let bytes = lz4_flex::block::decompress(packed, len).ok()?;
+            (bytes.len() == len).then_some(bytes)
+        }
+        _ => None,
+    }
+}
+
+/// Reads what [`integers`] wrote.
+enum Integers<'a> {
+    One(i64),
+    Many {
+        rest: &'a [u8],
+        last: i64,
+        differences: bool,
+    },
+}
+
+impl<'a> Integers<'a> {
+    fn new(mut bytes: &'a [u8], differences: bool) -> Option<Self> {
+        match varint::take_array::<1>(&mut bytes)? {
+            [0] => Some(Self::One(varint::take_signed(&mut bytes)?)),
+            [1] => Some(Self::Many {
+                rest: bytes,
+                last: 0,
+                differences,
+            }),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<i64> {
+        match self {
+            Self::One(value) => Some(*value),
+            Self::Many {
+                rest,
+                last,
+                differences,
+            } => {
+                let value = last.wrapping_add(varint::take_signed(rest)?);
+                if *differences {
+                    *last = value;
+                }
+                Some(value)
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Reading sorted chunks: galloping to keys and values, and several batches as one.
+
+use crate::state::chunk::{Body, RowChunk, gallop, prefix};
+use crate::state::diff::Diff;
+use crate::time::EventTime;
+
+/// A position in a batch: a key. Moves forward only.
+#[derive(Clone)]
+pub(crate) struct Walk<'a, R: Diff> {
+    chunks: &'a [RowChunk<R>],
+    chunk: usize,
+    key: usize,
+}
+
+impl<'a, R: Diff> Walk<'a, R> {
+    /// The first key of a batch.
+    pub(crate) fn new(chunks: &'a [RowChunk<R>]) -> Self {
+        Self {
+            chunks,
+            chunk: 0,
+            key: 0,
+        }
+    }
+
+    #[inline]
+    fn body(&self) -> Option<&'a Body<R>> {
+        self.chunks.get(self.chunk).map(|c| &*c.0)
+    }
+
+    /// The key and its prefix; `None` behind the last.
+    #[inline]
+    pub(crate) fn key(&self) -> Option<(u64, &'a [u8])> {
+        self.body()
+            .map(|b| (b.prefixes[self.key], b.keys.get(self.key)))
+    }
+
+    /// Moves to the first key that is not before `key`, and says whether it is that key.
+    #[inline]
+    pub(crate) fn seek(&mut self, pre: u64, key: &[u8]) -> bool {
+        let chunk = gallop(self.chunk, self.chunks.len(), |c| {
+            let body = &self.chunks[c].0;
+            body.less(body.nkeys() - 1, pre, key)
+        });
+        if chunk != self.chunk {
+            (self.chunk, self.key) = (chunk, 0);
+        }
+        let Some(body) = self.body() else {
+            return false;
+        };
+        self.key = body.seek(self.key, pre, key);
+        body.key_is(self.key, pre, key)
+    }
+
+    /// Moves to the next key.
+    pub(crate) fn step(&mut self) {
+        let Some(body) = self.body() else { return };
+        let (pre, key) = (body.prefixes[self.key], body.keys.get(self.key));
+        self.key += 1;
+        if self.key < body.nkeys() {
+            return;
+        }
+        // The key may go on in the chunks that follow.
+        (self.chunk, self.key) = (self.chunk + 1, 0);
+        while let Some(body) = self.body()
+            && body.key_is(0, pre, key)
+        {
+            if body.nkeys() > 1 {
+                self.key = 1;
+                return;
+            }
+            self.chunk += 1;
+        }
+    }
+
+    /// The rows of the key, in order of value and expiry.
+    pub(crate) fn vals(&self) -> Vals<'a, R> {
+        let (row, end) = self
+            .body()
+            .map_or((0, 0), |b| (b.key_start(self.key), b.key_end(self.key)));
+        Vals {
+            chunks: self.chunks,
+            chunk: self.chunk,
+            key: self.key,
+            row,
+            end,
+        }
+    }
+}
+
+/// A position in the rows of a key.
+#[derive(Clone)]
+pub(crate) struct Vals<'a, R: Diff> {
+    chunks: &'a [RowChunk<R>],
+    chunk: usize,
+    key: usize,
+    row: usize,
+    end: usize,
+}
+
+impl<'a, R: Diff> Vals<'a, R> {
+    /// The row; `None` behind the last.
+    #[inline]
+    pub(crate) fn row(&self) -> Option<(&'a Body<R>, usize)> {
+        (self.row < self.end).then(|| (&*self.chunks[self.chunk].0, self.row))
+    }
+
+    /// The value of the row.
+    #[inline]
+    fn val(&self) -> Option<&'a [u8]> {
+        self.row().map(|(body, row)| body.vals.get(row))
+    }
+
+    /// Moves to the next row.
+    #[inline]
+    pub(crate) fn step(&mut self) {
+        self.row += 1;
+        if self.row >= self.end {
+            self.next_chunk();
+        }
+    }
+
+    /// At the end of the key's rows in a chunk, goes on to those of the next.
+    fn next_chunk(&mut self) {
+        let Some(chunk) = self.chunks.get(self.chunk) else {
+            return;
+        };
+        let body = &*chunk.0;
+        if self.key + 1 < body.nkeys() {
+            return;
+        }
+        if let Some(next) = self.chunks.get(self.chunk + 1)
+            && next
+                .0
+                .key_is(0, body.prefixes[self.key], body.keys.get(self.key))
+        {
+            self.chunk += 1;
+            (self.key, self.row, self.end) = (0, 0, next.0.key_end(0));
+        }
+    }
+
+    /// Moves to the first row whose value is not before `val`.
+    pub(crate) fn seek(&mut self, val: &[u8]) {
+        while let Some((body, row)) = self.row() {
+            self.row = gallop(row, self.end, |r| body.vals.get(r) < val);
+            if self.row < self.end {
+                return;
+            }
+            self.next_chunk();
+        }
+    }
+
+    /// The count of value `val`, if that is where it stands, without what has expired; moves past it.
+    pub(crate) fn take_count(&mut self, val: &[u8], watermark: EventTime) -> i64 {
+        let mut count = 0;
+        while let Some((body, row)) = self.row()
+            && body.vals.get(row) == val
+        {
+            if body.expiry.get(row) > watermark {
+                count += body.diffs.get(row).count();
+            }
+            self.step();
+        }
+        count
+    }
+
+    /// The count of the rows of one value and expiry, if that is where it stands; moves past them.
+    fn take_group(&mut self, val: &[u8], expiry: EventTime) -> i64 {
+        let mut count = 0;
+        while let Some((body, row)) = self.row()
+            && body.expiry.get(row) == expiry
+            && body.vals.get(row) == val
+        {
+            count += body.diffs.get(row).count();
+            self.step();
+        }
+        count
+    }
+
+    /// What this batch alone says of a key that holds one value at a time.
+    pub(crate) fn verdict(mut self, watermark: EventTime) -> Verdict<'a> {
+        if R::NEWEST_WINS {
+            return match self.row() {
+                None => Verdict::Silent,
+                Some((body, row)) if body.expiry.get(row) > watermark => {
+                    Verdict::Is(body.vals.get(row), body.expiry.get(row))
+                }
+                Some(_) => Verdict::Gone,
+            };
+        }
+        let mut verdict = Verdict::Silent;
+        while let Some((body, row)) = self.row() {
+            let expiry = body.expiry.get(row);
+            match self.take_group(body.vals.get(row), expiry) {
+                _ if expiry <= watermark => {}
+                0 => {}
+                count if count > 0 => return Verdict::Is(body.vals.get(row), expiry),
+                _ => verdict = Verdict::Gone,
+            }
+        }
+        verdict
+    }
+}
+
+/// What a batch says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict<'a> {
+    /// Nothing: older batches decide.
+    Silent,
+    /// It has no value any more.
+    Gone,
+    /// This is its value, and when it expires.
+    Is(&'a [u8], EventTime),
+}
+
+/// Several batches, the oldest first, as one sequence of keys.
+pub(crate) struct Merged<'a, R: Diff> {
+    walks: Vec<Walk<'a, R>>,
+    /// Which batches have the present key.
+    at: Vec<usize>,
+}
+
+impl<'a, R: Diff> Merged<'a, R> {
+    /// The batches from `from` on.
+    pub(crate) fn new(batches: impl Iterator<Item = &'a [RowChunk<R>]>, from: &[u8]) -> Self {
+        let pre = prefix(from);
+        let walks: Vec<_> = batches
+            .map(|chunks| {
+                let mut walk = Walk::new(chunks);
+                walk.seek(pre, from);
+                walk
+            })
+            .collect();
+        Self {
+            at: Vec::with_capacity(walks.len()),
+            walks,
+        }
+    }
+
+    /// Goes on to the next key, and gives it.
+    pub(crate) fn next_key(&mut self) -> Option<&'a [u8]> {
+        for i in self.at.drain(..) {
+            self.walks[i].step();
+        }
+        let mut least: Option<(u64, &[u8])> = None;
+        for (i, walk) in self.walks.iter().enumerate() {
+            let Some(key) = walk.key() else { continue };
+            match least.map_or(std::cmp::Ordering::Less, |l| key.cmp(&l)) {
+                std::cmp::Ordering::Less => {
+                    least = Some(key);
+                    self.at.clear();
+                    self.at.push(i);
+                }
+                std::cmp::Ordering::Equal => self.at.push(i),
+                std::cmp::Ordering::Greater => {}
+            }
+        }
+        least.map(|(_, key)| key)
+    }
+
+    /// The value of the present key and its expiry, if it holds one value at a time: the newest batch decides.
+    pub(crate) fn value(&self, watermark: EventTime) -> Option<(&'a [u8], EventTime)> {
+        let verdicts = self
+            .at
+            .iter()
+            .rev()
+            .map(|i| self.walks[*i].vals().verdict(watermark));
+        match verdicts.into_iter().find(|v| *v != Verdict::Silent) {
+            Some(Verdict::Is(val, expiry)) => Some((val, expiry)),
+            _ => None,
+        }
+    }
+
+    /// The values of the present key.
+    pub(crate) fn vals(&self) -> MergedVals<'a, R> {
+        MergedVals {
+            heads: self.at.iter().map(|i| self.walks[*i].vals()).collect(),
+        }
+    }
+}
+
+/// The values of one key in several batches, in order, each once with its count.
+pub(crate) struct MergedVals<'a, R: Diff> {
+    heads: Vec<Vals<'a, R>>,
+}
+
+impl<'a, R: Diff> MergedVals<'a, R> {
+    /// Those of the given batches.
+    pub(crate) fn new(heads: Vec<Vals<'a, R>>) -> Self {
+        Self { heads }
+    }
+
+    /// The next value whose count is not zero, without what has expired.
+    pub(crate) fn next_count(&mut self, watermark: EventTime) -> Option<(&'a [u8], i64)> {
+        loop {
+            let val = self.heads.iter().filter_map(Vals::val).min()?;
+            let count: i64 = self
+                .heads
+                .iter_mut()
+                .map(|head| head.take_count(val, watermark))
+                .sum();
+            if count != 0 {
+                return Some((val, count));
+            }
+        }
+    }
+}
