@@ -328,7 +328,8 @@ fn run(deaths: &[u64], crash: Crash) -> bool {
                     disk.die_after(*n);
                 }
             }
-            Err(stop) => panic!("{crash:?}: {stop:?}\n{world:#?}"),
+            Err(Stop::Died) => panic!("{crash:?}: died out of turn"),
+            Err(Stop::Wrong(reason)) => panic!("{crash:?}: {reason}\n{world:#?}"),
         }
     }
     let last = SCRIPT[SCRIPT.len() - 1].0;

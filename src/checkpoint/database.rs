@@ -1,24 +1,23 @@
 //! `tidemark.sqlite`: the logs and the manifest on disk.
 //!
-//! Written with a write-ahead log and `synchronous = FULL`: a transaction is durable when it
+//! Written with a write-ahead log and full synchronisation: a transaction is durable when it
 //! returns, at the price of one sync (a rollback journal needs three), and `tidemark checkpoint`
-//! can read while the query runs. Entries are JSON with a CRC32C beside them, since `SQLite` by
+//! can read while the query runs. (`EXTRA` is `FULL` here, and right too on a file system where
+//! `SQLite` has to fall back to a rollback journal.) Entries are JSON with a CRC32C beside them, since `SQLite` by
 //! itself does not notice a flipped bit inside a text. The tables are described in
 //! `docs/format.md`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidemark_connectors::PlannedRange;
 use uuid::Uuid;
 
+use super::Fingerprint;
 use super::error::{CheckpointError, Outcome, Result};
 use super::storage::{Moment, Storage};
-use super::{CommitEntry, FileKind, Fingerprint, Group, Manifest, OffsetEntry, StateFile};
-use crate::time::Epoch;
 
 /// The database's name in the checkpoint's directory.
 pub(super) const DATABASE: &str = "tidemark.sqlite";
@@ -67,7 +66,7 @@ pub(super) struct Meta {
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Database {
@@ -102,7 +101,7 @@ impl Database {
         }
         database
             .connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = EXTRA;")
             .map_err(failed)?;
         if version == 0 {
             database.write("create the tables", storage, |tx| {
@@ -219,204 +218,8 @@ impl Database {
         })
     }
 
-    pub(super) fn groups(&self) -> Result<Vec<Group>> {
-        let rows = self.rows(
-            "read the offset log",
-            "SELECT group_first, entry, crc FROM offsets ORDER BY epoch",
-        )?;
-        let mut groups: Vec<Group> = Vec::new();
-        let mut current = None;
-        for (first, text, crc) in rows {
-            let entry: OffsetEntry = self.checked("the offset log", &text, crc)?;
-            match groups.last_mut().filter(|_| current == Some(first)) {
-                Some(group) => group.entries.push(entry),
-                None => groups.push(Group {
-                    entries: vec![entry],
-                }),
-            }
-            current = Some(first);
-        }
-        Ok(groups)
-    }
-
-    pub(super) fn commits(&self) -> Result<Vec<CommitEntry>> {
-        self.rows(
-            "read the commit log",
-            "SELECT last, entry, crc FROM commits ORDER BY last",
-        )?
-        .into_iter()
-        .map(|(_, text, crc)| self.checked("the commit log", &text, crc))
-        .collect()
-    }
-
-    pub(super) fn manifest(&self) -> Result<Manifest> {
-        let failed = || self.reading("read the state manifest");
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT name, kind, worker, workers, first, last, bytes, crc FROM state_files",
-            )
-            .map_err(failed())?;
-        let files = statement
-            .query_map([], |row| {
-                let unsigned = |at| row.get::<_, i64>(at).map(|value| value as u64);
-                Ok(StateFile {
-                    name: row.get(0)?,
-                    kind: match row.get_ref(1)?.as_str()? {
-                        "snapshot" => FileKind::Snapshot,
-                        _ => FileKind::Delta,
-                    },
-                    worker: unsigned(2)? as usize,
-                    workers: unsigned(3)? as usize,
-                    first: unsigned(4)?,
-                    last: unsigned(5)?,
-                    bytes: unsigned(6)?,
-                    crc: unsigned(7)? as u32,
-                })
-            })
-            .and_then(Iterator::collect)
-            .map_err(failed())?;
-        Ok(Manifest::new(files))
-    }
-
-    pub(super) fn source_log(&self, source: usize) -> Result<Vec<PlannedRange>> {
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT epoch, range, crc FROM source_log WHERE source = ?1 ORDER BY epoch",
-            )
-            .map_err(self.reading("read the source log"))?;
-        let rows: Vec<(i64, String, i64)> = statement
-            .query_map([source as i64], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .and_then(Iterator::collect)
-            .map_err(self.reading("read the source log"))?;
-        rows.iter()
-            .map(|(_, text, crc)| self.checked("the source log", text, *crc))
-            .collect()
-    }
-
-    /// Appends a group to the offset log, and its ranges to the source log.
-    pub(super) fn log(&mut self, storage: &dyn Storage, entries: &[OffsetEntry]) -> Result<()> {
-        let Some(first) = entries.first().map(|entry| entry.epoch as i64) else {
-            return Ok(());
-        };
-        self.write("write the offset log", storage, |tx| {
-            let mut offset = tx.prepare_cached("INSERT INTO offsets VALUES (?1, ?2, ?3, ?4)")?;
-            let mut range = tx.prepare_cached("INSERT INTO source_log VALUES (?1, ?2, ?3, ?4)")?;
-            for entry in entries {
-                let text = json(entry);
-                offset.execute(params![entry.epoch as i64, first, text, crc(&text)])?;
-                for (source, planned) in entry.sources.iter().enumerate() {
-                    if let Some(planned) = &planned.range {
-                        let text = json(planned);
-                        range.execute(params![
-                            source as i64,
-                            entry.epoch as i64,
-                            text,
-                            crc(&text)
-                        ])?;
-                    }
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Appends to the commit log, and the commit's files and those folded meanwhile to the
-    /// manifest.
-    pub(super) fn commit(
-        &mut self,
-        storage: &dyn Storage,
-        entry: &CommitEntry,
-        files: &[&StateFile],
-    ) -> Result<()> {
-        self.write("write the commit log", storage, |tx| {
-            let text = json(entry);
-            tx.prepare_cached("INSERT INTO commits VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![
-                    entry.last as i64,
-                    entry.first as i64,
-                    text,
-                    crc(&text)
-                ])?;
-            let mut statement = tx.prepare_cached(
-                "INSERT OR REPLACE INTO state_files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?;
-            for file in files {
-                statement.execute(params![
-                    file.name,
-                    file.kind.name(),
-                    file.worker as i64,
-                    file.workers as i64,
-                    file.first as i64,
-                    file.last as i64,
-                    file.bytes as i64,
-                    i64::from(file.crc)
-                ])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Forgets commits before `keep`, their offsets, and these files.
-    pub(super) fn purge(
-        &mut self,
-        storage: &dyn Storage,
-        keep: Epoch,
-        files: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<()> {
-        self.write("purge the logs", storage, |tx| {
-            tx.execute("DELETE FROM commits WHERE last < ?1", [keep as i64])?;
-            // A group goes as a whole, when the commit that covers it has gone.
-            tx.execute(
-                "DELETE FROM offsets WHERE epoch < (SELECT min(first) FROM commits)",
-                [],
-            )?;
-            let mut statement = tx.prepare_cached("DELETE FROM state_files WHERE name = ?1")?;
-            for name in files {
-                statement.execute([name.as_ref()])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Forgets the oldest `count` ranges of `source`, never one of an epoch after `committed`.
-    pub(super) fn trim_source_log(
-        &mut self,
-        storage: &dyn Storage,
-        source: usize,
-        count: usize,
-        committed: Epoch,
-    ) -> Result<()> {
-        self.write("trim the source log", storage, |tx| {
-            tx.execute(
-                "DELETE FROM source_log WHERE source = ?1 AND epoch IN (
-                   SELECT epoch FROM source_log WHERE source = ?1 AND epoch <= ?3
-                   ORDER BY epoch LIMIT ?2)",
-                params![source as i64, count as i64, committed as i64],
-            )
-            .map(drop)
-        })
-    }
-
-    /// What `SQLite` itself finds wrong with the file.
-    pub(super) fn integrity(&self) -> Result<Vec<String>> {
-        let failed = || self.reading("check the database");
-        let mut statement = self
-            .connection
-            .prepare("PRAGMA integrity_check")
-            .map_err(failed())?;
-        let found: Vec<String> = statement
-            .query_map([], |row| row.get(0))
-            .and_then(Iterator::collect)
-            .map_err(failed())?;
-        Ok(found.into_iter().filter(|line| line != "ok").collect())
-    }
-
     /// Runs `change` in a transaction of its own.
-    fn write(
+    pub(super) fn write(
         &mut self,
         action: &'static str,
         storage: &dyn Storage,
@@ -465,7 +268,7 @@ impl Database {
             .map_err(died(Outcome::MayHaveHappened))
     }
 
-    fn rows(&self, action: &'static str, sql: &str) -> Result<Vec<(i64, String, i64)>> {
+    pub(super) fn rows(&self, action: &'static str, sql: &str) -> Result<Vec<(i64, String, i64)>> {
         let mut statement = self
             .connection
             .prepare_cached(sql)
@@ -476,7 +279,12 @@ impl Database {
             .map_err(self.reading(action))
     }
 
-    fn checked<T: DeserializeOwned>(&self, place: &str, text: &str, sum: i64) -> Result<T> {
+    pub(super) fn checked<T: DeserializeOwned>(
+        &self,
+        place: &str,
+        text: &str,
+        sum: i64,
+    ) -> Result<T> {
         if crc(text) != sum {
             return Err(self.damaged(&format!("an entry of {place} does not have its checksum")));
         }
@@ -484,14 +292,17 @@ impl Database {
             .map_err(|error| self.damaged(&format!("an entry of {place}: {error}")))
     }
 
-    fn damaged(&self, reason: &str) -> CheckpointError {
+    pub(super) fn damaged(&self, reason: &str) -> CheckpointError {
         CheckpointError::DamagedLog {
             path: self.path.clone(),
             reason: reason.into(),
         }
     }
 
-    fn reading(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> CheckpointError {
+    pub(super) fn reading(
+        &self,
+        action: &'static str,
+    ) -> impl FnOnce(rusqlite::Error) -> CheckpointError {
         let path = self.path.clone();
         move |source| CheckpointError::DatabaseRead {
             action,
@@ -506,11 +317,11 @@ fn set_meta(tx: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Result<()
         .map(drop)
 }
 
-fn json(value: &impl Serialize) -> String {
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("entries have string keys and no failing serialisers")
 }
 
-fn crc(text: &str) -> i64 {
+pub(super) fn crc(text: &str) -> i64 {
     i64::from(crc32c::crc32c(text.as_bytes()))
 }
 
@@ -520,4 +331,78 @@ fn escaped(path: &Path) -> String {
         .replace('%', "%25")
         .replace('?', "%3f")
         .replace('#', "%23")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{CommitEntry, FileStorage, simulated_disk};
+
+    fn database(dir: &Path) -> Database {
+        let new = Meta {
+            query: Uuid::from_u128(1),
+            name: "q".into(),
+            fingerprint: Fingerprint::new(),
+        };
+        Database::open(dir, &FileStorage, &new, true)
+            .expect("an empty directory becomes a database")
+            .0
+    }
+
+    #[test]
+    fn a_full_database_says_that_nothing_happened_and_goes_on_when_there_is_room() {
+        let dir = simulated_disk::directory();
+        let mut database = database(dir.path());
+        let pages = |n: i64| {
+            move |database: &Database| {
+                database
+                    .connection
+                    .pragma_update_and_check(None, "max_page_count", n, |_| Ok(()))
+                    .expect("a limit can be set");
+            }
+        };
+        pages(1)(&database);
+        let mut written = 0;
+        let error = loop {
+            let entry = CommitEntry {
+                first: written,
+                last: written,
+                ..CommitEntry::default()
+            };
+            match database.commit(&FileStorage, &entry, &[]) {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.outcome(), Some(Outcome::DidNotHappen));
+        let text = error.to_string();
+        assert!(text.contains("free some space"), "{text}");
+        assert_eq!(database.commits().expect("readable").len() as u64, written);
+        pages(1_000_000)(&database);
+        let entry = CommitEntry {
+            first: written,
+            last: written,
+            ..CommitEntry::default()
+        };
+        database
+            .commit(&FileStorage, &entry, &[])
+            .expect("there is room now");
+    }
+
+    #[test]
+    fn the_journal_is_a_write_ahead_log_and_every_commit_is_synced() {
+        let dir = simulated_disk::directory();
+        let database = database(dir.path());
+        let pragma = |name| {
+            database
+                .connection
+                .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
+                .expect("a pragma can be read")
+        };
+        assert_eq!(
+            pragma("journal_mode"),
+            rusqlite::types::Value::Text("wal".into())
+        );
+        assert_eq!(pragma("synchronous"), rusqlite::types::Value::Integer(3));
+    }
 }

@@ -95,17 +95,7 @@ impl Checkpoint {
         if meta.name != identity.name {
             database.rename_query(&*storage, &identity.name)?;
         }
-        // The names of the database and of `state` itself must be as durable as what they hold.
-        for path in [
-            Some(dir),
-            dir.parent().filter(|parent| !parent.as_os_str().is_empty()),
-        ] {
-            if let Some(path) = path {
-                storage
-                    .sync_dir(path)
-                    .map_err(CheckpointError::writing("make durable", path))?;
-            }
-        }
+        make_names_durable(dir, &*storage)?;
         let state = StateDir::with_storage(dir, meta.query, Arc::clone(&storage));
         let manifest = database.manifest()?;
         remove_orphans(&state, &manifest)?;
@@ -462,6 +452,23 @@ fn look(dir: &Path) -> Result<bool> {
         }
     }
     Ok(state.is_empty())
+}
+
+/// The names of the database and of `state` itself must be as durable as what they hold.
+fn make_names_durable(dir: &Path, storage: &dyn Storage) -> Result<()> {
+    storage
+        .sync_dir(dir)
+        .map_err(CheckpointError::writing("make durable", dir))?;
+    let parent = match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    match storage.sync_dir(parent) {
+        // Not ours to read, and then it was not we who made the directory.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done.map_err(CheckpointError::writing("make durable", parent)),
+    }
 }
 
 /// What is in `state/` by our names and not in the manifest was never committed, or is forgotten.

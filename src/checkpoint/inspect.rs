@@ -1,7 +1,8 @@
 //! What a checkpoint holds, read only: for `tidemark checkpoint DIR`.
 //!
-//! Works beside a running query, on a directory that may not be written to, and on a checkpoint
-//! that is damaged: what is wrong is part of the answer.
+//! Works beside a running query, and on a directory that may not be written to. State files that
+//! are damaged or missing, and logs that do not fit together, are part of the answer; only a
+//! database that cannot be read is an error.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

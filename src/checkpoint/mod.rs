@@ -28,7 +28,7 @@
 //! | `state_files` | the container file: write, read, verify |
 //! | `manifest` | which files make the state of an epoch |
 //! | `fold` | many files become one, in the background |
-//! | `database` | the logs in `SQLite` |
+//! | `database`, `tables` | the logs in `SQLite` |
 //! | `storage` | the file operations, behind a trait |
 //! | `facade` | [`Checkpoint`], which puts them together |
 //! | `inspect` | what a checkpoint holds, read only |
@@ -45,6 +45,7 @@ mod log;
 mod manifest;
 pub mod state_files;
 mod storage;
+mod tables;
 
 #[cfg(test)]
 mod crash_tests;

@@ -93,22 +93,6 @@ impl SimulatedDisk {
         state.synced = state.names.clone();
     }
 
-    /// Changes the bytes of a file behind everyone's back.
-    pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let state = self.state();
-        let (_, file) = state
-            .names
-            .iter()
-            .find(|(path, _)| path.ends_with(name))
-            .expect("the test names a file that is there");
-        change(
-            &mut file
-                .lock()
-                .expect("no test panics while it holds a file")
-                .bytes,
-        );
-    }
-
     /// Counts an operation that the test itself does.
     pub(super) fn tick(&self) -> io::Result<()> {
         let mut state = self.state();

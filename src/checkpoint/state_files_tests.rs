@@ -1,9 +1,10 @@
 use std::fs;
 
 use super::*;
+use crate::checkpoint::simulated_disk;
 
 fn directory() -> (tempfile::TempDir, StateDir) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = simulated_disk::directory();
     fs::create_dir(dir.path().join("state")).unwrap();
     let state = StateDir::new(dir.path(), Uuid::from_u128(7));
     (dir, state)
