@@ -231,3 +231,72 @@ impl SplitReader for MemorySplit {
         Ok(self.batches.next().map_or(Read::End, |batch| Read::Batch { batch, dropped: 0 }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field};
+
+    use super::*;
+
+    fn source() -> MemorySource {
+        MemorySource::new(Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])))
+    }
+
+    fn batch(source: &MemorySource, numbers: &[i64]) -> RecordBatch {
+        RecordBatch::try_new(source.schema(), vec![Arc::new(Int64Array::from(numbers.to_vec()))]).expect("a batch")
+    }
+
+    fn plan(source: &mut MemorySource) -> Option<PlannedRange> {
+        source.plan(ReadLimit::default()).expect("a plan")
+    }
+
+    #[test]
+    fn what_is_added_is_read_by_partition() {
+        let mut source = source();
+        let handle = source.clone();
+        assert!(plan(&mut source).is_none());
+        handle.add(batch(&handle, &[1])).expect("added");
+        handle.add_to("p", batch(&handle, &[2])).expect("added");
+        handle.add(batch(&handle, &[3])).expect("added");
+        let range = plan(&mut source).expect("rows");
+        assert_eq!((&range.start, &range.end), (&json!(0), &json!(3)));
+        let partitions: Vec<_> = range.splits.iter().map(|split| &*split.partition).collect();
+        assert_eq!(partitions, ["memory-0", "p"]);
+        let mut reader = source.reader().open(&range.splits[0], &[0]).expect("a split");
+        let mut rows = 0;
+        while let Read::Batch { batch, .. } = reader.read().expect("a batch") {
+            rows += batch.num_rows();
+        }
+        assert_eq!(rows, 2);
+        handle.finish();
+        assert!(source.exhausted());
+    }
+
+    #[test]
+    fn every_batch_can_be_an_epoch_and_a_restart_goes_on() {
+        let mut source = source().one_batch_per_epoch();
+        for n in 0..3 {
+            source.add(batch(&source, &[n])).expect("added");
+        }
+        let first = plan(&mut source).expect("rows");
+        assert_eq!(first.end, json!(1));
+        let mut again = source.clone();
+        again.restore(&[first]).expect("restored");
+        again.freeze().expect("frozen");
+        assert_eq!(plan(&mut again).expect("rows").start, json!(1));
+        assert_eq!(plan(&mut again).expect("rows").end, json!(3));
+        assert!(again.exhausted());
+    }
+
+    #[test]
+    fn batches_of_another_schema_and_offsets_of_another_run_are_refused() {
+        let mut source = source();
+        let other = MemorySource::new(Arc::new(Schema::new(vec![Field::new("m", DataType::Int64, true)])));
+        assert!(source.add(batch(&other, &[1])).is_err());
+        source.add(batch(&source, &[1])).expect("added");
+        let range = plan(&mut source).expect("rows");
+        let Err(error) = other.reader().open(&range.splits[0], &[0]) else { panic!("it holds nothing") };
+        assert!(error.to_string().contains("add the same batches again"), "{error}");
+    }
+}
