@@ -11,12 +11,12 @@
 //! A record that cannot be decoded follows the [`ParseMode`].
 
 pub mod casts;
-mod columns;
+pub(crate) mod columns;
 pub mod csv;
 mod datetime;
 pub mod json;
 pub mod pattern;
-mod scan;
+pub(crate) mod scan;
 pub mod zone;
 
 use std::str::FromStr;

@@ -199,7 +199,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut at = start;
         let digit = |at: usize| self.bytes.get(at).is_some_and(u8::is_ascii_digit);
-        at += usize::from(self.bytes[at] == b'-');
+        at += usize::from(self.bytes.get(at) == Some(&b'-'));
         let first = at;
         while digit(at) {
             at += 1;
