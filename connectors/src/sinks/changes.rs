@@ -21,7 +21,11 @@ pub(crate) fn log_schema(schema: &SchemaRef, mode: OutputMode) -> Result<SchemaR
         fields.push(Arc::new(Field::new(EPOCH_COLUMN, DataType::Int64, false)));
     }
     if mode == OutputMode::Changelog {
-        fields.push(Arc::new(Field::new(CHANGE_TYPE_COLUMN, DataType::Utf8, false)));
+        fields.push(Arc::new(Field::new(
+            CHANGE_TYPE_COLUMN,
+            DataType::Utf8,
+            false,
+        )));
     }
     let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
     unique_names(&schema)?;
@@ -43,7 +47,10 @@ pub(crate) fn log_rows(
         OutputMode::Changelog => output.batch.clone(),
     };
     let mut columns = batch.columns().to_vec();
-    columns.push(Arc::new(Int64Array::from_value(epoch as i64, batch.num_rows())));
+    columns.push(Arc::new(Int64Array::from_value(
+        epoch as i64,
+        batch.num_rows(),
+    )));
     if mode == OutputMode::Changelog {
         columns.push(change_types(output));
     }
@@ -55,18 +62,25 @@ pub(crate) fn log_rows(
 
 /// The rows of `output` that are there after the epoch.
 pub(crate) fn upserts(output: &Output) -> Result<RecordBatch> {
-    keep(output, |change| matches!(change, ChangeType::Insert | ChangeType::UpdatePostimage))
+    keep(output, |change| {
+        matches!(change, ChangeType::Insert | ChangeType::UpdatePostimage)
+    })
 }
 
 /// The rows of `output` whose change is wanted.
 pub(crate) fn keep(output: &Output, wanted: impl Fn(ChangeType) -> bool) -> Result<RecordBatch> {
-    let Some(changes) = &output.changes else { return Ok(output.batch.clone()) };
+    let Some(changes) = &output.changes else {
+        return Ok(output.batch.clone());
+    };
     if changes.iter().all(|change| wanted(*change)) {
         return Ok(output.batch.clone());
     }
     let mask: BooleanArray = changes.iter().map(|change| Some(wanted(*change))).collect();
     arrow::compute::filter_record_batch(&output.batch, &mask).map_err(|source| {
-        ConnectorError::Arrow { context: "cannot select the changed rows".into(), source }
+        ConnectorError::Arrow {
+            context: "cannot select the changed rows".into(),
+            source,
+        }
     })
 }
 
@@ -74,9 +88,10 @@ pub(crate) fn keep(output: &Output, wanted: impl Fn(ChangeType) -> bool) -> Resu
 pub(crate) fn change_types(output: &Output) -> ArrayRef {
     Arc::new(match &output.changes {
         Some(changes) => StringArray::from_iter_values(changes.iter().map(|change| change.name())),
-        None => StringArray::from_iter_values(
-            std::iter::repeat_n(ChangeType::Insert.name(), output.batch.num_rows()),
-        ),
+        None => StringArray::from_iter_values(std::iter::repeat_n(
+            ChangeType::Insert.name(),
+            output.batch.num_rows(),
+        )),
     })
 }
 

@@ -41,12 +41,20 @@ impl ConsoleSink {
     pub fn to(out: Box<dyn Write + Send>, options: &Options, config: SinkConfig) -> Result<Self> {
         options.check_known("console", ShowOptions::NAMES)?;
         let options = ShowOptions::from_options(options)?;
-        Ok(Self { options, config, held: Held::default(), out })
+        Ok(Self {
+            options,
+            config,
+            held: Held::default(),
+            out,
+        })
     }
 
     fn table(&self, outputs: &[(u64, Output)]) -> Result<String> {
         let deletes = |(_, output): &(u64, Output)| {
-            output.changes.as_ref().is_some_and(|all| all.contains(&ChangeType::Delete))
+            output
+                .changes
+                .as_ref()
+                .is_some_and(|all| all.contains(&ChangeType::Delete))
         };
         let marked = match self.config.mode {
             OutputMode::Append | OutputMode::Complete => false,
@@ -55,10 +63,18 @@ impl ConsoleSink {
         };
         let preimages = self.config.mode == OutputMode::Changelog;
         let wanted = |change| preimages || change != ChangeType::UpdatePreimage;
-        let schema = if marked { marked_schema(&self.config.schema) } else { self.config.schema.clone() };
+        let schema = if marked {
+            marked_schema(&self.config.schema)
+        } else {
+            self.config.schema.clone()
+        };
         let mut batches = Vec::with_capacity(outputs.len());
         for (_, output) in outputs {
-            let batch = if marked { mark(output, &schema)? } else { output.batch.clone() };
+            let batch = if marked {
+                mark(output, &schema)?
+            } else {
+                output.batch.clone()
+            };
             let changes = output.changes.clone();
             batches.push(changes::keep(&Output { batch, changes }, wanted)?);
         }
@@ -69,15 +85,20 @@ impl ConsoleSink {
 fn marked_schema(schema: &SchemaRef) -> SchemaRef {
     let mark = Arc::new(Field::new(CHANGE_TYPE_COLUMN, DataType::Utf8, false));
     Arc::new(Schema::new(
-        std::iter::once(mark).chain(schema.fields().iter().cloned()).collect::<Vec<_>>(),
+        std::iter::once(mark)
+            .chain(schema.fields().iter().cloned())
+            .collect::<Vec<_>>(),
     ))
 }
 
 fn mark(output: &Output, schema: &SchemaRef) -> Result<RecordBatch> {
-    let columns =
-        std::iter::once(changes::change_types(output)).chain(output.batch.columns().iter().cloned());
+    let columns = std::iter::once(changes::change_types(output))
+        .chain(output.batch.columns().iter().cloned());
     RecordBatch::try_new(Arc::clone(schema), columns.collect()).map_err(|source| {
-        ConnectorError::Arrow { context: "cannot show the changes of the epoch".into(), source }
+        ConnectorError::Arrow {
+            context: "cannot show the changes of the epoch".into(),
+            source,
+        }
     })
 }
 
@@ -117,7 +138,10 @@ impl Sink for ConsoleSink {
         let line = "-".repeat(43);
         let mut text = format!("{line}\nBatch: {epoch}\n{line}\n");
         let _ = writeln!(text, "{}", self.table(&outputs)?);
-        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        let written = self
+            .out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush());
         written.map_err(|source| ConnectorError::Io {
             action: "cannot print to",
             path: PathBuf::from("the console"),
@@ -126,7 +150,10 @@ impl Sink for ConsoleSink {
     }
 
     fn writer(&self, _: usize) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(ConsoleWriter { held: self.held.clone(), outputs: Vec::new() }))
+        Ok(Box::new(ConsoleWriter {
+            held: self.held.clone(),
+            outputs: Vec::new(),
+        }))
     }
 }
 
@@ -168,7 +195,10 @@ mod tests {
 
     impl Write for Screen {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -186,13 +216,22 @@ mod tests {
             key: None,
         };
         let screen = Screen::default();
-        let mut sink =
-            ConsoleSink::to(Box::new(screen.clone()), &Options::new(), config).unwrap();
+        let mut sink = ConsoleSink::to(Box::new(screen.clone()), &Options::new(), config).unwrap();
         let mut writer = sink.writer(0).unwrap();
         let rows = changes.as_ref().map_or(2, Vec::len) as i32;
-        let batch =
-            RecordBatch::try_new(schema, vec![Arc::new(Int32Array::from_iter_values(0..rows))]);
-        writer.write(3, &Output { batch: batch.unwrap(), changes }).unwrap();
+        let batch = RecordBatch::try_new(
+            schema,
+            vec![Arc::new(Int32Array::from_iter_values(0..rows))],
+        );
+        writer
+            .write(
+                3,
+                &Output {
+                    batch: batch.unwrap(),
+                    changes,
+                },
+            )
+            .unwrap();
         let staged = writer.stage(3).unwrap();
         sink.commit(3, &[staged]).unwrap();
         screen.text()
@@ -210,12 +249,21 @@ mod tests {
     #[test]
     fn changes_are_named_where_they_matter() {
         use ChangeType::{Delete, Insert, UpdatePostimage, UpdatePreimage};
-        let update = run(OutputMode::Update, Some(vec![UpdatePreimage, UpdatePostimage]));
-        assert!(!update.contains(CHANGE_TYPE_COLUMN) && update.contains("|  1|"), "{update}");
+        let update = run(
+            OutputMode::Update,
+            Some(vec![UpdatePreimage, UpdatePostimage]),
+        );
+        assert!(
+            !update.contains(CHANGE_TYPE_COLUMN) && update.contains("|  1|"),
+            "{update}"
+        );
         assert!(!update.contains("|  0|"), "{update}");
         let update = run(OutputMode::Update, Some(vec![Insert, Delete]));
         assert!(update.contains("|      delete|  1|"), "{update}");
-        let changelog = run(OutputMode::Changelog, Some(vec![UpdatePreimage, UpdatePostimage]));
+        let changelog = run(
+            OutputMode::Changelog,
+            Some(vec![UpdatePreimage, UpdatePostimage]),
+        );
         assert!(changelog.contains("| update_preimage|  0|"), "{changelog}");
     }
 
@@ -230,6 +278,9 @@ mod tests {
         };
         let options: Options = [("numRow", "1")].into_iter().collect();
         let error = ConsoleSink::open(&options, config).unwrap_err();
-        assert!(error.to_string().contains("did you mean 'numRows'"), "{error}");
+        assert!(
+            error.to_string().contains("did you mean 'numRows'"),
+            "{error}"
+        );
     }
 }

@@ -62,10 +62,21 @@ pub(crate) fn rows(batch: &RecordBatch, options: &CsvOptions, zone: Zone) -> Res
 }
 
 fn cell(name: &str, column: &ArrayRef, zone: Zone) -> Result<CellWriter> {
-    let style = Style { zone, moments: Moments::Iso, bytes: Bytes::Base64 };
+    let style = Style {
+        zone,
+        moments: Moments::Iso,
+        bytes: Bytes::Base64,
+    };
     match text::scalar(column, style) {
         Some((_, write)) => Ok(write),
-        None => json::values(name, column, JsonStyle { zone, ignore_nulls: true }),
+        None => json::values(
+            name,
+            column,
+            JsonStyle {
+                zone,
+                ignore_nulls: true,
+            },
+        ),
     }
 }
 
@@ -100,7 +111,13 @@ mod tests {
 
     fn options() -> CsvOptions {
         let null_value = String::new();
-        CsvOptions { header: true, sep: ",".into(), quote: '"', escape: '\\', null_value }
+        CsvOptions {
+            header: true,
+            sep: ",".into(),
+            quote: '"',
+            escape: '\\',
+            null_value,
+        }
     }
 
     fn text(columns: Vec<(&str, ArrayRef)>) -> Vec<String> {
@@ -129,16 +146,22 @@ mod tests {
         let numbers = Float64Array::from(vec![Some(1.0), None, None, None, None, None, None]);
         assert_eq!(
             text(vec![("s", Arc::new(strings)), ("n", Arc::new(numbers))]),
-            ["plain,1.0", "\"a,b\",", "\"say \\\"hi\\\"\",", "\"\",", ",", "back\\slash,", "\"both\\\\,\","]
+            [
+                "plain,1.0",
+                "\"a,b\",",
+                "\"say \\\"hi\\\"\",",
+                "\"\",",
+                ",",
+                "back\\slash,",
+                "\"both\\\\,\","
+            ]
         );
     }
 
     #[test]
     fn nested_values_are_json_and_a_lone_null_is_no_blank_line() {
-        let list = ListArray::from_iter_primitive::<Int32Type, _, _>([
-            Some(vec![Some(1), Some(2)]),
-            None,
-        ]);
+        let list =
+            ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), Some(2)]), None]);
         assert_eq!(text(vec![("l", Arc::new(list))]), ["\"[1,2]\"", "\"\""]);
     }
 

@@ -7,16 +7,25 @@ use serde_json::Value;
 
 use crate::{ConnectorError, Output, Result, Staged};
 
-/// The outputs staged and not yet committed, by epoch. Clones share them.
+/// What was staged for each epoch: outputs, each with the epoch that it was written in.
+type ByEpoch = BTreeMap<u64, Vec<(u64, Output)>>;
+
+/// The outputs staged and not yet committed. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Held(Arc<Mutex<BTreeMap<u64, Vec<(u64, Output)>>>>);
+pub(crate) struct Held(Arc<Mutex<ByEpoch>>);
 
 impl Held {
     /// Keeps what was written for `epoch`, replacing an earlier try.
     pub(crate) fn stage(&self, epoch: u64, outputs: Vec<(u64, Output)>) -> Staged {
-        let rows = outputs.iter().map(|(_, output)| output.batch.num_rows() as u64).sum();
+        let rows = outputs
+            .iter()
+            .map(|(_, output)| output.batch.num_rows() as u64)
+            .sum();
         self.lock().insert(epoch, outputs);
-        Staged { rows, token: Value::Null }
+        Staged {
+            rows,
+            token: Value::Null,
+        }
     }
 
     /// Takes what was staged for `epoch`: each output with the epoch that it was written in.
@@ -40,7 +49,7 @@ impl Held {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<(u64, Output)>>> {
+    fn lock(&self) -> MutexGuard<'_, ByEpoch> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

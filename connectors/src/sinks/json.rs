@@ -41,7 +41,11 @@ pub(crate) fn values(name: &str, array: &ArrayRef, style: JsonStyle) -> Result<C
 }
 
 fn not_null(name: &str, array: &ArrayRef, style: JsonStyle) -> Result<CellWriter> {
-    let text_style = Style { zone: style.zone, moments: Moments::Iso, bytes: Bytes::Base64 };
+    let text_style = Style {
+        zone: style.zone,
+        moments: Moments::Iso,
+        bytes: Bytes::Base64,
+    };
     if let Some((kind, write)) = text::scalar(array, text_style) {
         return Ok(quoted(kind, write));
     }
@@ -85,7 +89,11 @@ fn not_null(name: &str, array: &ArrayRef, style: JsonStyle) -> Result<CellWriter
 /// A map's keys are names: whatever they are, in quotes.
 fn map_key(name: &str, keys: &ArrayRef, style: JsonStyle) -> Result<CellWriter> {
     let keys = text::plain_values(name, keys)?;
-    let text_style = Style { zone: style.zone, moments: Moments::Sql, bytes: Bytes::Base64 };
+    let text_style = Style {
+        zone: style.zone,
+        moments: Moments::Sql,
+        bytes: Bytes::Base64,
+    };
     let inner = match text::scalar(&keys, text_style) {
         Some((_, write)) => write,
         None => values(name, &keys, style)?,
@@ -101,7 +109,11 @@ fn object(fields: &Fields, columns: &[ArrayRef], style: JsonStyle) -> Result<Cel
         let nulls = Nulls::of(&text::plain_values(field.name(), column)?);
         Ok((name, nulls, values(field.name(), column, style)?))
     };
-    let members = fields.iter().zip(columns).map(member).collect::<Result<Vec<_>>>()?;
+    let members = fields
+        .iter()
+        .zip(columns)
+        .map(member)
+        .collect::<Result<Vec<_>>>()?;
     Ok(Box::new(move |row, out| {
         out.push('{');
         let start = out.len();
@@ -140,7 +152,10 @@ fn quoted(kind: Kind, write: CellWriter) -> CellWriter {
             out.push('"');
             let start = out.len();
             write(row, out);
-            if out.as_bytes()[start..].iter().any(|byte| needs_escape(*byte)) {
+            if out.as_bytes()[start..]
+                .iter()
+                .any(|byte| needs_escape(*byte))
+            {
                 let text = out.split_off(start);
                 escape(out, &text);
             }
@@ -191,13 +206,13 @@ mod tests {
 
     #[test]
     fn rows_read_as_spark_writes_them() {
-        let list = ListArray::from_iter_primitive::<Int32Type, _, _>([
-            Some(vec![Some(1), None]),
-            None,
-        ]);
+        let list =
+            ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
         let inner: ArrayRef = Arc::new(Int32Array::from(vec![None, Some(7)]));
-        let structs =
-            StructArray::from(vec![(Arc::new(Field::new("a", DataType::Int32, true)), inner)]);
+        let structs = StructArray::from(vec![(
+            Arc::new(Field::new("a", DataType::Int32, true)),
+            inner,
+        )]);
         let mut map = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
         map.keys().append_value("k");
         map.values().append_null();
@@ -205,7 +220,10 @@ mod tests {
         map.append(false).unwrap();
         let moments = TimestampMicrosecondArray::from(vec![Some(1_767_268_800_000_000), None]);
         let columns: Vec<(&str, ArrayRef)> = vec![
-            ("s", Arc::new(StringArray::from(vec![Some("a\"\\\n\u{1}ü"), None]))),
+            (
+                "s",
+                Arc::new(StringArray::from(vec![Some("a\"\\\n\u{1}ü"), None])),
+            ),
             ("f", Arc::new(Float64Array::from(vec![f64::NAN, 1e10]))),
             ("l", Arc::new(list)),
             ("o", Arc::new(structs)),
@@ -216,7 +234,14 @@ mod tests {
         let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
         let text = |row, ignore_nulls| {
             let mut out = String::new();
-            rows(&batch, JsonStyle { zone: Zone::UTC, ignore_nulls }).unwrap()(row, &mut out);
+            rows(
+                &batch,
+                JsonStyle {
+                    zone: Zone::UTC,
+                    ignore_nulls,
+                },
+            )
+            .unwrap()(row, &mut out);
             out
         };
         assert_eq!(

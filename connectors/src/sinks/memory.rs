@@ -59,7 +59,10 @@ impl MemoryTable {
     pub fn snapshot(&self) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         {
             let contents = self.read();
-            let schema = contents.schema.clone().unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
+            let schema = contents
+                .schema
+                .clone()
+                .unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
             if !contents.keyed || contents.in_order() {
                 return Ok((schema, contents.batches.clone()));
             }
@@ -67,7 +70,10 @@ impl MemoryTable {
         // Someone may have come between the locks: tidying twice does no harm.
         let mut contents = self.write();
         contents.tidy()?;
-        let schema = contents.schema.clone().unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
+        let schema = contents
+            .schema
+            .clone()
+            .unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
         Ok((schema, contents.batches.clone()))
     }
 
@@ -102,7 +108,11 @@ impl Debug for MemoryTable {
 
 impl Contents {
     fn num_rows(&self) -> usize {
-        if self.keyed { self.rows.len() } else { self.batch_rows() }
+        if self.keyed {
+            self.rows.len()
+        } else {
+            self.batch_rows()
+        }
     }
 
     fn batch_rows(&self) -> usize {
@@ -113,7 +123,11 @@ impl Contents {
     fn in_order(&self) -> bool {
         self.batches.len() <= 1
             && self.batch_rows() == self.rows.len()
-            && self.rows.values().enumerate().all(|(index, (_, row))| index == *row)
+            && self
+                .rows
+                .values()
+                .enumerate()
+                .all(|(index, (_, row))| index == *row)
     }
 
     /// Makes one batch of the rows that are alive.
@@ -137,7 +151,10 @@ impl Contents {
 }
 
 fn gathering(source: ArrowError) -> ConnectorError {
-    ConnectorError::Arrow { context: "cannot gather the rows of the memory table".into(), source }
+    ConnectorError::Arrow {
+        context: "cannot gather the rows of the memory table".into(),
+        source,
+    }
 }
 
 /// Fills a [`MemoryTable`].
@@ -179,7 +196,10 @@ impl MemorySink {
             }
             _ => None,
         };
-        let name = options.get("queryName").unwrap_or(&config.query_name).to_owned();
+        let name = options
+            .get("queryName")
+            .unwrap_or(&config.query_name)
+            .to_owned();
         let max_rows = options.integer("maxRows", 1)?.unwrap_or(MAX_ROWS);
         {
             let mut contents = table.write();
@@ -192,7 +212,15 @@ impl MemorySink {
                 };
             }
         }
-        Ok(Self { table, name, config, schema, keys, max_rows, held: Held::default() })
+        Ok(Self {
+            table,
+            name,
+            config,
+            schema,
+            keys,
+            max_rows,
+            held: Held::default(),
+        })
     }
 
     /// The table that it fills.
@@ -209,19 +237,30 @@ impl MemorySink {
     }
 
     fn check(&self, rows: usize) -> Result<()> {
-        if rows as u64 > self.max_rows { Err(self.too_many(rows as u64)) } else { Ok(()) }
+        if rows as u64 > self.max_rows {
+            Err(self.too_many(rows as u64))
+        } else {
+            Ok(())
+        }
     }
 
     fn put_by_key(&self, outputs: &[(u64, Output)], contents: &mut Contents) -> Result<()> {
-        let (Some(keys), Some(columns)) = (&self.keys, &self.config.key) else { return Ok(()) };
+        let (Some(keys), Some(columns)) = (&self.keys, &self.config.key) else {
+            return Ok(());
+        };
         // Worked out before anything is touched: an epoch is taken whole or not at all.
         let mut fresh = BTreeMap::new();
         for (index, (_, output)) in outputs.iter().enumerate() {
-            let of_key: Vec<_> =
-                columns.iter().map(|column| Arc::clone(output.batch.column(*column))).collect();
+            let of_key: Vec<_> = columns
+                .iter()
+                .map(|column| Arc::clone(output.batch.column(*column)))
+                .collect();
             let encoded = keys.convert_columns(&of_key).map_err(gathering)?;
             for (row, key) in encoded.iter().enumerate() {
-                let change = output.changes.as_ref().map_or(ChangeType::Insert, |all| all[row]);
+                let change = output
+                    .changes
+                    .as_ref()
+                    .map_or(ChangeType::Insert, |all| all[row]);
                 let place = Some((contents.batches.len() + index, row));
                 let key: Box<[u8]> = key.as_ref().into();
                 match change {
@@ -232,9 +271,15 @@ impl MemorySink {
                 };
             }
         }
-        let known = |key: &Box<[u8]>| contents.rows.contains_key(key);
-        let added = fresh.iter().filter(|(key, place)| place.is_some() && !known(key)).count();
-        let gone = fresh.iter().filter(|(key, place)| place.is_none() && known(key)).count();
+        let known = |key: &[u8]| contents.rows.contains_key(key);
+        let added = fresh
+            .iter()
+            .filter(|(key, place)| place.is_some() && !known(key))
+            .count();
+        let gone = fresh
+            .iter()
+            .filter(|(key, place)| place.is_none() && known(key))
+            .count();
         self.check(contents.rows.len() + added - gone)?;
         for (key, place) in fresh {
             match place {
@@ -242,9 +287,12 @@ impl MemorySink {
                 None => contents.rows.remove(&key),
             };
         }
-        contents.batches.extend(outputs.iter().map(|(_, output)| output.batch.clone()));
+        contents
+            .batches
+            .extend(outputs.iter().map(|(_, output)| output.batch.clone()));
         // Replaced rows are swept once they outweigh the living, so that each sweep is paid for.
-        if contents.batch_rows() > 2 * contents.rows.len() + 8_192 || contents.batches.len() > 4_096 {
+        if contents.batch_rows() > 2 * contents.rows.len() + 8_192 || contents.batches.len() > 4_096
+        {
             contents.tidy()?;
         }
         Ok(())
@@ -253,7 +301,10 @@ impl MemorySink {
 
 impl Debug for MemorySink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemorySink").field("table", &self.table).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("MemorySink")
+            .field("table", &self.table)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -297,19 +348,28 @@ impl Sink for MemorySink {
                 })
                 .collect::<Result<Vec<_>>>()?;
             let fresh: usize = batches.iter().map(RecordBatch::num_rows).sum();
-            let before = if mode == OutputMode::Complete { 0 } else { contents.batch_rows() };
+            let before = if mode == OutputMode::Complete {
+                0
+            } else {
+                contents.batch_rows()
+            };
             self.check(before + fresh)?;
             if mode == OutputMode::Complete {
                 contents.batches.clear();
             }
-            contents.batches.extend(batches.into_iter().filter(|batch| batch.num_rows() > 0));
+            contents
+                .batches
+                .extend(batches.into_iter().filter(|batch| batch.num_rows() > 0));
         }
         contents.epoch = Some(epoch);
         Ok(())
     }
 
     fn writer(&self, _: usize) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(MemoryWriter { held: self.held.clone(), outputs: Vec::new() }))
+        Ok(Box::new(MemoryWriter {
+            held: self.held.clone(),
+            outputs: Vec::new(),
+        }))
     }
 }
 
@@ -369,7 +429,11 @@ mod tests {
     fn rows(table: &MemoryTable) -> Vec<String> {
         let (_, batches) = table.snapshot().unwrap();
         let of_batch = |batch| cells(batch, Zone::UTC).unwrap();
-        batches.iter().flat_map(of_batch).map(|row| row.join(",")).collect()
+        batches
+            .iter()
+            .flat_map(of_batch)
+            .map(|row| row.join(","))
+            .collect()
     }
 
     #[test]
@@ -400,16 +464,35 @@ mod tests {
         let mut sink =
             MemorySink::new(table.clone(), config(OutputMode::Update, Some(vec![0]))).unwrap();
         put(&mut sink, 0, &[(2, 1, Insert), (1, 1, Insert)]).unwrap();
-        put(&mut sink, 1, &[(2, 1, UpdatePreimage), (2, 5, UpdatePostimage), (3, 1, Insert)]).unwrap();
+        put(
+            &mut sink,
+            1,
+            &[
+                (2, 1, UpdatePreimage),
+                (2, 5, UpdatePostimage),
+                (3, 1, Insert),
+            ],
+        )
+        .unwrap();
         assert_eq!(rows(&table), ["1,1", "2,5", "3,1"]);
-        put(&mut sink, 2, &[(1, 1, Delete), (2, 9, Insert), (2, 5, Delete)]).unwrap();
+        put(
+            &mut sink,
+            2,
+            &[(1, 1, Delete), (2, 9, Insert), (2, 5, Delete)],
+        )
+        .unwrap();
         assert_eq!(rows(&table), ["2,9", "3,1"]);
         assert_eq!(table.num_rows(), 2);
         for epoch in 3..40 {
-            let many: Vec<_> = (0..1000).map(|n| (n, epoch as i32, UpdatePostimage)).collect();
+            let many: Vec<_> = (0..1000)
+                .map(|n| (n, epoch as i32, UpdatePostimage))
+                .collect();
             put(&mut sink, epoch, &many).unwrap();
         }
-        assert!(table.read().batch_rows() < 12_000, "replaced rows are swept");
+        assert!(
+            table.read().batch_rows() < 12_000,
+            "replaced rows are swept"
+        );
         assert_eq!(rows(&table)[2], "2,39");
     }
 
@@ -421,20 +504,35 @@ mod tests {
         assert_eq!(rows(&table), ["1,1"]);
         let table = MemoryTable::new();
         let mut sink = MemorySink::new(table.clone(), config(OutputMode::Changelog, None)).unwrap();
-        put(&mut sink, 4, &[(1, 1, UpdatePreimage), (1, 2, UpdatePostimage)]).unwrap();
-        assert_eq!(rows(&table), ["1,1,4,update_preimage", "1,2,4,update_postimage"]);
+        put(
+            &mut sink,
+            4,
+            &[(1, 1, UpdatePreimage), (1, 2, UpdatePostimage)],
+        )
+        .unwrap();
+        assert_eq!(
+            rows(&table),
+            ["1,1,4,update_preimage", "1,2,4,update_postimage"]
+        );
     }
 
     #[test]
     fn a_table_that_is_too_long_says_what_to_do() {
-        let options: Options = [("maxRows", "1"), ("queryName", "big")].into_iter().collect();
+        let options: Options = [("maxRows", "1"), ("queryName", "big")]
+            .into_iter()
+            .collect();
         for key in [None, Some(vec![0])] {
             let table = MemoryTable::new();
             let config = config(OutputMode::Update, key);
             let mut sink = MemorySink::open(table.clone(), &options, config).unwrap();
             put(&mut sink, 0, &[(1, 1, Insert)]).unwrap();
-            let error = put(&mut sink, 1, &[(2, 1, Insert)]).unwrap_err().to_string();
-            assert!(error.contains("'big' would hold 2 rows") && error.contains("maxRows"), "{error}");
+            let error = put(&mut sink, 1, &[(2, 1, Insert)])
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("'big' would hold 2 rows") && error.contains("maxRows"),
+                "{error}"
+            );
             assert_eq!(rows(&table), ["1,1"]);
         }
     }

@@ -11,6 +11,7 @@ pub mod changes;
 pub mod console;
 mod csv;
 pub mod file;
+mod forms;
 mod held;
 mod json;
 pub mod memory;

@@ -55,6 +55,9 @@ impl SinkWriter for Counter {
     }
 
     fn stage(&mut self, _: u64) -> Result<Staged> {
-        Ok(Staged { rows: std::mem::take(&mut self.0), token: Value::Null })
+        Ok(Staged {
+            rows: std::mem::take(&mut self.0),
+            token: Value::Null,
+        })
     }
 }

@@ -31,7 +31,12 @@ pub struct ShowOptions {
 
 impl Default for ShowOptions {
     fn default() -> Self {
-        Self { rows: 20, truncate: Some(20), zone: Zone::UTC, sorted: false }
+        Self {
+            rows: 20,
+            truncate: Some(20),
+            zone: Zone::UTC,
+            sorted: false,
+        }
     }
 }
 
@@ -42,7 +47,10 @@ impl ShowOptions {
     /// Reads `numRows`, `truncate` (`true`: 20 characters, `false`, or a number), `timeZone` and
     /// `sorted`.
     pub fn from_options(options: &Options) -> Result<Self> {
-        let truncate = match options.get("truncate").map(|text| text.trim().to_ascii_lowercase()) {
+        let truncate = match options
+            .get("truncate")
+            .map(|text| text.trim().to_ascii_lowercase())
+        {
             None => Some(20),
             Some(text) if text == "true" => Some(20),
             Some(text) if text == "false" => None,
@@ -66,9 +74,16 @@ impl ShowOptions {
 
 /// The table, with a line that says so when there are more rows than shown.
 pub fn show(schema: &SchemaRef, batches: &[RecordBatch], options: &ShowOptions) -> Result<String> {
-    let header: Vec<String> =
-        schema.fields().iter().map(|field| visible(field.name()).into_owned()).collect();
-    let wanted = if options.sorted { usize::MAX } else { options.rows };
+    let header: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|field| visible(field.name()).into_owned())
+        .collect();
+    let wanted = if options.sorted {
+        usize::MAX
+    } else {
+        options.rows
+    };
     let mut rows = Vec::new();
     let mut total = 0;
     for batch in batches {
@@ -122,7 +137,11 @@ pub fn display_width(text: &str) -> usize {
 /// Writes a value, nulls included.
 fn cell_writer(name: &str, array: &ArrayRef, zone: Zone) -> Result<CellWriter> {
     let array = text::plain_values(name, array)?;
-    let style = Style { zone, moments: Moments::Sql, bytes: Bytes::Hex };
+    let style = Style {
+        zone,
+        moments: Moments::Sql,
+        bytes: Bytes::Hex,
+    };
     let write = if let Some((_, write)) = text::scalar(&array, style) {
         write
     } else if let Some((values, range)) = text::elements(&array) {
@@ -167,11 +186,15 @@ fn nested_writer(name: &str, array: &ArrayRef, zone: Zone) -> Result<CellWriter>
             Ok(Box::new(move |row, out| {
                 let offsets = map.value_offsets();
                 out.push('{');
-                join(out, offsets[row] as usize..offsets[row + 1] as usize, |entry, out| {
-                    key(entry, out);
-                    out.push_str(" -> ");
-                    value(entry, out);
-                });
+                join(
+                    out,
+                    offsets[row] as usize..offsets[row + 1] as usize,
+                    |entry, out| {
+                        key(entry, out);
+                        out.push_str(" -> ");
+                        value(entry, out);
+                    },
+                );
                 out.push('}');
             }))
         }
@@ -190,20 +213,31 @@ fn join(out: &mut String, items: std::ops::Range<usize>, write: impl Fn(usize, &
 }
 
 fn draw(header: &[String], rows: &[Vec<String>], right: bool) -> String {
-    let mut widths: Vec<usize> = header.iter().map(|name| display_width(name).max(3)).collect();
+    let mut widths: Vec<usize> = header
+        .iter()
+        .map(|name| display_width(name).max(3))
+        .collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = display_width(cell).max(*width);
         }
     }
     let rule: String = std::iter::once("+".to_owned())
-        .chain(widths.iter().map(|width| format!("{}+", "-".repeat(*width))))
+        .chain(
+            widths
+                .iter()
+                .map(|width| format!("{}+", "-".repeat(*width))),
+        )
         .collect();
     let line = |cells: &[String]| {
         let mut out = String::from("|");
         for (width, cell) in widths.iter().zip(cells) {
             let padding = " ".repeat(width - display_width(cell));
-            let (left, after) = if right { (padding.as_str(), "") } else { ("", padding.as_str()) };
+            let (left, after) = if right {
+                (padding.as_str(), "")
+            } else {
+                ("", padding.as_str())
+            };
             let _ = write!(out, "{left}{cell}{after}|");
         }
         out
@@ -226,8 +260,15 @@ fn finish(cell: &mut String, truncate: Option<usize>) {
         return;
     }
     // As Spark: no ellipsis where it would be all that is left.
-    let (keep, end) = if length < 4 { (length, "") } else { (length - 3, "...") };
-    let at = cell.char_indices().nth(keep).map_or(cell.len(), |(at, _)| at);
+    let (keep, end) = if length < 4 {
+        (length, "")
+    } else {
+        (length - 3, "...")
+    };
+    let at = cell
+        .char_indices()
+        .nth(keep)
+        .map_or(cell.len(), |(at, _)| at);
     cell.truncate(at);
     cell.push_str(end);
 }
@@ -265,12 +306,12 @@ fn is_wide(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{
-        BinaryArray, Decimal128Array, Float64Array, Int32Array, ListArray, MapBuilder,
-        StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
-    };
-    use arrow::array::types::Int32Type;
     use arrow::array::Int32Builder;
+    use arrow::array::types::Int32Type;
+    use arrow::array::{
+        BinaryArray, Decimal128Array, Float64Array, Int32Array, ListArray, MapBuilder, StringArray,
+        StringBuilder, StructArray, TimestampMicrosecondArray,
+    };
     use arrow::datatypes::{Field, Schema};
 
     use super::*;
@@ -284,9 +325,17 @@ mod tests {
     fn a_table_looks_like_spark_s() {
         let table = batch(vec![
             ("n", Arc::new(Int32Array::from(vec![Some(1), None]))),
-            ("name", Arc::new(StringArray::from(vec!["a name longer than twenty", "a\nb"]))),
+            (
+                "name",
+                Arc::new(StringArray::from(vec!["a name longer than twenty", "a\nb"])),
+            ),
         ]);
-        let text = show(&table.schema(), &[table.clone()], &ShowOptions::default()).unwrap();
+        let text = show(
+            &table.schema(),
+            std::slice::from_ref(&table),
+            &ShowOptions::default(),
+        )
+        .unwrap();
         assert_eq!(
             text,
             "+----+--------------------+\n\
@@ -296,7 +345,11 @@ mod tests {
              |NULL|                a\\nb|\n\
              +----+--------------------+\n"
         );
-        let whole = ShowOptions { truncate: None, rows: 1, ..ShowOptions::default() };
+        let whole = ShowOptions {
+            truncate: None,
+            rows: 1,
+            ..ShowOptions::default()
+        };
         assert_eq!(
             show(&table.schema(), &[table], &whole).unwrap(),
             "+---+-------------------------+\n\
@@ -313,7 +366,10 @@ mod tests {
         let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None])]);
         let inner: ArrayRef = Arc::new(Int32Array::from(vec![7]));
         let structs = StructArray::from(vec![
-            (Arc::new(Field::new("a", DataType::Int32, true)), Arc::clone(&inner)),
+            (
+                Arc::new(Field::new("a", DataType::Int32, true)),
+                Arc::clone(&inner),
+            ),
             (Arc::new(Field::new("b", DataType::Int32, true)), inner),
         ]);
         let mut map = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
@@ -321,7 +377,9 @@ mod tests {
         map.values().append_value(1);
         map.append(true).unwrap();
         let moment = TimestampMicrosecondArray::from(vec![1_767_268_800_500_000]);
-        let decimal = Decimal128Array::from(vec![100_i128]).with_precision_and_scale(10, 2).unwrap();
+        let decimal = Decimal128Array::from(vec![100_i128])
+            .with_precision_and_scale(10, 2)
+            .unwrap();
         let table = batch(vec![
             ("l", Arc::new(list)),
             ("s", Arc::new(structs)),
@@ -334,7 +392,15 @@ mod tests {
         let rows = cells(&table, Zone::named("+01:00").unwrap()).unwrap();
         assert_eq!(
             rows[0],
-            ["[1, NULL]", "{7, 7}", "{k -> 1}", "2026-01-01 13:00:00.5", "1.00", "[41 42]", "1.0E10"]
+            [
+                "[1, NULL]",
+                "{7, 7}",
+                "{k -> 1}",
+                "2026-01-01 13:00:00.5",
+                "1.00",
+                "[41 42]",
+                "1.0E10"
+            ]
         );
     }
 
@@ -347,8 +413,15 @@ mod tests {
 
     #[test]
     fn sorted_tables_do_not_depend_on_arrival() {
-        let rows = batch(vec![("c", Arc::new(StringArray::from(vec!["b", "a", "c"])))]);
-        let options = ShowOptions { sorted: true, rows: 2, ..ShowOptions::default() };
+        let rows = batch(vec![(
+            "c",
+            Arc::new(StringArray::from(vec!["b", "a", "c"])),
+        )]);
+        let options = ShowOptions {
+            sorted: true,
+            rows: 2,
+            ..ShowOptions::default()
+        };
         let text = show(&rows.schema(), &[rows], &options).unwrap();
         assert!(text.contains("|  a|\n|  b|\n+") && text.ends_with("only showing top 2 rows\n"));
     }

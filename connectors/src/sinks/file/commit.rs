@@ -47,7 +47,15 @@ impl Committer {
     ) -> Self {
         let owner = Owner::new(query, query_name);
         let durable = HashSet::new();
-        Self { storage, root, owner, mode, fanout: FANOUT, state: None, durable }
+        Self {
+            storage,
+            root,
+            owner,
+            mode,
+            fanout: FANOUT,
+            state: None,
+            durable,
+        }
     }
 
     #[cfg(test)]
@@ -106,7 +114,11 @@ impl Committer {
             }
             state.files = run.files.iter().map(|file| file.path.clone()).collect();
         }
-        state.runs.push(RunName { first: epoch, last: epoch, level: 0 });
+        state.runs.push(RunName {
+            first: epoch,
+            last: epoch,
+            level: 0,
+        });
         self.merge(&mut state.runs)?;
         self.state = Some(state);
         Ok(())
@@ -150,9 +162,17 @@ impl Committer {
         }
         if self.mode == OutputMode::Complete {
             let all = manifest::committed_runs(&*self.storage, &self.root)?.unwrap_or_default();
-            files = all.into_iter().flat_map(|run| run.files).map(|file| file.path).collect();
+            files = all
+                .into_iter()
+                .flat_map(|run| run.files)
+                .map(|file| file.path)
+                .collect();
         }
-        Ok(State { claimed: false, runs, files })
+        Ok(State {
+            claimed: false,
+            runs,
+            files,
+        })
     }
 
     /// Steps 2 and 3 of a commit; those that are done already are passed over.
@@ -169,7 +189,12 @@ impl Committer {
             touched.insert(parent);
         }
         manifest::sync_dirs(&*self.storage, &touched)?;
-        let name = RunName { first: run.first, last: run.last, level: 0 }.file_name();
+        let name = RunName {
+            first: run.first,
+            last: run.last,
+            level: 0,
+        }
+        .file_name();
         let (pending, target) = (dir.join(PENDING), dir.join(name));
         self.storage
             .rename(&pending, &target)
@@ -202,7 +227,11 @@ impl Committer {
     fn remove_obsolete(&self, run: &Run) -> Result<()> {
         let current: HashSet<&str> = run.files.iter().map(|file| file.path.as_str()).collect();
         let mut touched = BTreeSet::new();
-        for path in run.obsolete.iter().filter(|path| !current.contains(path.as_str())) {
+        for path in run
+            .obsolete
+            .iter()
+            .filter(|path| !current.contains(path.as_str()))
+        {
             let file = self.root.join(path);
             manifest::remove(&*self.storage, &file)?;
             touched.insert(parent(&file));
@@ -219,20 +248,27 @@ impl Committer {
             if parts.iter().any(|part| part.level != level) {
                 break;
             }
-            let name =
-                RunName { first: parts[0].first, last: parts[parts.len() - 1].last, level: level + 1 };
+            let name = RunName {
+                first: parts[0].first,
+                last: parts[parts.len() - 1].last,
+                level: level + 1,
+            };
             let mut merged = Run::of_epoch(&self.owner, self.mode, name.last, None);
             merged.first = name.first;
             for (index, part) in parts.iter().enumerate() {
                 let path = dir.join(part.file_name());
-                let run: Run = manifest::read(&*self.storage, &path)?
-                    .ok_or_else(|| io_error("cannot read", &path, io::ErrorKind::NotFound.into()))?;
+                let run: Run = manifest::read(&*self.storage, &path)?.ok_or_else(|| {
+                    io_error("cannot read", &path, io::ErrorKind::NotFound.into())
+                })?;
                 if index == 0 {
                     merged.previous = run.previous;
                 }
-                merged.files.extend(
-                    run.files.into_iter().map(|file| FileEntry { staged: None, ..file }),
-                );
+                merged
+                    .files
+                    .extend(run.files.into_iter().map(|file| FileEntry {
+                        staged: None,
+                        ..file
+                    }));
             }
             manifest::publish(&*self.storage, &dir, &name.file_name(), &merged)?;
             for part in runs.drain(start..) {
@@ -251,7 +287,9 @@ impl Committer {
         match self.storage.create_new(&path) {
             Ok(file) => {
                 manifest::write_synced(&path, &self.owner, Ok(file))?;
-                self.storage.sync_dir(&dir).map_err(|source| io_error("cannot sync", &dir, source))
+                self.storage
+                    .sync_dir(&dir)
+                    .map_err(|source| io_error("cannot sync", &dir, source))
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if self.check_owner()? {
@@ -266,8 +304,10 @@ impl Committer {
     /// Refuses another query's directory; false where the claim is torn by a crash.
     fn check_owner(&self) -> Result<bool> {
         let path = self.manifest_dir().join(OWNER);
-        let bytes =
-            self.storage.read(&path).map_err(|source| io_error("cannot read", &path, source))?;
+        let bytes = self
+            .storage
+            .read(&path)
+            .map_err(|source| io_error("cannot read", &path, source))?;
         if serde_json::from_slice::<serde_json::Value>(&bytes).is_err() {
             return Ok(false);
         }
@@ -306,7 +346,9 @@ impl Committer {
 /// Makes the directories that writers and the commit need, durably.
 pub(super) fn prepare(storage: &dyn Storage, root: &Path) -> Result<()> {
     let exists = |dir: &Path| {
-        storage.exists(dir).map_err(|source| io_error("cannot look for", dir, source))
+        storage
+            .exists(dir)
+            .map_err(|source| io_error("cannot look for", dir, source))
     };
     let mut missing = Vec::new();
     let mut at = root.to_owned();

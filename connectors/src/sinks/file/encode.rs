@@ -29,7 +29,11 @@ pub(super) struct Encoder {
 }
 
 enum Body {
-    Text { out: TextOut, style: TextStyle, piece: String },
+    Text {
+        out: Box<TextOut>,
+        style: TextStyle,
+        piece: String,
+    },
     Parquet(Box<ArrowWriter<Counted>>),
 }
 
@@ -47,7 +51,10 @@ impl Encoder {
         file: Box<dyn StorageFile>,
     ) -> Result<Self> {
         let path = path.to_owned();
-        let out = Counted { file: BufWriter::with_capacity(PIECE, file), bytes: 0 };
+        let out = Counted {
+            file: BufWriter::with_capacity(PIECE, file),
+            bytes: 0,
+        };
         let mut piece = String::new();
         let style = match &options.format {
             Format::Parquet => {
@@ -57,11 +64,15 @@ impl Encoder {
                     .build();
                 let writer = ArrowWriter::try_new(out, Arc::clone(schema), Some(properties))
                     .map_err(|error| parquet_error(&path, error))?;
-                return Ok(Self { path, body: Body::Parquet(Box::new(writer)) });
+                return Ok(Self {
+                    path,
+                    body: Body::Parquet(Box::new(writer)),
+                });
             }
-            Format::Json { ignore_nulls } => {
-                TextStyle::Json(JsonStyle { zone: options.zone, ignore_nulls: *ignore_nulls })
-            }
+            Format::Json { ignore_nulls } => TextStyle::Json(JsonStyle {
+                zone: options.zone,
+                ignore_nulls: *ignore_nulls,
+            }),
             Format::Csv(form) => {
                 if form.header {
                     piece = csv::header(schema, form);
@@ -71,16 +82,20 @@ impl Encoder {
         };
         let out = TextOut::new(options.compression, out)
             .map_err(|source| io_error("cannot write", &path, source))?;
-        Ok(Self { path, body: Body::Text { out, style, piece } })
+        let out = Box::new(out);
+        Ok(Self {
+            path,
+            body: Body::Text { out, style, piece },
+        })
     }
 
     /// Adds rows.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let path = &self.path;
         match &mut self.body {
-            Body::Parquet(writer) => {
-                writer.write(batch).map_err(|error| parquet_error(path, error))
-            }
+            Body::Parquet(writer) => writer
+                .write(batch)
+                .map_err(|error| parquet_error(path, error)),
             Body::Text { out, style, piece } => {
                 let row_text = match style {
                     TextStyle::Json(style) => json::rows(batch, *style)?,
@@ -122,10 +137,12 @@ impl Encoder {
         let path = self.path;
         let failed = |source| io_error("cannot write", &path, source);
         let mut out = match self.body {
-            Body::Parquet(writer) => {
-                writer.into_inner().map_err(|error| parquet_error(&path, error))?
-            }
-            Body::Text { mut out, mut piece, .. } => {
+            Body::Parquet(writer) => writer
+                .into_inner()
+                .map_err(|error| parquet_error(&path, error))?,
+            Body::Text {
+                mut out, mut piece, ..
+            } => {
                 flush_piece(&mut out, &mut piece, &path)?;
                 out.finish().map_err(failed)?
             }
@@ -137,7 +154,8 @@ impl Encoder {
 }
 
 fn flush_piece(out: &mut TextOut, piece: &mut String, path: &Path) -> Result<()> {
-    out.write_all(piece.as_bytes()).map_err(|source| io_error("cannot write", path, source))?;
+    out.write_all(piece.as_bytes())
+        .map_err(|source| io_error("cannot write", path, source))?;
     piece.clear();
     Ok(())
 }
@@ -178,7 +196,9 @@ impl TextOut {
     fn new(compression: Compression, out: Counted) -> io::Result<Self> {
         Ok(match compression {
             Compression::Gzip => Self::Gzip(GzEncoder::new(out, flate2::Compression::default())),
-            Compression::Zstd => Self::Zstd(zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL)?),
+            Compression::Zstd => {
+                Self::Zstd(zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL)?)
+            }
             Compression::None | Compression::Snappy | Compression::Lz4 => Self::Plain(out),
         })
     }

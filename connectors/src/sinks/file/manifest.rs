@@ -125,7 +125,12 @@ pub struct Run {
 
 impl Run {
     /// A run of one epoch.
-    pub(super) fn of_epoch(owner: &Owner, mode: OutputMode, epoch: u64, previous: Option<u64>) -> Self {
+    pub(super) fn of_epoch(
+        owner: &Owner,
+        mode: OutputMode,
+        epoch: u64,
+        previous: Option<u64>,
+    ) -> Self {
         Self {
             version: VERSION,
             query: owner.query.clone(),
@@ -151,7 +156,11 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(query: &str, query_name: &str) -> Self {
-        Self { version: VERSION, query: query.into(), query_name: query_name.into() }
+        Self {
+            version: VERSION,
+            query: query.into(),
+            query_name: query_name.into(),
+        }
     }
 }
 
@@ -172,7 +181,11 @@ impl RunName {
         let (epochs, level) = name.strip_suffix(".json")?.split_once('.')?;
         let (first, last) = epochs.split_once('-')?;
         let epoch = |digits: &str| (digits.len() == 20).then(|| digits.parse().ok()).flatten();
-        Some(Self { first: epoch(first)?, last: epoch(last)?, level: level.parse().ok()? })
+        Some(Self {
+            first: epoch(first)?,
+            last: epoch(last)?,
+            level: level.parse().ok()?,
+        })
     }
 
     fn covers(self, other: Self) -> bool {
@@ -182,7 +195,10 @@ impl RunName {
 
 /// The runs of a listing in order, those that count and those that others cover.
 pub(super) fn sort_runs(names: &[String]) -> (Vec<RunName>, Vec<RunName>) {
-    let mut runs: Vec<RunName> = names.iter().filter_map(|name| RunName::parse(name)).collect();
+    let mut runs: Vec<RunName> = names
+        .iter()
+        .filter_map(|name| RunName::parse(name))
+        .collect();
     runs.sort_by_key(|run| (run.first, std::cmp::Reverse(run.last)));
     let mut kept: Vec<RunName> = Vec::with_capacity(runs.len());
     let mut covered = Vec::new();
@@ -214,7 +230,9 @@ pub(super) fn committed_runs(storage: &dyn Storage, path: &Path) -> Result<Optio
         if attempt > 0 {
             std::thread::sleep(Duration::from_millis(u64::from(attempt.min(10))));
         }
-        let Some(names) = list(storage, &dir)? else { return Ok(None) };
+        let Some(names) = list(storage, &dir)? else {
+            return Ok(None);
+        };
         let (runs, _) = sort_runs(&names);
         if runs.is_empty() {
             let claimed = names.iter().any(|name| name == OWNER || name == PENDING);
@@ -248,7 +266,11 @@ fn chain(storage: &dyn Storage, dir: &Path, runs: &[RunName]) -> Result<Result<V
             None => return Ok(Err(name.file_name())),
         }
     }
-    if let Some(Run { previous: Some(previous), .. }) = chain.last() {
+    if let Some(Run {
+        previous: Some(previous),
+        ..
+    }) = chain.last()
+    {
         return Ok(Err(format!("epoch {previous}")));
     }
     chain.reverse();
@@ -278,7 +300,10 @@ pub(super) fn read<T: Versioned>(storage: &dyn Storage, file: &Path) -> Result<O
     };
     let object: T = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
     if object.version() != VERSION {
-        let reason = format!("its version is {}, this program knows {VERSION}", object.version());
+        let reason = format!(
+            "its version is {}, this program knows {VERSION}",
+            object.version()
+        );
         return Err(bad(reason));
     }
     Ok(Some(object))
@@ -311,8 +336,12 @@ pub(super) fn publish<T: Serialize>(
     let temporary = dir.join(TMP).join(name);
     write_synced(&temporary, object, storage.create(&temporary))?;
     let file = dir.join(name);
-    storage.rename(&temporary, &file).map_err(|source| io_error("cannot create", &file, source))?;
-    storage.sync_dir(dir).map_err(|source| io_error("cannot sync", dir, source))
+    storage
+        .rename(&temporary, &file)
+        .map_err(|source| io_error("cannot create", &file, source))?;
+    storage
+        .sync_dir(dir)
+        .map_err(|source| io_error("cannot sync", dir, source))
 }
 
 /// Writes an object into a file just opened, and syncs it.
@@ -354,7 +383,11 @@ pub(super) fn sync_dirs(storage: &dyn Storage, dirs: &BTreeSet<PathBuf>) -> Resu
 }
 
 pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> ConnectorError {
-    ConnectorError::Io { action, path: path.to_owned(), source }
+    ConnectorError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -380,7 +413,10 @@ mod tests {
 
     fn names(path: &Path) -> Vec<String> {
         let files = committed_files(path).unwrap().unwrap();
-        files.iter().map(|file| file.file_name().unwrap().to_str().unwrap().into()).collect()
+        files
+            .iter()
+            .map(|file| file.file_name().unwrap().to_str().unwrap().into())
+            .collect()
     }
 
     #[test]
@@ -413,7 +449,11 @@ mod tests {
 
     #[test]
     fn run_names_are_read_back() {
-        let name = RunName { first: 3, last: 40, level: 2 };
+        let name = RunName {
+            first: 3,
+            last: 40,
+            level: 2,
+        };
         assert_eq!(RunName::parse(&name.file_name()), Some(name));
         assert_eq!(RunName::parse("pending.json"), None);
         assert_eq!(RunName::parse("3-40.2.json"), None);

@@ -25,7 +25,7 @@
 //! # Who may read, who may write
 //!
 //! Which files count is said by the [`manifest`], under `path/_tidemark/`; Tidemark's own file
-//! source goes by it. Who lists the directory instead (Spark, DuckDB, `cat`) sees only whole files of epochs
+//! source goes by it. Who lists the directory instead (Spark, `DuckDB`, `cat`) sees only whole files of epochs
 //! that are sure to be committed, but may see an epoch of several files come in one by one. Names
 //! that begin with `_` or `.` are never data.
 //!
@@ -41,6 +41,8 @@ mod partition;
 pub mod storage;
 mod writer;
 
+#[cfg(test)]
+mod crash_storage;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
@@ -76,7 +78,10 @@ impl FileSink {
     }
 
     /// A sink on any storage.
-    #[expect(clippy::needless_pass_by_value, reason = "the other sinks keep their configuration")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the other sinks keep their configuration"
+    )]
     pub fn on(storage: Arc<dyn Storage>, options: &Options, config: SinkConfig) -> Result<Self> {
         let options = FileOptions::read(options, &config)?;
         Ok(Self {

@@ -9,8 +9,14 @@ use super::super::text::Zone;
 use crate::options::nearest;
 use crate::{ConnectorError, Options, Result, SinkConfig};
 
-const COMMON: &[&str] =
-    &["path", "format", "partitionBy", "targetFileSize", "compression", "timeZone"];
+const COMMON: &[&str] = &[
+    "path",
+    "format",
+    "partitionBy",
+    "targetFileSize",
+    "compression",
+    "timeZone",
+];
 const CSV: &[&str] = &["header", "sep", "delimiter", "quote", "escape", "nullValue"];
 const JSON: &[&str] = &["ignoreNullFields"];
 
@@ -61,11 +67,17 @@ pub(super) enum Compression {
 
 impl FileOptions {
     pub(super) fn read(options: &Options, config: &SinkConfig) -> Result<Self> {
-        let root = options.require("file", "path", "the directory to write to")?.trim();
+        let root = options
+            .require("file", "path", "the directory to write to")?
+            .trim();
         if root.is_empty() {
             return Err(options.bad("path", "a directory".into()));
         }
-        let name = options.get("format").unwrap_or("parquet").trim().to_ascii_lowercase();
+        let name = options
+            .get("format")
+            .unwrap_or("parquet")
+            .trim()
+            .to_ascii_lowercase();
         let own: &[&str] = match name.as_str() {
             "parquet" => &[],
             "json" => JSON,
@@ -74,7 +86,9 @@ impl FileOptions {
         };
         options.check_known("file", &[COMMON, own].concat())?;
         let format = match name.as_str() {
-            "json" => Format::Json { ignore_nulls: options.boolean("ignoreNullFields", true)? },
+            "json" => Format::Json {
+                ignore_nulls: options.boolean("ignoreNullFields", true)?,
+            },
             "csv" => Format::Csv(CsvOptions {
                 header: options.boolean("header", false)?,
                 sep: separator(options)?,
@@ -86,8 +100,9 @@ impl FileOptions {
         };
         let schema = changes::log_schema(&config.schema, config.mode)?;
         let partition_by = partition_columns(options, &config.schema)?;
-        let stored: Vec<usize> =
-            (0..schema.fields().len()).filter(|column| !partition_by.contains(column)).collect();
+        let stored: Vec<usize> = (0..schema.fields().len())
+            .filter(|column| !partition_by.contains(column))
+            .collect();
         if stored.is_empty() {
             return Err(ConnectorError::Schema(
                 "'partitionBy' names every column: leave at least one for the files".into(),
@@ -120,14 +135,15 @@ impl FileOptions {
 }
 
 fn compression(options: &Options, format: &Format) -> Result<Compression> {
-    let name = options.get("compression").map(|name| name.trim().to_ascii_lowercase());
+    let name = options
+        .get("compression")
+        .map(|name| name.trim().to_ascii_lowercase());
     let parquet = matches!(format, Format::Parquet);
     Ok(match name.as_deref() {
-        None if parquet => Compression::Snappy,
+        None | Some("snappy") if parquet => Compression::Snappy,
         None | Some("none" | "uncompressed") => Compression::None,
         Some("gzip") => Compression::Gzip,
         Some("zstd") => Compression::Zstd,
-        Some("snappy") if parquet => Compression::Snappy,
         Some("lz4" | "lz4_raw") if parquet => Compression::Lz4,
         Some(_) if parquet => {
             return Err(options.bad("compression", "none, snappy, gzip, zstd or lz4".into()));
@@ -137,7 +153,11 @@ fn compression(options: &Options, format: &Format) -> Result<Compression> {
 }
 
 fn separator(options: &Options) -> Result<String> {
-    let key = if options.get("sep").is_some() { "sep" } else { "delimiter" };
+    let key = if options.get("sep").is_some() {
+        "sep"
+    } else {
+        "delimiter"
+    };
     match options.get(key) {
         None => Ok(",".into()),
         Some("\\t") => Ok("\t".into()),
@@ -147,7 +167,9 @@ fn separator(options: &Options) -> Result<String> {
 }
 
 fn character(options: &Options, key: &str, default: char) -> Result<char> {
-    let Some(text) = options.get(key) else { return Ok(default) };
+    let Some(text) = options.get(key) else {
+        return Ok(default);
+    };
     let mut characters = text.chars();
     match (characters.next(), characters.next()) {
         (Some(only), None) if !only.is_ascii_control() => Ok(only),
@@ -158,7 +180,11 @@ fn character(options: &Options, key: &str, default: char) -> Result<char> {
 fn partition_columns(options: &Options, schema: &SchemaRef) -> Result<Vec<usize>> {
     let mut columns: Vec<usize> = Vec::new();
     let names = options.get("partitionBy").unwrap_or_default();
-    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+    for name in names
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
         let all = || schema.fields().iter().map(|field| field.name().as_str());
         let Some(column) = all().position(|field| field.eq_ignore_ascii_case(name)) else {
             let near = nearest(name, all()).map(|near| format!(", did you mean '{near}'?"));
@@ -172,7 +198,10 @@ fn partition_columns(options: &Options, schema: &SchemaRef) -> Result<Vec<usize>
         };
         let field = schema.field(column);
         if columns.contains(&column) {
-            return Err(options.bad("partitionBy", format!("each column once; '{name}' is there twice")));
+            return Err(options.bad(
+                "partitionBy",
+                format!("each column once; '{name}' is there twice"),
+            ));
         }
         if field.name().starts_with(['_', '.']) {
             return Err(options.bad(
@@ -186,12 +215,18 @@ fn partition_columns(options: &Options, schema: &SchemaRef) -> Result<Vec<usize>
         }
         let binary = matches!(
             kind,
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
+            DataType::Binary
+                | DataType::LargeBinary
+                | DataType::BinaryView
+                | DataType::FixedSizeBinary(_)
         );
         if kind.is_nested() || binary {
             return Err(options.bad(
                 "partitionBy",
-                format!("columns of text, numbers, dates or times; '{name}' is {}", field.data_type()),
+                format!(
+                    "columns of text, numbers, dates or times; '{name}' is {}",
+                    field.data_type()
+                ),
             ));
         }
         columns.push(column);

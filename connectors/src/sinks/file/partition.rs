@@ -14,7 +14,10 @@ use crate::{ConnectorError, Result};
 const NONE: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The rows of each directory, with the columns that are stored; `""` is the root itself.
-pub(super) fn split(options: &FileOptions, batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>> {
+pub(super) fn split(
+    options: &FileOptions,
+    batch: &RecordBatch,
+) -> Result<Vec<(String, RecordBatch)>> {
     let failed = |source| ConnectorError::Arrow {
         context: "cannot split rows by 'partitionBy'".into(),
         source,
@@ -23,7 +26,11 @@ pub(super) fn split(options: &FileOptions, batch: &RecordBatch) -> Result<Vec<(S
     if options.partition_by.is_empty() {
         return Ok(vec![(String::new(), stored)]);
     }
-    let style = Style { zone: options.zone, moments: Moments::Sql, bytes: Bytes::Hex };
+    let style = Style {
+        zone: options.zone,
+        moments: Moments::Sql,
+        bytes: Bytes::Hex,
+    };
     let mut columns = Vec::with_capacity(options.partition_by.len());
     for column in &options.partition_by {
         let field = options.schema.field(*column);

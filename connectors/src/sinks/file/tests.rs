@@ -40,7 +40,12 @@ fn rows(rows: &[(Option<&str>, i32)]) -> RecordBatch {
     RecordBatch::try_new(config(OutputMode::Append).schema, columns).unwrap()
 }
 
-fn put(sink: &mut FileSink, epoch: u64, batch: RecordBatch, changes: Option<Vec<ChangeType>>) -> Result<()> {
+fn put(
+    sink: &mut FileSink,
+    epoch: u64,
+    batch: RecordBatch,
+    changes: Option<Vec<ChangeType>>,
+) -> Result<()> {
     let mut writer = sink.writer(0)?;
     writer.write(epoch, &Output { batch, changes })?;
     let staged = writer.stage(epoch)?;
@@ -59,7 +64,12 @@ fn texts(path: &Path) -> Vec<(String, String)> {
     files
         .iter()
         .map(|file| {
-            let name = file.strip_prefix(path).unwrap().to_str().unwrap().to_owned();
+            let name = file
+                .strip_prefix(path)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
             (name, fs::read_to_string(file).unwrap())
         })
         .collect()
@@ -69,7 +79,11 @@ fn texts(path: &Path) -> Vec<(String, String)> {
 fn json_in_partition_directories() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("deep/out");
-    let mut sink = open(&path, OutputMode::Append, &[("format", "json"), ("partitionBy", "K")]);
+    let mut sink = open(
+        &path,
+        OutputMode::Append,
+        &[("format", "json"), ("partitionBy", "K")],
+    );
     assert_eq!(sink.last_committed().unwrap(), None);
     assert_eq!(committed_files(&path).unwrap(), Some(vec![]));
     let batch = rows(&[(Some("a/b"), 1), (None, 2), (Some("a/b"), 3), (Some(""), 4)]);
@@ -77,8 +91,14 @@ fn json_in_partition_directories() {
     assert_eq!(
         texts(&path),
         [
-            ("k=__HIVE_DEFAULT_PARTITION__/part-0000000000-0-1-1a2b3c4d.json", "{\"n\":2}\n{\"n\":4}\n"),
-            ("k=a%2Fb/part-0000000000-0-0-1a2b3c4d.json", "{\"n\":1}\n{\"n\":3}\n"),
+            (
+                "k=__HIVE_DEFAULT_PARTITION__/part-0000000000-0-0-1a2b3c4d.json",
+                "{\"n\":2}\n{\"n\":4}\n"
+            ),
+            (
+                "k=a%2Fb/part-0000000000-0-1-1a2b3c4d.json",
+                "{\"n\":1}\n{\"n\":3}\n"
+            ),
         ]
         .map(|(name, text)| (name.to_owned(), text.to_owned()))
     );
@@ -96,11 +116,19 @@ fn an_epoch_counts_once_and_a_restart_goes_on() {
     assert_eq!(sink.last_committed().unwrap(), Some(1));
     put(&mut sink, 1, rows(&[(None, 7)]), None).unwrap();
     put(&mut sink, 5, rows(&[(None, 5)]), None).unwrap();
-    let texts: Vec<_> = texts(root.path()).into_iter().map(|(_, text)| text).collect();
+    let texts: Vec<_> = texts(root.path())
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect();
     assert_eq!(texts, ["{\"n\":0}\n", "{\"n\":5}\n"]);
     let mut sink = open(root.path(), OutputMode::Append, &json);
     assert_eq!(sink.last_committed().unwrap(), Some(5));
-    assert_eq!(fs::read_dir(root.path().join(MANIFEST_DIR).join("tmp")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(root.path().join(MANIFEST_DIR).join("tmp"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -114,7 +142,9 @@ fn many_epochs_leave_few_runs() {
     let files = texts(root.path());
     assert_eq!(files.len(), 40);
     assert_eq!(files[39].1, "{\"n\":39}\n");
-    let runs = fs::read_dir(root.path().join(MANIFEST_DIR)).unwrap().count();
+    let runs = fs::read_dir(root.path().join(MANIFEST_DIR))
+        .unwrap()
+        .count();
     assert!(runs <= 2 + 3 * 3, "{runs} entries");
 }
 
@@ -122,7 +152,12 @@ fn many_epochs_leave_few_runs() {
 fn update_is_a_log_of_upserts_and_changelog_tells_all() {
     let root = tempfile::tempdir().unwrap();
     let changes = vec![UpdatePreimage, UpdatePostimage, Delete, Insert];
-    let batch = rows(&[(Some("a"), 1), (Some("a"), 2), (Some("b"), 3), (Some("c"), 4)]);
+    let batch = rows(&[
+        (Some("a"), 1),
+        (Some("a"), 2),
+        (Some("b"), 3),
+        (Some("c"), 4),
+    ]);
     let csv = [("format", "csv"), ("header", "true")];
     let (update, changelog) = (root.path().join("u"), root.path().join("c"));
     let mut sink = open(&update, OutputMode::Update, &csv);
@@ -166,10 +201,17 @@ fn parquet_holds_every_column_but_the_partition_s() {
         let files = committed_files(&path).unwrap().unwrap();
         assert!(files[0].ends_with("k=a/part-0000000000-0-0-1a2b3c4d.parquet"));
         let file = fs::File::open(&files[0]).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+            .unwrap()
+            .build()
+            .unwrap();
         let batches: Vec<_> = reader.map(|batch| batch.unwrap()).collect();
-        let names: Vec<_> =
-            batches[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+        let names: Vec<_> = batches[0]
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         assert_eq!(names, ["n", "_epoch", "_change_type"]);
         assert_eq!(batches[0].num_rows(), 1);
     }
@@ -181,15 +223,20 @@ fn compressed_text_reads_back() {
     let root = tempfile::tempdir().unwrap();
     for compression in ["gzip", "zstd"] {
         let path = root.path().join(compression);
-        let mut sink =
-            open(&path, OutputMode::Append, &[("format", "json"), ("compression", compression)]);
+        let mut sink = open(
+            &path,
+            OutputMode::Append,
+            &[("format", "json"), ("compression", compression)],
+        );
         put(&mut sink, 0, rows(&[(Some("a"), 1)]), None).unwrap();
         let file = committed_files(&path).unwrap().unwrap().remove(0);
         let bytes = fs::read(&file).unwrap();
         let mut text = String::new();
         if compression == "gzip" {
             assert!(file.to_str().unwrap().ends_with(".json.gz"));
-            flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+            flate2::read::GzDecoder::new(&bytes[..])
+                .read_to_string(&mut text)
+                .unwrap();
         } else {
             assert!(file.to_str().unwrap().ends_with(".json.zst"));
             text = String::from_utf8(zstd::decode_all(&bytes[..]).unwrap()).unwrap();
@@ -207,7 +254,13 @@ fn files_roll_at_the_target_size() {
     put(&mut sink, 0, rows(&many), None).unwrap();
     let files = texts(root.path());
     assert_eq!(files.len(), 3);
-    assert_eq!(files.iter().map(|(_, text)| text.lines().count()).sum::<usize>(), 20_000);
+    assert_eq!(
+        files
+            .iter()
+            .map(|(_, text)| text.lines().count())
+            .sum::<usize>(),
+        20_000
+    );
 }
 
 #[test]
@@ -224,9 +277,15 @@ fn another_query_is_refused_and_foreign_files_are_left_alone() {
         ..config(OutputMode::Append)
     };
     let mut sink = FileSink::open(&options(root.path(), &[("format", "json")]), other).unwrap();
-    for error in [sink.last_committed().unwrap_err(), sink.discard_uncommitted().unwrap_err()] {
+    for error in [
+        sink.last_committed().unwrap_err(),
+        sink.discard_uncommitted().unwrap_err(),
+    ] {
         let error = error.to_string();
-        assert!(error.contains("'other' (ffff)") && error.contains("'counts' (1a2b3c4d-0000)"), "{error}");
+        assert!(
+            error.contains("'other' (ffff)") && error.contains("'counts' (1a2b3c4d-0000)"),
+            "{error}"
+        );
     }
 }
 
@@ -234,16 +293,23 @@ fn another_query_is_refused_and_foreign_files_are_left_alone() {
 fn wrong_options_say_what_is_right() {
     let refused = |more: &[(&str, &str)]| {
         let options = options(Path::new("out"), more);
-        FileSink::open(&options, config(OutputMode::Append)).unwrap_err().to_string()
+        FileSink::open(&options, config(OutputMode::Append))
+            .unwrap_err()
+            .to_string()
     };
-    let error = FileSink::open(&Options::new(), config(OutputMode::Append)).unwrap_err().to_string();
+    let error = FileSink::open(&Options::new(), config(OutputMode::Append))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("needs the option 'path'"), "{error}");
     let cases: [(&[(&str, &str)], &str); 8] = [
         (&[("format", "orc")], "expected parquet, json or csv"),
         (&[("partitionby", "kk")], "no 'kk'"),
         (&[("partitionBy", "k,k")], "'k' is there twice"),
         (&[("partitionBy", "k,n")], "names every column"),
-        (&[("format", "json"), ("compression", "snappy")], "none, gzip or zstd"),
+        (
+            &[("format", "json"), ("compression", "snappy")],
+            "none, gzip or zstd",
+        ),
         (&[("header", "true")], "unknown option 'header'"),
         (&[("format", "csv"), ("quote", "ab")], "one character"),
         (&[("targetFileSize", "big")], "number of bytes"),
@@ -253,7 +319,16 @@ fn wrong_options_say_what_is_right() {
         assert!(error.contains(expected), "{error}");
     }
     let mut twice = config(OutputMode::Update);
-    twice.schema = Arc::new(Schema::new(vec![Field::new("_epoch", DataType::Int64, true)]));
-    let error = FileSink::open(&options(Path::new("out"), &[]), twice).unwrap_err().to_string();
-    assert!(error.contains("two columns of the result are called '_epoch'"), "{error}");
+    twice.schema = Arc::new(Schema::new(vec![Field::new(
+        "_epoch",
+        DataType::Int64,
+        true,
+    )]));
+    let error = FileSink::open(&options(Path::new("out"), &[]), twice)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("two columns of the result are called '_epoch'"),
+        "{error}"
+    );
 }

@@ -54,10 +54,24 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn new(query: &str, extension: &'static str) -> Self {
-        let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        };
         let query: String = query.chars().map(safe).collect();
-        let short = query.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-        Self { query, short, extension }
+        let short = query
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(8)
+            .collect();
+        Self {
+            query,
+            short,
+            extension,
+        }
     }
 
     fn staged(&self, worker: usize, epoch: u64, number: u32) -> String {
@@ -128,9 +142,14 @@ impl FileWriter {
         mode: OutputMode,
         worker: usize,
     ) -> Result<Self> {
-        let stored = options.schema.project(&options.stored).map_err(|source| {
-            ConnectorError::Arrow { context: "cannot choose the columns of the files".into(), source }
-        })?;
+        let stored =
+            options
+                .schema
+                .project(&options.stored)
+                .map_err(|source| ConnectorError::Arrow {
+                    context: "cannot choose the columns of the files".into(),
+                    source,
+                })?;
         Ok(Self {
             tmp: options.root.join(MANIFEST_DIR).join(TMP),
             stored: Arc::new(stored),
@@ -150,7 +169,9 @@ impl FileWriter {
     fn file_for(&mut self, dir: &str, epoch: u64) -> Result<&mut OpenFile> {
         if !self.open.contains_key(dir) {
             while self.open.len() >= MAX_OPEN || self.memory() > MAX_MEMORY {
-                let Some(idle) = self.longest_unused() else { break };
+                let Some(idle) = self.longest_unused() else {
+                    break;
+                };
                 self.close(&idle)?;
             }
             let file = self.create(epoch)?;
@@ -175,7 +196,13 @@ impl FileWriter {
             .create(&path)
             .map_err(|source| io_error("cannot create", &path, source))?;
         let encoder = Encoder::new(&self.options, &self.stored, &path, file)?;
-        Ok(OpenFile { encoder, name, number, rows: 0, used: 0 })
+        Ok(OpenFile {
+            encoder,
+            name,
+            number,
+            rows: 0,
+            used: 0,
+        })
     }
 
     fn memory(&self) -> usize {
@@ -183,11 +210,16 @@ impl FileWriter {
     }
 
     fn longest_unused(&self) -> Option<String> {
-        self.open.iter().min_by_key(|(_, file)| file.used).map(|(dir, _)| dir.clone())
+        self.open
+            .iter()
+            .min_by_key(|(_, file)| file.used)
+            .map(|(dir, _)| dir.clone())
     }
 
     fn close(&mut self, dir: &str) -> Result<()> {
-        let Some(file) = self.open.remove(dir) else { return Ok(()) };
+        let Some(file) = self.open.remove(dir) else {
+            return Ok(());
+        };
         let bytes = file.encoder.finish()?;
         self.done.push(StagedFile {
             name: file.name,
@@ -240,5 +272,7 @@ impl SinkWriter for FileWriter {
 }
 
 fn sync(storage: &dyn Storage, dir: &Path) -> Result<()> {
-    storage.sync_dir(dir).map_err(|source| io_error("cannot sync", dir, source))
+    storage
+        .sync_dir(dir)
+        .map_err(|source| io_error("cannot sync", dir, source))
 }
