@@ -1,16 +1,48 @@
 //! The sinks, one file each.
+//!
+//! | name | what it does | after a crash |
+//! |---|---|---|
+//! | [`console`] | prints a table per epoch | the epoch in flight may be printed twice |
+//! | [`file`] | json, csv or parquet files in a directory, with a manifest | each epoch is there once |
+//! | [`memory`] | a table in this process | each epoch is there once, within one process |
+//! | [`noop`] | counts | - |
+
+pub mod changes;
+pub mod console;
+mod csv;
+pub mod file;
+mod forms;
+mod held;
+mod json;
+pub mod memory;
+pub mod noop;
+pub mod show;
+mod text;
 
 use crate::{ConnectorError, Options, Result, Sink, SinkConfig};
 
 /// The names that `'connector' = ...` takes for a sink.
-pub const SINKS: &[&str] = &[];
+pub const SINKS: &[&str] = &["console", "file", "memory", "noop"];
 
 /// Opens the sink that `connector` names.
+///
+/// The table of a `memory` sink opened here is out of reach: whoever wants to ask it makes a
+/// [`memory::MemoryTable`] and opens a [`memory::MemorySink`] on it.
 pub fn open_sink(connector: &str, options: &Options, config: SinkConfig) -> Result<Box<dyn Sink>> {
-    let _ = (options, config);
-    Err(ConnectorError::UnknownConnector {
-        name: connector.into(),
-        nearest: crate::options::nearest(connector, SINKS.iter().copied()),
-        known: SINKS.join(", "),
+    Ok(match connector.to_ascii_lowercase().as_str() {
+        "console" => Box::new(console::ConsoleSink::open(options, config)?),
+        "file" => Box::new(file::FileSink::open(options, config)?),
+        "memory" => {
+            let table = memory::MemoryTable::new();
+            Box::new(memory::MemorySink::open(table, options, config)?)
+        }
+        "noop" => Box::new(noop::NoopSink::open(options)?),
+        _ => {
+            return Err(ConnectorError::UnknownConnector {
+                name: connector.into(),
+                nearest: crate::options::nearest(connector, SINKS.iter().copied()),
+                known: SINKS.join(", "),
+            });
+        }
     })
 }
