@@ -10,10 +10,9 @@
 //! Not part of it: triggers, limits, other options, filters and projections, delays, and what
 //! tables, views and aliases are called.
 
-use datafusion::logical_expr::Expr;
 use tidemark_connectors::Options;
 
-use super::lineage::{Naming, over_input};
+use super::lineage::{Below, Naming};
 use super::redact::redact;
 use super::text::{self, type_name};
 use super::{Aggregate, Bound, Emit, EventTimeKind, Node, Operator, Plan};
@@ -52,7 +51,7 @@ impl Plan {
                 None => "_metadata".into(),
             })
             .collect();
-        let watermark = (table.watermark.as_ref())
+        let watermark = (table.watermark.as_ref().filter(|_| table.streaming))
             .and_then(|watermark| table.schema.fields().get(watermark.column))
             .map_or(String::new(), |field| format!("; event time {}", field.name()));
         let kind = if table.streaming { "" } else { "; static" };
@@ -108,17 +107,17 @@ fn operators(node: &Node, parts: &mut Vec<(String, String)>) {
 }
 
 fn describe(node: &Node, aggregate: &Aggregate) -> String {
-    let expanded = |expr: &Expr| over_input(expr, node, Naming::Expanded);
+    let below = Below::new(node, Naming::Expanded);
     let typed = |text: String, index: usize| match node.schema.fields().get(index) {
         Some(field) => format!("{text} {}", type_name(field.data_type())),
         None => text,
     };
     let keys: Vec<String> = (aggregate.keys.iter().enumerate())
-        .map(|(index, key)| typed(expanded(key), index))
+        .map(|(index, key)| typed(below.expression(key), index))
         .collect();
     let calls: Vec<String> = (aggregate.calls.iter().enumerate())
         .map(|(index, call)| {
-            let text = text::aggregate_call(call, &expanded);
+            let text = below.aggregate(call);
             let precision = match call.function {
                 super::AggregateFunction::ApproxCountDistinct { precision } => {
                     format!(" precision {precision}")

@@ -12,6 +12,7 @@ use tidemark_connectors::OutputMode;
 
 use super::convert::expr::uses_clock;
 use super::convert::{ConvertError, Result};
+use super::lineage::{Below, Naming};
 use super::{Aggregate, Emit, Node, Operator, SourceTable, text};
 
 /// Decides the mode, sets every aggregate's `emit` and `bound` and every node's `append_only`, and
@@ -89,7 +90,7 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
         let (reason, remedy) = never_complete(node, aggregate, sources);
         return Err(ConvertError::Mode {
             mode: OutputMode::Append,
-            operator: describe(aggregate),
+            operator: describe(node, aggregate),
             reason,
             remedy,
         });
@@ -145,12 +146,14 @@ fn tables(node: &Node, found: &mut Vec<usize>) {
 }
 
 /// The aggregate as SQL.
-pub(super) fn describe(aggregate: &Aggregate) -> String {
-    let keys = text::list(&aggregate.keys);
+fn describe(node: &Node, aggregate: &Aggregate) -> String {
+    let below = Below::new(node, Naming::Shown);
+    let keys: Vec<String> = aggregate.keys.iter().map(|key| below.expression(key)).collect();
+    let keys = keys.join(", ");
     if aggregate.calls.is_empty() {
         return format!("SELECT DISTINCT {keys}");
     }
-    let calls: Vec<String> = aggregate.calls.iter().map(ToString::to_string).collect();
+    let calls: Vec<String> = aggregate.calls.iter().map(|call| below.aggregate(call)).collect();
     let calls = calls.join(", ");
     if keys.is_empty() { format!("SELECT {calls}") } else { format!("SELECT {calls} GROUP BY {keys}") }
 }
@@ -184,21 +187,20 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
     let stateful = matches!(node.operator, Operator::Aggregate(_));
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;
-        let clock = |expr: &datafusion::logical_expr::Expr| uses_clock(expr);
         let offending = match &node.operator {
             Operator::FilterProject { filter, project } => {
                 let projected = project.iter().flatten().filter(|_| !upserts);
-                filter.iter().chain(projected).find(|expr| clock(expr))
+                filter.iter().chain(projected).find(|expr| uses_clock(expr))
             }
             Operator::Aggregate(aggregate) => {
                 let calls = aggregate.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
-                aggregate.keys.iter().chain(calls).find(|expr| clock(expr))
+                aggregate.keys.iter().chain(calls).find(|expr| uses_clock(expr))
             }
             _ => None,
         };
         if let Some(expr) = offending {
             return Err(ConvertError::NotSupported {
-                operator: format!("{} over rows that can change", text::expression(expr)),
+                operator: format!("{} over rows that can change", Below::new(node, Naming::Shown).expression(expr)),
                 reason: format!("in {mode} mode a row is taken back at another time than it was given, and the two would differ"),
                 instead: "compute current_timestamp() below the aggregation, such as max(current_timestamp()), or use 'outputMode' = 'append'".into(),
             });

@@ -4,7 +4,7 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Volatility};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator, Volatility};
 
 use super::super::{CURRENT_TIMESTAMP_COLUMN, text};
 use super::error::{ConvertError, Result, unsupported};
@@ -96,7 +96,7 @@ fn unfit(expr: &Expr) -> Option<ConvertError> {
             "group by window(ts, ...) and aggregate",
         ),
         Expr::GroupingSet(_) => unsupported(
-            "GROUPING SETS, ROLLUP and CUBE",
+            "GROUP BY with GROUPING SETS, ROLLUP or CUBE",
             "each set would be a state of its own",
             "write one GROUP BY for each set and combine them with UNION ALL",
         ),
@@ -139,9 +139,19 @@ pub(super) fn is_cheap(expr: &Expr) -> bool {
 /// No value of any row makes it fail: it may be evaluated for rows that another filter leaves out.
 pub(super) fn cannot_fail(expr: &Expr) -> bool {
     !exists(expr, |expr| match expr {
-        Expr::BinaryExpr(binary) => {
-            !(binary.op.supports_propagation() || binary.op.is_logic_operator())
-        }
+        Expr::BinaryExpr(binary) => !matches!(
+            binary.op,
+            Operator::And
+                | Operator::Or
+                | Operator::Eq
+                | Operator::NotEq
+                | Operator::Lt
+                | Operator::LtEq
+                | Operator::Gt
+                | Operator::GtEq
+                | Operator::IsDistinctFrom
+                | Operator::IsNotDistinctFrom
+        ),
         Expr::ScalarFunction(call) => call.func.name() != "get_field",
         Expr::Alias(_)
         | Expr::Column(_)
@@ -157,6 +167,7 @@ pub(super) fn cannot_fail(expr: &Expr) -> bool {
         | Expr::IsNotUnknown(_)
         | Expr::Between(_)
         | Expr::InList(_)
+        | Expr::Like(_)
         | Expr::Case(_)
         | Expr::TryCast(_) => false,
         _ => true,

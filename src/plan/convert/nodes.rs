@@ -227,20 +227,28 @@ fn limit() -> ConvertError {
 fn refusal(plan: &LogicalPlan) -> ConvertError {
     match plan {
         LogicalPlan::Join(join) => {
+            use JoinType::{LeftAnti, LeftMark, LeftSemi, RightAnti, RightMark, RightSemi};
             let kind = match join.join_type {
+                LeftSemi | RightSemi | LeftAnti | RightAnti | LeftMark | RightMark => {
+                    "a sub-query in WHERE, which is a join".into()
+                }
                 JoinType::Inner if join.on.is_empty() && join.filter.is_none() => "CROSS JOIN".into(),
                 JoinType::Inner => "JOIN".into(),
                 kind => format!("{} JOIN", kind.to_string().to_uppercase()),
             };
+            let qualified = |expr| text::render(expr, &|column| column.flat_name());
             let keys: Vec<String> = (join.on.iter())
                 .map(|(left, right)| {
-                    format!("{} = {}", text::expression(left), text::expression(right))
+                    format!("{} = {}", qualified(left), qualified(right))
                 })
                 .collect();
-            let on = if keys.is_empty() { String::new() } else { format!(" ON {}", keys.join(" AND ")) };
+            let on = match keys.as_slice() {
+                [] => String::new(),
+                keys => format!(" ON {}", keys.join(" AND ")),
+            };
             unsupported(
                 format!("{kind}{on}"),
-                "joins of streams are not there yet (sub-queries in WHERE become joins too)",
+                "joins of streams are not there yet",
                 "combine the tables with UNION ALL and GROUP BY the key, or look the values up when the result is read",
             )
         }
