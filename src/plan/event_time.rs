@@ -262,7 +262,8 @@ pub fn bound_of(keys: &[Option<EventTimeColumn>]) -> Option<Bound> {
 /// The keys' event time after an aggregate with this bound.
 ///
 /// A group comes out when its bound has passed. Any other key of it is then behind by up to the
-/// time between the two, unless both are parts of one and the same window.
+/// time between the two, unless both are parts of one and the same window. `keys`: what the keys
+/// are, over one and the same node.
 pub fn after_aggregate(
     keys: &[Expr],
     columns: &[Option<EventTimeColumn>],

@@ -118,9 +118,15 @@ fn headline(plan: &Plan, node: &Node) -> String {
     let below = Below::new(node, Naming::Shown);
     let names = || column_texts(node, Naming::Shown);
     match &node.operator {
-        Operator::Source { source, .. } => {
-            let name = plan.sources.get(*source).map_or("?", |table| table.name.as_str());
-            let columns = names();
+        Operator::Source { source, projection } => {
+            let table = plan.sources.get(*source);
+            let name = table.map_or("?", |table| table.name.as_str());
+            let columns: Vec<String> = (projection.iter().zip(names()))
+                .map(|(column, name)| {
+                    let field = table.and_then(|table| table.schema.fields().get(*column));
+                    named(field.map_or("_metadata", |field| field.name()).to_owned(), &name)
+                })
+                .collect();
             if columns.is_empty() {
                 format!("Source {name}: no columns, only how many rows there are")
             } else {

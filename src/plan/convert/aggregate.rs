@@ -9,6 +9,7 @@ use super::super::{
 };
 use super::error::{Result, unsupported};
 use super::expr::resolve;
+use super::fuse::origin;
 
 /// Groups the rows of `input`. Results are given as changes until the output mode says otherwise.
 pub(super) fn aggregate(
@@ -27,7 +28,10 @@ pub(super) fn aggregate(
         .map(|key| event_time::of_expression(key, &input.schema, &input.columns))
         .collect();
     let bound = event_time::bound_of(&key_columns);
-    let mut columns = event_time::after_aggregate(&keys, &key_columns, bound);
+    let origins = (keys.iter())
+        .map(|key| origin(key.clone(), &input).map(|(key, _)| key))
+        .collect::<Result<Vec<_>>>()?;
+    let mut columns = event_time::after_aggregate(&origins, &key_columns, bound);
     columns.resize(schema.fields().len(), None);
     let append_only = calls.is_empty() && !keys.is_empty() && input.append_only;
     Ok(Node {

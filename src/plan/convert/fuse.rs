@@ -141,3 +141,15 @@ fn inline(expr: Expr, node: &Node, columns: &[Expr]) -> Result<Expr> {
     .map(|inlined| inlined.data.unalias_nested().data)
     .map_err(failed)
 }
+
+/// An expression over `node`, written over what lies below the filters and projections on top of
+/// it, whatever it costs to compute: to see what it is, not to run it.
+pub(super) fn origin(mut expr: Expr, mut node: &Node) -> Result<(Expr, &Node)> {
+    while let Operator::FilterProject { project, .. } = &node.operator
+        && let Some(input) = node.inputs.first()
+    {
+        expr = inline(expr, node, &outputs(node, project.as_deref()))?;
+        node = input;
+    }
+    Ok((expr, node))
+}

@@ -8,6 +8,8 @@ use datafusion::logical_expr::Expr;
 
 use super::super::event_time::window_base;
 use super::super::{Node, Operator};
+use super::error::Result;
+use super::fuse::origin;
 
 /// One part of a key: the columns that each say it in full.
 type Part = Vec<usize>;
@@ -25,7 +27,7 @@ pub(super) fn of_result(root: &Node) -> Option<Vec<usize>> {
 
 fn parts(node: &Node) -> Option<Vec<Part>> {
     match &node.operator {
-        Operator::Aggregate(aggregate) => Some(parts_of_keys(&aggregate.keys, node.inputs.first()?)),
+        Operator::Aggregate(aggregate) => parts_of_keys(&aggregate.keys, node.inputs.first()?),
         Operator::FilterProject { project: None, .. } => parts(node.inputs.first()?),
         Operator::FilterProject { project: Some(exprs), .. } => {
             let input = node.inputs.first()?;
@@ -39,16 +41,18 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
 }
 
 /// The keys; those that are parts of one window of fixed size count as one.
-fn parts_of_keys(keys: &[Expr], input: &Node) -> Vec<Part> {
+fn parts_of_keys(keys: &[Expr], input: &Node) -> Option<Vec<Part>> {
+    let origins: Vec<(Expr, &Node)> =
+        keys.iter().map(|key| origin(key.clone(), input)).collect::<Result<_>>().ok()?;
     let mut parts: Vec<(Option<&Expr>, Part)> = Vec::new();
-    for (index, key) in keys.iter().enumerate() {
-        let window = Some(window_base(key)).filter(|window| is_fixed_window(window, input));
+    for (index, (key, node)) in origins.iter().enumerate() {
+        let window = Some(window_base(key)).filter(|window| is_fixed_window(window, node));
         match parts.iter_mut().find(|(of, _)| window.is_some() && *of == window) {
             Some((_, part)) => part.push(index),
             None => parts.push((window, vec![index])),
         }
     }
-    parts.into_iter().map(|(_, part)| part).collect()
+    Some(parts.into_iter().map(|(_, part)| part).collect())
 }
 
 /// The columns of a projection that say a part of the key; `None` if there are none.
