@@ -6,20 +6,22 @@
 //! | `ddl`, [`types`] | `CREATE TABLE`, `SET`; Spark's type names |
 //! | `options` | what options and settings say to the engine |
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
-//! | `windows` | `window(..)`, on the syntax tree |
+//! | `windows`, `ast` | `window(..)`, on the syntax tree |
 //! | `tables` | what is declared, and the sources behind it |
-//! | `query` | one query: syntax tree to an optimised `LogicalPlan` |
+//! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
 //! [`parse_script`] plans a whole script; [`SqlSession`] does the same statement by statement and
 //! remembers what was declared.
 
+mod ast;
 mod ddl;
 mod diagnose;
 mod dialect;
 mod names;
 mod options;
 mod query;
+mod scope;
 mod table_functions;
 mod tables;
 mod tokens;

@@ -3,7 +3,6 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::compute::can_cast_types;
@@ -11,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource, cast};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -22,13 +21,14 @@ use super::diagnose::Scene;
 use super::dialect::TidemarkDialect;
 use super::names::{self, Spellings};
 use super::options::Settings;
-use super::tables::{DeclaredTable, Entry, Tables, column_index};
+use super::scope::QueryTables;
+use super::tables::{Entry, Tables, column_index};
 use super::tokens::{SourceText, position};
 use super::types::type_name;
 use super::{table_functions, windows};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
-use crate::plan::context::{Provider, StreamTable, ViewSource, session_state};
+use crate::plan::context::{Provider, StreamTable, session_state};
 use crate::plan::error::{PlanError, PlanErrorKind, Result};
 
 /// Where a query's rows go.
@@ -463,103 +463,6 @@ impl Failed {
             Self::Ours(error) => error,
             Self::Theirs(error) => explain(*error),
         }
-    }
-}
-
-/// The tables of one query, as the SQL planner asks for them.
-struct QueryTables<'a> {
-    planner: &'a Planner<'a>,
-    /// The query names `_metadata`.
-    with_metadata: bool,
-    /// Tables with a watermark of this query's own.
-    overlays: RefCell<BTreeMap<String, Arc<CatalogTable>>>,
-    spellings: RefCell<Spellings>,
-    /// Why a table could not be had; the planner only learns that it could not.
-    failure: RefCell<Option<PlanError>>,
-}
-
-impl QueryTables<'_> {
-    fn lookup(&self, name: &str) -> Option<Arc<dyn TableSource>> {
-        if let Some(table) = self.overlays.borrow().get(name) {
-            return Some(self.stream(name, Arc::clone(table)));
-        }
-        match self.planner.tables.get(name)? {
-            Entry::View { plan, .. } => {
-                self.spellings.borrow_mut().extend(plan.spellings.clone());
-                Some(Arc::new(ViewSource {
-                    plan: plan.plan.clone(),
-                }))
-            }
-            Entry::Table(table) => self.opened(table).map(|table| self.stream(name, table)),
-        }
-    }
-
-    fn opened(&self, table: &DeclaredTable) -> Option<Arc<CatalogTable>> {
-        match self.planner.tables.source(table) {
-            Ok(table) => Some(table),
-            Err(error) => {
-                self.failure.borrow_mut().get_or_insert(error);
-                None
-            }
-        }
-    }
-
-    fn stream(&self, name: &str, table: Arc<CatalogTable>) -> Arc<dyn TableSource> {
-        let mut spellings = self.spellings.borrow_mut();
-        for field in table.schema.iter().flat_map(|s| s.fields()) {
-            // An alias of the query's own goes before.
-            spellings
-                .entry(field.name().to_lowercase())
-                .or_insert_with(|| field.name().clone());
-        }
-        Arc::new(StreamTable::new(name, table, self.with_metadata))
-    }
-
-    fn shows_metadata(&self, name: &str) -> bool {
-        let table = match (self.with_metadata, self.planner.tables.get(name)) {
-            (true, Some(Entry::Table(table))) => self.opened(table),
-            (true, None) => self.overlays.borrow().get(name).cloned(),
-            _ => None,
-        };
-        table.is_some_and(|t| !t.metadata.fields().is_empty())
-    }
-}
-
-impl table_functions::Watermarks for &QueryTables<'_> {
-    fn with_watermark(
-        &mut self,
-        table: (&str, Span),
-        column: (&str, Span),
-        delay: i64,
-    ) -> Result<String> {
-        let planner = self.planner;
-        let Some(entry) = planner.tables.get(table.0) else {
-            return Err(planner
-                .source
-                .error(table.1, planner.tables.unknown(table.0)));
-        };
-        let Entry::Table(declared) = entry else {
-            let kind = PlanErrorKind::Unsupported {
-                what: format!("a watermark on the view '{}'", table.0),
-                instead: Some("put it on the table that the view reads".into()),
-            };
-            return Err(planner.source.error(table.1, kind));
-        };
-        if delay < 0 {
-            let kind = PlanErrorKind::BadInterval {
-                text: format!("{delay} microseconds"),
-                why: Some("a watermark cannot run ahead of the data"),
-            };
-            return Err(planner.source.error(column.1, kind));
-        }
-        let changed = planner
-            .tables
-            .with_watermark(declared, column, delay, planner.source)?;
-        let name = format!("{} watermark {} {delay}us", table.0, column.0).to_lowercase();
-        self.overlays
-            .borrow_mut()
-            .insert(name.clone(), Arc::new(changed));
-        Ok(name)
     }
 }
 

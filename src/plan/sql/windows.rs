@@ -9,14 +9,14 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
+    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Function, Ident, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut,
     VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
 
+use super::ast::{arguments, call, function_name, name_span, number, string};
 use crate::plan::error::PlanErrorKind;
 use crate::plan::functions::interval::parse_micros;
 
@@ -500,79 +500,4 @@ fn bad(span: Span, reason: &str) -> Failure {
             reason: reason.into(),
         },
     ))
-}
-
-/// The arguments that are plain expressions.
-fn arguments(function: &Function) -> Vec<&Expr> {
-    let FunctionArguments::List(list) = &function.args else {
-        return vec![];
-    };
-    let plain = |arg| match arg {
-        &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref expr)) => Some(expr),
-        _ => None,
-    };
-    list.args.iter().filter_map(plain).collect()
-}
-
-fn function_name(function: &Function) -> String {
-    match &function.name.0[..] {
-        [part] => part
-            .as_ident()
-            .map(|i| i.value.to_lowercase())
-            .unwrap_or_default(),
-        _ => String::new(),
-    }
-}
-
-fn name_span(function: &Function) -> Span {
-    function
-        .name
-        .0
-        .first()
-        .and_then(|p| p.as_ident())
-        .map_or_else(Span::empty, |i| i.span)
-}
-
-fn string(text: &str, span: Span) -> Expr {
-    Expr::Value(ValueWithSpan {
-        value: Value::SingleQuotedString(text.into()),
-        span,
-    })
-}
-
-fn number(value: i64, span: Span) -> Expr {
-    let digits = Value::Number(value.unsigned_abs().to_string(), false);
-    let digits = Expr::Value(ValueWithSpan {
-        value: digits,
-        span,
-    });
-    if value < 0 {
-        Expr::UnaryOp {
-            op: UnaryOperator::Minus,
-            expr: Box::new(digits),
-        }
-    } else {
-        digits
-    }
-}
-
-fn call(name: &str, args: Vec<Expr>, span: Span) -> Expr {
-    let args = args
-        .into_iter()
-        .map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a)))
-        .collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::with_span(span, name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args,
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }
