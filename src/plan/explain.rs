@@ -27,7 +27,11 @@ impl Plan {
         }
         out.push_str("\nOperators, the result first\n");
         tree(self, &self.root, "  ", "  ", &mut out);
-        out.push_str(if self.sources.is_empty() { "\nNo sources\n" } else { "\nSources\n" });
+        out.push_str(if self.sources.is_empty() {
+            "\nNo sources\n"
+        } else {
+            "\nSources\n"
+        });
         for (index, source) in self.sources.iter().enumerate() {
             let _ = writeln!(out, "  {}", source.name);
             for (label, value) in source_notes(source, &columns_read(&self.root, index, source)) {
@@ -47,7 +51,10 @@ impl Plan {
         let retained = self.settings.min_batches_to_retain;
         let checkpoint = match &self.settings.checkpoint_location {
             Some(place) => format!("{place}; the last {retained} epochs can be restored"),
-            None => "in a temporary directory: a restart begins anew; set 'checkpointLocation' to go on".into(),
+            None => {
+                "in a temporary directory: a restart begins anew; set 'checkpointLocation' to go on"
+                    .into()
+            }
         };
         let key = match &self.key {
             None => "none: the result has no columns that identify a row".into(),
@@ -65,7 +72,13 @@ impl Plan {
             ("trigger", trigger(self.trigger)),
             ("checkpoint", checkpoint),
         ];
-        if self.sources.iter().filter(|source| source.watermark.is_some()).count() > 1 {
+        if self
+            .sources
+            .iter()
+            .filter(|source| source.watermark.is_some())
+            .count()
+            > 1
+        {
             let policy = match self.settings.watermark_policy {
                 WatermarkPolicy::Min => "the slowest source decides",
                 WatermarkPolicy::Max => "the fastest source decides",
@@ -109,8 +122,18 @@ fn tree(plan: &Plan, node: &Node, first: &str, rest: &str, out: &mut String) {
     }
     for (index, input) in node.inputs.iter().enumerate() {
         let last = index + 1 == node.inputs.len();
-        let (branch, stem) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        tree(plan, input, &format!("{rest}{branch}"), &format!("{rest}{stem}"), out);
+        let (branch, stem) = if last {
+            ("└─ ", "   ")
+        } else {
+            ("├─ ", "│  ")
+        };
+        tree(
+            plan,
+            input,
+            &format!("{rest}{branch}"),
+            &format!("{rest}{stem}"),
+            out,
+        );
     }
 }
 
@@ -124,7 +147,10 @@ fn headline(plan: &Plan, node: &Node) -> String {
             let columns: Vec<String> = (projection.iter().zip(names()))
                 .map(|(column, name)| {
                     let field = table.and_then(|table| table.schema.fields().get(*column));
-                    named(field.map_or("_metadata", |field| field.name()).to_owned(), &name)
+                    named(
+                        field.map_or("_metadata", |field| field.name()).to_owned(),
+                        &name,
+                    )
                 })
                 .collect();
             if columns.is_empty() {
@@ -140,7 +166,10 @@ fn headline(plan: &Plan, node: &Node) -> String {
                     .collect::<Vec<_>>()
                     .join(", ")
             });
-            match (filter.as_ref().map(|filter| below.expression(filter)), project) {
+            match (
+                filter.as_ref().map(|filter| below.expression(filter)),
+                project,
+            ) {
                 (Some(filter), Some(project)) => format!("Filter {filter}, then project {project}"),
                 (Some(filter), None) => format!("Filter {filter}"),
                 (None, project) => format!("Project {}", project.unwrap_or_default()),
@@ -148,16 +177,25 @@ fn headline(plan: &Plan, node: &Node) -> String {
         }
         Operator::Unnest { column, keep_empty } => {
             let list = below.texts.get(*column).cloned().unwrap_or_default();
-            let name = names().get(*column).map_or(list.clone(), |name| named(list, name));
-            let empty = if *keep_empty { "; an empty list stays as a null" } else { "" };
+            let name = names()
+                .get(*column)
+                .map_or(list.clone(), |name| named(list, name));
+            let empty = if *keep_empty {
+                "; an empty list stays as a null"
+            } else {
+                ""
+            };
             format!("Unnest {name}{empty}")
         }
         Operator::Union => "Union of all rows".into(),
         Operator::Aggregate(aggregate) => {
             let keys = aggregate.keys.iter().map(|key| below.expression(key));
             let calls = aggregate.calls.iter().map(|call| below.aggregate(call));
-            let mut all: Vec<String> =
-                keys.chain(calls).zip(names()).map(|(text, name)| named(text, &name)).collect();
+            let mut all: Vec<String> = keys
+                .chain(calls)
+                .zip(names())
+                .map(|(text, name)| named(text, &name))
+                .collect();
             let calls = all.split_off(aggregate.keys.len().min(all.len()));
             let keys = all;
             if aggregate.is_distinct() {
@@ -177,7 +215,11 @@ fn headline(plan: &Plan, node: &Node) -> String {
 }
 
 fn named(expression: String, name: &str) -> String {
-    if expression == name { expression } else { format!("{expression} AS {name}") }
+    if expression.eq_ignore_ascii_case(name) {
+        expression
+    } else {
+        format!("{expression} AS {name}")
+    }
 }
 
 fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
@@ -192,7 +234,11 @@ fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
     if !times.is_empty() {
         notes.push(("event time", times.join("; ")));
     }
-    let gives = if node.append_only { "append-only: no row is ever taken back" } else { "retracting: rows can be taken back later" };
+    let gives = if node.append_only {
+        "append-only: no row is ever taken back"
+    } else {
+        "retracting: rows can be taken back later"
+    };
     notes.push(("output", gives.into()));
     notes
 }
@@ -221,7 +267,10 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     let late = match aggregate.bound {
         None => "no row is late".to_owned(),
         Some(bound) => {
-            format!("dropped, once the watermark of the epoch before has passed {}", end_of(bound))
+            format!(
+                "dropped, once the watermark of the epoch before has passed {}",
+                end_of(bound)
+            )
         }
     };
     let gives = match aggregate.emit {
@@ -251,7 +300,10 @@ fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
         let kept = match call.function {
             AggregateFunction::CountDistinct => format!("every distinct value of {call}"),
             AggregateFunction::ApproxCountDistinct { precision } => {
-                format!("a sketch of {} registers for {call}", 1_u32 << precision.min(16))
+                format!(
+                    "a sketch of {} registers for {call}",
+                    1_u32 << precision.min(16)
+                )
             }
             AggregateFunction::Min | AggregateFunction::Max if from_changes => {
                 format!("every value of {call}, as any of them can be taken back")
@@ -260,7 +312,11 @@ fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
         };
         extra.push(kept);
     }
-    if extra.is_empty() { String::new() } else { format!(", with {}", extra.join(", and ")) }
+    if extra.is_empty() {
+        String::new()
+    } else {
+        format!(", with {}", extra.join(", and "))
+    }
 }
 
 fn end_of(bound: Bound) -> String {
@@ -270,7 +326,10 @@ fn end_of(bound: Bound) -> String {
             "its window's end"
         }
         EventTimeKind::WindowStart(size) => {
-            return format!("its window's start + {}", length(size.saturating_add(bound.column.lag)));
+            return format!(
+                "its window's start + {}",
+                length(size.saturating_add(bound.column.lag))
+            );
         }
     };
     match bound.column.lag {
@@ -303,8 +362,11 @@ fn event_time(name: &str, column: EventTimeColumn) -> String {
 
 /// The columns of a table that the query uses, by index.
 fn columns_read(node: &Node, index: usize, table: &SourceTable) -> Vec<usize> {
-    let mut read: Vec<usize> =
-        node.inputs.iter().flat_map(|input| columns_read(input, index, table)).collect();
+    let mut read: Vec<usize> = node
+        .inputs
+        .iter()
+        .flat_map(|input| columns_read(input, index, table))
+        .collect();
     if let Operator::Source { source, projection } = &node.operator
         && *source == index
     {
@@ -322,25 +384,43 @@ fn source_notes(source: &SourceTable, read: &[usize]) -> Vec<Note> {
         place.push_str(&option);
     }
     let fields = source.schema.fields();
-    let name = |column: usize| fields.get(column).map_or("_metadata", |field| field.name().as_str());
+    let name = |column: usize| {
+        fields
+            .get(column)
+            .map_or("_metadata", |field| field.name().as_str())
+    };
     let used = read.iter().filter(|column| **column < fields.len()).count();
     let columns: Vec<&str> = read.iter().map(|column| name(*column)).collect();
     let columns = match columns.as_slice() {
         [] => format!("none of its {} columns", fields.len()),
-        columns => format!("{} ({used} of {} columns)", columns.join(", "), fields.len()),
+        columns => format!(
+            "{} ({used} of {} columns)",
+            columns.join(", "),
+            fields.len()
+        ),
     };
     let mut notes = vec![("connector", place), ("reads", columns)];
-    notes.push(("watermark", match &source.watermark {
-        _ if !source.streaming => "none: a static table, read once at the start".into(),
-        None => "none".into(),
-        Some(watermark) => {
-            let delay = i64::try_from(watermark.delay.as_micros()).unwrap_or(i64::MAX);
-            let idle = watermark.idle_timeout.map_or(String::new(), |timeout| {
-                let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
-                format!("; a partition without data for {} is left out", duration(timeout))
-            });
-            format!("the greatest {} - {}{idle}", name(watermark.column), duration(delay))
-        }
-    }));
+    notes.push((
+        "watermark",
+        match &source.watermark {
+            _ if !source.streaming => "none: a static table, read once at the start".into(),
+            None => "none".into(),
+            Some(watermark) => {
+                let delay = i64::try_from(watermark.delay.as_micros()).unwrap_or(i64::MAX);
+                let idle = watermark.idle_timeout.map_or(String::new(), |timeout| {
+                    let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+                    format!(
+                        "; a partition without data for {} is left out",
+                        duration(timeout)
+                    )
+                });
+                format!(
+                    "the greatest {} - {}{idle}",
+                    name(watermark.column),
+                    duration(delay)
+                )
+            }
+        },
+    ));
     notes
 }

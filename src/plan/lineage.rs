@@ -26,10 +26,14 @@ impl<'a> Below<'a> {
     /// What feeds `node`. All inputs of a union have the same columns; the first one speaks.
     pub(super) fn new(node: &'a Node, naming: Naming) -> Self {
         match node.inputs.first() {
-            Some(input) => {
-                Self { schema: Some(&input.schema), texts: column_texts(input, naming) }
-            }
-            None => Self { schema: None, texts: Vec::new() },
+            Some(input) => Self {
+                schema: Some(&input.schema),
+                texts: column_texts(input, naming),
+            },
+            None => Self {
+                schema: None,
+                texts: Vec::new(),
+            },
         }
     }
 
@@ -37,7 +41,9 @@ impl<'a> Below<'a> {
     pub(super) fn expression(&self, expr: &Expr) -> String {
         let whole = matches!(expr, Expr::Column(_));
         text::render(expr, &|column| {
-            let index = self.schema.and_then(|schema| schema.maybe_index_of_column(column));
+            let index = self
+                .schema
+                .and_then(|schema| schema.maybe_index_of_column(column));
             match index.and_then(|index| self.texts.get(index)) {
                 Some(text) if !whole && text.contains(' ') && !text.ends_with(')') => {
                     format!("({text})")
@@ -58,15 +64,16 @@ impl<'a> Below<'a> {
 pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
     let below = Below::new(node, naming);
     let computed: Vec<String> = match &node.operator {
-        Operator::Source { source, .. } if naming == Naming::Expanded => {
-            names(&node.schema).map(|name| format!("source{source}.{name}")).collect()
-        }
+        Operator::Source { source, .. } if naming == Naming::Expanded => names(&node.schema)
+            .map(|name| format!("source{source}.{name}"))
+            .collect(),
         Operator::Source { .. } | Operator::Values { .. } => {
             names(&node.schema).map(str::to_owned).collect()
         }
-        Operator::FilterProject { project: Some(exprs), .. } => {
-            exprs.iter().map(|expr| below.expression(expr)).collect()
-        }
+        Operator::FilterProject {
+            project: Some(exprs),
+            ..
+        } => exprs.iter().map(|expr| below.expression(expr)).collect(),
         Operator::FilterProject { project: None, .. } => below.texts,
         Operator::Unnest { column, .. } => {
             let mut texts = below.texts;
@@ -77,16 +84,20 @@ pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
             }
             texts
         }
-        Operator::Aggregate(_) if naming == Naming::Expanded => {
-            (0..node.columns.len()).map(|index| format!("operator{}.{index}", node.id)).collect()
-        }
+        Operator::Aggregate(_) if naming == Naming::Expanded => (0..node.columns.len())
+            .map(|index| format!("operator{}.{index}", node.id))
+            .collect(),
         Operator::Aggregate(aggregate) => {
             let keys = aggregate.keys.iter().map(|key| below.expression(key));
-            keys.chain(aggregate.calls.iter().map(|call| below.aggregate(call))).collect()
+            keys.chain(aggregate.calls.iter().map(|call| below.aggregate(call)))
+                .collect()
         }
         Operator::Union if naming == Naming::Expanded => {
-            let inputs: Vec<_> =
-                node.inputs.iter().map(|input| column_texts(input, naming)).collect();
+            let inputs: Vec<_> = node
+                .inputs
+                .iter()
+                .map(|input| column_texts(input, naming))
+                .collect();
             (0..node.columns.len())
                 .map(|index| {
                     let texts = inputs.iter().filter_map(|input| input.get(index));
@@ -101,7 +112,13 @@ pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
         Naming::Expanded => computed,
         Naming::Shown => names(&node.schema)
             .zip(computed)
-            .map(|(name, computed)| if is_made_up(name) { computed } else { name.to_owned() })
+            .map(|(name, computed)| {
+                if is_made_up(name) {
+                    computed
+                } else {
+                    name.to_owned()
+                }
+            })
             .collect(),
     }
 }

@@ -14,14 +14,21 @@
 //! 4. Node ids are dense, in post-order, and the same whenever the same text is planned: state on
 //!    disk is named by them.
 
+pub mod batch;
 pub mod catalog;
+pub mod context;
 pub mod convert;
+pub mod error;
 pub mod event_time;
 pub mod explain;
 pub mod fingerprint;
+pub mod functions;
 mod lineage;
 pub mod modes;
 pub mod redact;
+pub mod sql;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 use std::fmt;

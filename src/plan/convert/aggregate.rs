@@ -36,7 +36,12 @@ pub(super) fn aggregate(
     let append_only = calls.is_empty() && !keys.is_empty() && input.append_only;
     Ok(Node {
         id: 0,
-        operator: Operator::Aggregate(Aggregate { keys, calls, bound, emit: Emit::Changes }),
+        operator: Operator::Aggregate(Aggregate {
+            keys,
+            calls,
+            bound,
+            emit: Emit::Changes,
+        }),
         inputs: vec![input],
         schema,
         columns,
@@ -55,7 +60,11 @@ fn aggregate_call(expr: &Expr, input: &Node) -> Result<AggregateCall> {
             let filter = (call.params.filter.as_deref())
                 .map(|filter| resolve(filter.clone(), &input.schema))
                 .transpose()?;
-            Ok(AggregateCall { function, args, filter })
+            Ok(AggregateCall {
+                function,
+                args,
+                filter,
+            })
         }
         other => Err(unsupported(
             format!("{} as an aggregate", text::expression(other)),
@@ -65,8 +74,7 @@ fn aggregate_call(expr: &Expr, input: &Node) -> Result<AggregateCall> {
     }
 }
 
-const KNOWN: &str =
-    "use count, sum, avg, min, max, count(DISTINCT ...) or approx_count_distinct";
+const KNOWN: &str = "use count, sum, avg, min, max, count(DISTINCT ...) or approx_count_distinct";
 
 fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
     let name = call.func.name().to_ascii_lowercase();
@@ -90,7 +98,11 @@ fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
         if args.len() == 1 {
             Ok(args)
         } else {
-            Err(unsupported(shown(), format!("{name} takes one argument"), KNOWN))
+            Err(unsupported(
+                shown(),
+                format!("{name} takes one argument"),
+                KNOWN,
+            ))
         }
     };
     match (name.as_str(), call.params.distinct) {
@@ -103,7 +115,9 @@ fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
         ("sum" | "avg" | "mean", true) => Err(unsupported(
             shown(),
             "it would have to keep every value of every group, and that is not there yet",
-            format!("write {name} over a sub-query: SELECT k, {name}(x) FROM (SELECT DISTINCT k, x FROM t) GROUP BY k"),
+            format!(
+                "write {name} over a sub-query: SELECT k, {name}(x) FROM (SELECT DISTINCT k, x FROM t) GROUP BY k"
+            ),
         )),
         ("sum", false) => Ok((AggregateFunction::Sum, one(args)?)),
         ("avg" | "mean", false) => Ok((AggregateFunction::Avg, one(args)?)),
@@ -164,7 +178,9 @@ fn precision_of(expr: &Expr) -> Option<u8> {
 }
 
 fn valid(precision: i64) -> Option<u8> {
-    u8::try_from(precision).ok().filter(|precision| (4..=16).contains(precision))
+    u8::try_from(precision)
+        .ok()
+        .filter(|precision| (4..=16).contains(precision))
 }
 
 /// Spark's formula (`HyperLogLogPlusPlusHelper`): the registers for a relative standard deviation.

@@ -1,6 +1,8 @@
 //! Plans for tests: a few tables that know only their schema, and the functions that queries of
 //! the engine arrive with, by name.
 
+use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +19,7 @@ use tidemark_connectors::{Options, OutputMode};
 use super::super::catalog::{
     CatalogTable, EngineOptions, OnError, Position, QuerySource, QueryStatement,
 };
-use super::super::{
-    Plan, QuerySettings, SinkTable, Trigger, Watermark, WatermarkPolicy,
-};
+use super::super::{Plan, QuerySettings, SinkTable, Trigger, Watermark, WatermarkPolicy};
 use super::{Result, plan_query};
 
 /// A function that has a type and cannot be called.
@@ -50,7 +50,11 @@ fn typed(name: &'static str, result: DataType, volatility: Volatility) -> Scalar
         Volatility::Volatile => Signature::nullary(volatility),
         _ => Signature::variadic_any(volatility),
     };
-    ScalarUDF::new_from_impl(Typed { name, result, signature })
+    ScalarUDF::new_from_impl(Typed {
+        name,
+        result,
+        signature,
+    })
 }
 
 pub(in super::super) fn timestamp() -> DataType {
@@ -81,10 +85,16 @@ pub(in super::super) fn tables() -> Vec<CatalogTable> {
         Field::new("amount", DataType::Float64, true),
         Field::new("n", DataType::Int64, true),
         Field::new("ts", timestamp(), true),
-        Field::new("tags", DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))), true),
+        Field::new(
+            "tags",
+            DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+            true,
+        ),
     ]));
     let options = |path: &str| -> Options {
-        [("path", path), ("format", "json"), ("api.token", "hunter2")].into_iter().collect()
+        [("path", path), ("format", "json"), ("api.token", "hunter2")]
+            .into_iter()
+            .collect()
     };
     let table = |name: &str, watermark: bool, streaming: bool| CatalogTable {
         name: name.into(),
@@ -120,7 +130,9 @@ pub(in super::super) async fn logical(sql: &str) -> LogicalPlan {
     for table in tables() {
         let schema = table.schema.clone().expect("test tables have one");
         let provider = Arc::new(EmptyTable::new(schema));
-        context.register_table(&table.name, provider).expect("a new name");
+        context
+            .register_table(&table.name, provider)
+            .expect("a new name");
     }
     let windows = DataType::List(Arc::new(Field::new_list_field(window(), true)));
     for (name, result) in [
@@ -132,16 +144,31 @@ pub(in super::super) async fn logical(sql: &str) -> LogicalPlan {
     ] {
         context.register_udf(typed(name, result, Volatility::Immutable));
     }
-    context.register_udf(typed("current_timestamp", timestamp(), Volatility::Volatile));
-    context.register_udf(typed("current_date", DataType::Date32, Volatility::Volatile));
+    context.register_udf(typed(
+        "current_timestamp",
+        timestamp(),
+        Volatility::Volatile,
+    ));
+    context.register_udf(typed(
+        "current_date",
+        DataType::Date32,
+        Volatility::Volatile,
+    ));
     context.register_udaf(approx_count_distinct());
-    let frame = context.sql(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    frame.into_optimized_plan().unwrap_or_else(|error| panic!("{sql}: {error}"))
+    let frame = context
+        .sql(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    frame
+        .into_optimized_plan()
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 /// The statement that a query over [`tables`] arrives as.
 pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryStatement {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let logical = runtime.block_on(logical(sql));
     QueryStatement {
         name: "result".into(),
@@ -149,7 +176,9 @@ pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryS
         sink: SinkTable {
             name: "result".into(),
             connector: "file".into(),
-            options: [("path", "out"), ("secretKey", "hunter2")].into_iter().collect(),
+            options: [("path", "out"), ("secretKey", "hunter2")]
+                .into_iter()
+                .collect(),
         },
         mode,
         trigger: Trigger::ProcessingTime(Duration::from_secs(30)),
@@ -180,7 +209,10 @@ fn sources_of(plan: &LogicalPlan) -> Vec<QuerySource> {
             if let Some(table) = table
                 && !found.iter().any(|source| source.name == name)
             {
-                found.push(QuerySource { name: name.into(), table: Arc::new(table) });
+                found.push(QuerySource {
+                    name: name.into(),
+                    table: Arc::new(table),
+                });
             }
         }
         for input in plan.inputs() {
@@ -204,5 +236,33 @@ pub(in super::super) fn refused(sql: &str, mode: OutputMode) -> String {
     match plan(sql, Some(mode)) {
         Ok(plan) => panic!("{sql} was planned: {}", plan.explain()),
         Err(error) => error.to_string(),
+    }
+}
+
+/// Compares what `answer` says to each `#### mode: query` of a data file with what stands below
+/// it. With `TIDEMARK_COMPLETE=1` the file is written anew: read the difference.
+pub(in super::super) fn data_file(name: &str, answer: impl Fn(&str, Option<OutputMode>) -> String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/plan/testdata")
+        .join(name);
+    let text = std::fs::read_to_string(&path).expect("the data file is there");
+    let mut written = String::new();
+    for (index, case) in text.split("#### ").enumerate() {
+        if index == 0 {
+            written.push_str(case);
+            continue;
+        }
+        let head = case.lines().next().unwrap_or_default();
+        let (mode, sql) = head.split_once(": ").expect("mode: query");
+        let mode = match mode {
+            "default" => None,
+            mode => Some(mode.parse().expect("a mode")),
+        };
+        let _ = write!(written, "#### {head}\n{}\n\n", answer(sql, mode).trim_end());
+    }
+    if std::env::var_os("TIDEMARK_COMPLETE").is_some() {
+        std::fs::write(&path, written).expect("the data file is writable");
+    } else {
+        assert_eq!(text, written, "{name}");
     }
 }

@@ -1,0 +1,206 @@
+//! The same query as a batch: `DataFusion` answers it over all the data that its sources have now.
+//!
+//! It is the oracle that a stream's final result is held against, and `tidemark run --batch`.
+//! Watermarks play no part: no row is late. `current_timestamp()` is one instant.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
+use datafusion::prelude::SessionContext;
+use tidemark_connectors::{Read, ReadLimit, Source};
+
+use super::catalog::{QueryStatement, Statement};
+use super::context::{StreamTable, session_state};
+use super::error::{PlanErrorKind, Result};
+use super::functions::clock::{instant_literal, is_current_timestamp};
+
+/// All rows of a query's sources, by the name of the source: with the columns of the table by
+/// position, then `_metadata` where `with_metadata` asks for it.
+pub type Tables = BTreeMap<String, Vec<RecordBatch>>;
+
+/// Answers `query` over what its sources hold at this moment.
+///
+/// `time_zone` is the session's; `now` is `current_timestamp()` in microseconds since 1970 UTC.
+pub fn run_batch(query: &QueryStatement, time_zone: &str, now: i64) -> Result<Vec<RecordBatch>> {
+    let mut tables = Tables::new();
+    for source in &query.sources {
+        let table = &source.table;
+        let declared = table.declared.then(|| table.schema.clone()).flatten();
+        let connector = |error| {
+            PlanErrorKind::Connector {
+                table: table.name.clone(),
+                source: error,
+            }
+            .anywhere()
+        };
+        let mut opened =
+            tidemark_connectors::open_source(&table.connector, &table.options, declared)
+                .map_err(connector)?;
+        let columns = scanned_columns(&query.logical, &source.name);
+        let batches = read_all(&mut *opened, &columns).map_err(connector)?;
+        tables.insert(source.name.clone(), batches);
+    }
+    run_over(&query.logical, &tables, time_zone, now)
+}
+
+/// Answers a plan over given rows. A table that is missing has none.
+pub fn run_over(
+    logical: &LogicalPlan,
+    tables: &Tables,
+    time_zone: &str,
+    now: i64,
+) -> Result<Vec<RecordBatch>> {
+    let failed = |error: DataFusionError| {
+        PlanErrorKind::Batch {
+            message: error.strip_backtrace(),
+        }
+        .anywhere()
+    };
+    let plan = with_instant(logical.clone(), now)
+        .and_then(|plan| with_data(plan, tables))
+        .map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| {
+            PlanErrorKind::Batch {
+                message: format!("no runtime: {error}"),
+            }
+            .anywhere()
+        })?;
+    let context = SessionContext::new_with_state(session_state(time_zone));
+    let schema: SchemaRef = Arc::clone(plan.schema().inner());
+    let batches = runtime
+        .block_on(async { context.execute_logical_plan(plan).await?.collect().await })
+        .map_err(failed)?;
+    // An answer without rows still has its columns.
+    Ok(if batches.is_empty() {
+        vec![RecordBatch::new_empty(schema)]
+    } else {
+        batches
+    })
+}
+
+/// The columns that the scans of `name` have, `_metadata` included where they have it.
+fn scanned_columns(plan: &LogicalPlan, name: &str) -> Vec<usize> {
+    let mut count = 0;
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && stream(&scan.source).is_some_and(|s| s.name == name)
+        {
+            count = count.max(scan.source.schema().fields().len());
+        }
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    });
+    debug_assert!(walked.is_ok(), "the visitor never fails");
+    (0..count).collect()
+}
+
+fn stream(source: &Arc<dyn TableSource>) -> Option<&StreamTable> {
+    (&**source as &dyn Any).downcast_ref::<StreamTable>()
+}
+
+/// Reads everything that a source has now.
+fn read_all(
+    source: &mut dyn Source,
+    columns: &[usize],
+) -> tidemark_connectors::Result<Vec<RecordBatch>> {
+    source.restore(&[])?;
+    source.freeze()?;
+    let reader = source.reader();
+    let mut batches = Vec::new();
+    while let Some(range) = source.plan(ReadLimit::default())? {
+        for split in &range.splits {
+            let mut rows = reader.open(split, columns)?;
+            loop {
+                match rows.read()? {
+                    Read::Batch { batch, .. } => batches.push(batch),
+                    Read::Pending => std::thread::sleep(source.poll_interval()),
+                    Read::End => break,
+                }
+            }
+        }
+    }
+    Ok(batches)
+}
+
+/// The plan with `current_timestamp()` at one instant.
+fn with_instant(plan: LogicalPlan, now: i64) -> Result<LogicalPlan, DataFusionError> {
+    let transformed = plan.transform_up_with_subqueries(|node| {
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let replaced = expr.transform_up(|expr| {
+                Ok(if is_current_timestamp(&expr) {
+                    Transformed::yes(instant_literal(now))
+                } else {
+                    Transformed::no(expr)
+                })
+            })?;
+            Ok(replaced.update_data(|expr: Expr| name.restore(expr)))
+        })
+    })?;
+    Ok(transformed.data)
+}
+
+/// The plan over rows instead of streams.
+fn with_data(plan: LogicalPlan, tables: &Tables) -> Result<LogicalPlan, DataFusionError> {
+    let transformed = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::TableScan(mut scan) = node else {
+            return Ok(Transformed::no(node));
+        };
+        let Some(name) = stream(&scan.source).map(|s| s.name.clone()) else {
+            return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+        };
+        let schema = scan.source.schema();
+        let rows = tables.get(&name).map_or(&[][..], |batches| batches);
+        let rows: Vec<RecordBatch> = rows
+            .iter()
+            .map(|b| fitted(b, &schema))
+            .collect::<Result<_, _>>()?;
+        scan.source = provider_as_source(Arc::new(MemTable::try_new(schema, vec![rows])?));
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    })?;
+    Ok(transformed.data)
+}
+
+/// The batch under the names and exact types of the scan's schema.
+fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataFusionError> {
+    let columns: Vec<ArrayRef> = (batch.columns().iter().zip(schema.fields()))
+        .map(
+            |(column, field)| match column.data_type() == field.data_type() {
+                true => Ok(Arc::clone(column)),
+                false => cast(column, field.data_type()),
+            },
+        )
+        .collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
+}
+
+/// The queries of a script, each with its answer.
+pub fn run_script<'a>(
+    statements: &'a [Statement],
+    time_zone: &str,
+    now: i64,
+) -> Result<Vec<(&'a QueryStatement, Vec<RecordBatch>)>> {
+    let queries = statements.iter().filter_map(|statement| match statement {
+        Statement::Query(query) => Some(&**query),
+        _ => None,
+    });
+    queries
+        .map(|query| Ok((query, run_batch(query, time_zone, now)?)))
+        .collect()
+}

@@ -1,0 +1,414 @@
+//! `DataFusion` set up for us: which functions there are, what operators mean, which rules the
+//! optimiser applies.
+//!
+//! Names: inside a plan every name is in lower case, because Spark's names resolve without case.
+//! Schemas are lowered as tables enter ([`StreamTable`]), unquoted names by `DataFusion`, quoted
+//! ones by our tokens; the result's columns get their spelling back at the very end
+//! (`sql::names`). Fields of structs keep their spelling and are looked up without case here.
+//!
+//! The optimiser's rules are an explicit list: only those that leave the shape of state alone. In
+//! particular `count(DISTINCT ..)` stays one call, and `SELECT DISTINCT` becomes an `Aggregate`
+//! without calls.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{
+    Column, DFSchema, Result, ScalarValue, TableReference, plan_datafusion_err, plan_err,
+};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::functions::expr_fn::get_field;
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr,
+    RawFieldAccessExpr, TypePlanner,
+};
+use datafusion::logical_expr::{
+    Aggregate, AggregateUDF, Distinct, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF,
+    LogicalPlan, Operator, ScalarUDF, TableSource, WindowUDF, binary_expr, cast,
+};
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+use tidemark_connectors::METADATA_COLUMN;
+
+use super::catalog::CatalogTable;
+use super::functions;
+use super::sql::types::SparkTypePlanner;
+
+/// `DataFusion`'s state with our functions, operators and rules.
+pub fn session_state(time_zone: &str) -> SessionState {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_information_schema(false);
+    let options = config.options_mut();
+    options.execution.time_zone = Some(time_zone.to_owned());
+    options.execution.enable_ansi_mode = true;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.default_null_ordering = "nulls_min".into();
+    options.optimizer.skip_failed_rules = false;
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_optimizer_rules(optimizer_rules())
+        .with_type_planner(Arc::new(SparkTypePlanner));
+    // The first planner that knows an operator decides; the last function of a name stays.
+    let planners = builder.expr_planners().get_or_insert_with(Vec::new);
+    planners.insert(0, Arc::new(SparkOperators));
+    planners.insert(1, Arc::new(datafusion_spark::planner::SparkFunctionPlanner));
+    let aggregates = builder.aggregate_functions().get_or_insert_with(Vec::new);
+    aggregates.extend(datafusion_spark::all_default_aggregate_functions());
+    // Spark's avg of a decimal is a decimal: DataFusion's own has that, and doubles elsewhere.
+    aggregates.push(datafusion::functions_aggregate::average::avg_udaf());
+    aggregates.extend(functions::aggregate_functions());
+    let scalars = builder.scalar_functions().get_or_insert_with(Vec::new);
+    scalars.extend(datafusion_spark::all_default_scalar_functions());
+    scalars.extend(functions::scalar_functions());
+    builder.build()
+}
+
+/// The rules that leave the shape of state as the query has it.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    use datafusion::optimizer as rules;
+    vec![
+        Arc::new(rules::rewrite_set_comparison::RewriteSetComparison::new()),
+        Arc::new(rules::optimize_unions::OptimizeUnions::new()),
+        Arc::new(rules::simplify_expressions::SimplifyExpressions::new()),
+        Arc::new(DistinctToAggregate),
+        Arc::new(rules::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
+        Arc::new(rules::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
+        Arc::new(rules::decorrelate_lateral_join::DecorrelateLateralJoin::new()),
+        Arc::new(rules::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
+        Arc::new(rules::eliminate_duplicated_expr::EliminateDuplicatedExpr::new()),
+        Arc::new(rules::eliminate_cross_join::EliminateCrossJoin::new()),
+        Arc::new(rules::eliminate_outer_join::EliminateOuterJoin::new()),
+        Arc::new(rules::push_down_filter::PushDownFilter::new()),
+        Arc::new(rules::common_subexpr_eliminate::CommonSubexprEliminate::new()),
+        Arc::new(rules::optimize_projections::OptimizeProjections::new()),
+    ]
+}
+
+/// `SELECT DISTINCT` as an `Aggregate` without calls.
+#[derive(Debug)]
+struct DistinctToAggregate;
+
+impl OptimizerRule for DistinctToAggregate {
+    fn name(&self) -> &'static str {
+        "distinct_to_aggregate"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Distinct(Distinct::All(input)) = plan else {
+            return Ok(Transformed::no(plan));
+        };
+        let keys = input
+            .schema()
+            .columns()
+            .into_iter()
+            .map(Expr::Column)
+            .collect();
+        Ok(Transformed::yes(LogicalPlan::Aggregate(
+            Aggregate::try_new(input, keys, vec![])?,
+        )))
+    }
+}
+
+/// A declared table as the planner sees it: a schema, and what it stands for.
+#[derive(Debug)]
+pub struct StreamTable {
+    /// The name that scans carry.
+    pub name: String,
+    /// What it is.
+    pub table: Arc<CatalogTable>,
+    schema: SchemaRef,
+}
+
+impl StreamTable {
+    /// The table under `name`. `_metadata` is a column only where `with_metadata` says so.
+    pub fn new(name: &str, table: Arc<CatalogTable>, with_metadata: bool) -> Self {
+        let columns = table
+            .schema
+            .as_ref()
+            .map(|schema| schema.fields().clone())
+            .unwrap_or_default();
+        let mut fields: Vec<FieldRef> = columns
+            .iter()
+            // A record of a stream may always miss a field.
+            .map(|f| {
+                Arc::new(Field::new(
+                    f.name().to_lowercase(),
+                    f.data_type().clone(),
+                    true,
+                ))
+            })
+            .collect();
+        if with_metadata && !table.metadata.fields().is_empty() {
+            let metadata = DataType::Struct(table.metadata.fields().clone());
+            fields.push(Arc::new(Field::new(METADATA_COLUMN, metadata, false)));
+        }
+        Self {
+            name: name.to_owned(),
+            table,
+            schema: Arc::new(Schema::new(fields)),
+        }
+    }
+}
+
+impl TableSource for StreamTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+/// A view: its plan takes the place of its name.
+pub(crate) struct ViewSource {
+    pub(crate) plan: LogicalPlan,
+}
+
+impl TableSource for ViewSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.plan.schema().inner())
+    }
+
+    fn get_logical_plan(&self) -> Option<std::borrow::Cow<'_, LogicalPlan>> {
+        Some(std::borrow::Cow::Borrowed(&self.plan))
+    }
+}
+
+/// What the SQL planner may ask of us.
+pub(crate) struct Provider<'a, F> {
+    pub(crate) state: &'a SessionState,
+    pub(crate) types: Arc<dyn TypePlanner>,
+    /// The table of a name in lower case.
+    pub(crate) tables: F,
+}
+
+impl<'a, F> Provider<'a, F> {
+    pub(crate) fn new(state: &'a SessionState, tables: F) -> Self {
+        Self {
+            state,
+            types: Arc::new(SparkTypePlanner),
+            tables,
+        }
+    }
+}
+
+impl<F: Fn(&str) -> Option<Arc<dyn TableSource>>> ContextProvider for Provider<'_, F> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        match &name {
+            TableReference::Bare { table } => (self.tables)(table),
+            _ => None,
+        }
+        .ok_or_else(|| plan_datafusion_err!("table '{name}' not found"))
+    }
+
+    fn get_table_function_source(&self, name: &str, _: Vec<Expr>) -> Result<Arc<dyn TableSource>> {
+        plan_err!("Invalid function '{name}'")
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::clone(&self.types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.state.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state
+            .higher_order_functions()
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}
+
+/// What Spark's operators mean where `DataFusion`'s mean something else.
+#[derive(Debug)]
+struct SparkOperators;
+
+impl ExprPlanner for SparkOperators {
+    fn plan_binary_op(
+        &self,
+        mut raw: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawBinaryExpr>> {
+        use BinaryOperator::{Divide, Minus, Modulo, Multiply, MyIntegerDivide, Plus};
+        if !matches!(
+            raw.op,
+            Divide | Minus | Modulo | Multiply | MyIntegerDivide | Plus
+        ) {
+            return Ok(PlannerResult::Original(raw));
+        }
+        let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
+        match raw.op {
+            Divide if both_decimal(&left, &right) => {}
+            Divide if left.is_numeric() || right.is_numeric() => {
+                let double = |expr, from: &DataType| match from {
+                    DataType::Float64 => expr,
+                    _ => cast(expr, DataType::Float64),
+                };
+                let sides = vec![double(raw.left, &left), double(raw.right, &right)];
+                return Ok(PlannerResult::Planned(
+                    functions::divide::divide().call(sides),
+                ));
+            }
+            MyIntegerDivide => {
+                let whole = |expr| cast(expr, DataType::Int64);
+                let quotient = binary_expr(whole(raw.left), Operator::Divide, whole(raw.right));
+                return Ok(PlannerResult::Planned(quotient));
+            }
+            _ => {
+                // A bare number is an INT in Spark: `i + 1` of an INT stays one.
+                if let Some(literal) = narrowed(&raw.right, &left) {
+                    raw.right = literal;
+                } else if let Some(literal) = narrowed(&raw.left, &right) {
+                    raw.left = literal;
+                }
+            }
+        }
+        Ok(PlannerResult::Original(raw))
+    }
+
+    fn plan_field_access(
+        &self,
+        mut raw: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        if let GetFieldAccess::NamedStructField { name } = &mut raw.field_access
+            && let DataType::Struct(fields) = raw.expr.get_type(schema)?
+            && let Some(ScalarValue::Utf8(Some(asked))) = Some(&*name)
+        {
+            let field = spelt(&fields, asked)?;
+            return Ok(PlannerResult::Planned(get_field(
+                raw.expr,
+                field.name().as_str(),
+            )));
+        }
+        Ok(PlannerResult::Original(raw))
+    }
+
+    fn plan_compound_identifier(
+        &self,
+        field: &Field,
+        qualifier: Option<&TableReference>,
+        nested_names: &[String],
+    ) -> Result<PlannerResult<Vec<Expr>>> {
+        let mut expr = Expr::Column(Column::from((qualifier, field)));
+        let mut data_type = field.data_type().clone();
+        for name in nested_names {
+            let DataType::Struct(fields) = &data_type else {
+                return plan_err!("'{}' is no STRUCT and has no field '{name}'", field.name());
+            };
+            let found = spelt(fields, name)?;
+            expr = get_field(expr, found.name().as_str());
+            data_type = found.data_type().clone();
+        }
+        Ok(PlannerResult::Planned(expr))
+    }
+
+    fn plan_aggregate(&self, raw: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if raw.func.name() != "approx_count_distinct" {
+            return Ok(PlannerResult::Original(raw));
+        }
+        let RawAggregateExpr {
+            func,
+            args,
+            filter,
+            order_by,
+            null_treatment,
+            ..
+        } = raw;
+        let args = functions::approx::planned_args(args)?;
+        // Distinct values are what is counted anyway.
+        let params = AggregateFunctionParams {
+            args,
+            distinct: false,
+            filter,
+            order_by,
+            null_treatment,
+        };
+        Ok(PlannerResult::Planned(Expr::AggregateFunction(
+            AggregateFunction { func, params },
+        )))
+    }
+}
+
+fn both_decimal(left: &DataType, right: &DataType) -> bool {
+    let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..));
+    (decimal(left) && (decimal(right) || right.is_integer()))
+        || (left.is_integer() && decimal(right))
+}
+
+fn narrowed(expr: &Expr, other: &DataType) -> Option<Expr> {
+    let Expr::Literal(ScalarValue::Int64(Some(number)), metadata) = expr else {
+        return None;
+    };
+    let narrow = matches!(other, DataType::Int8 | DataType::Int16 | DataType::Int32);
+    let number = i32::try_from(*number).ok().filter(|_| narrow)?;
+    Some(Expr::Literal(
+        ScalarValue::Int32(Some(number)),
+        metadata.clone(),
+    ))
+}
+
+/// The field of this name, whatever its case.
+fn spelt<'a>(fields: &'a Fields, name: &str) -> Result<&'a FieldRef> {
+    fields
+        .iter()
+        .find(|f| f.name().eq_ignore_ascii_case(name))
+        .ok_or_else(|| {
+            let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
+            plan_datafusion_err!("there is no field '{name}' in STRUCT<{}>", names.join(", "))
+        })
+}

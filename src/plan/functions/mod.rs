@@ -1,0 +1,32 @@
+//! Functions of ours, beside `DataFusion`'s and `datafusion-spark`'s.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`window`] | event-time windows of a timestamp, `window_time` |
+//! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
+//! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
+//! | [`divide`] | Spark's `/` |
+//! | [`interval`] | lengths of time in words |
+
+pub mod approx;
+pub mod clock;
+pub mod divide;
+pub mod interval;
+pub mod window;
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+
+/// The scalar functions.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let mut all = window::functions();
+    all.extend(clock::functions());
+    all.push(divide::divide());
+    all
+}
+
+/// The aggregate functions.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![approx::approx_count_distinct()]
+}

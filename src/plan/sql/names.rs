@@ -1,0 +1,106 @@
+//! The names of a result's columns, spelt as the user wrote them.
+//!
+//! Inside a plan names are in lower case. A column takes its alias, the name by which the query
+//! asks for it, the table's spelling where it comes from `*`, or the expression's own text.
+
+use std::collections::HashMap;
+
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr};
+
+use super::tokens::SourceText;
+
+/// How the names inside a plan are spelt outside: by name in lower case.
+pub(super) type Spellings = HashMap<String, String>;
+
+/// The spelling of every result column.
+pub(super) fn result_names(
+    query: &Query,
+    source: &SourceText,
+    internal: &[String],
+    spellings: &Spellings,
+) -> Vec<String> {
+    let items = leftmost(&query.body);
+    let wildcard = |item: &&SelectItem| {
+        matches!(
+            item,
+            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+        )
+    };
+    let front = items.iter().take_while(|i| !wildcard(i)).count();
+    let all_named = front == items.len();
+    let back = if all_named {
+        0
+    } else {
+        items.iter().rev().take_while(|i| !wildcard(i)).count()
+    };
+    let count = internal.len();
+    internal
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let item = if index < front {
+                items.get(index)
+            } else if index + back >= count {
+                items.get(items.len() + index - count)
+            } else {
+                None
+            };
+            item.and_then(|item| item_name(item, source))
+                .or_else(|| spellings.get(name).cloned())
+                .unwrap_or_else(|| name.clone())
+        })
+        .collect()
+}
+
+/// The items of the `SELECT` that names the columns.
+fn leftmost(body: &SetExpr) -> &[SelectItem] {
+    match body {
+        SetExpr::Select(select) => &select.projection,
+        SetExpr::SetOperation { left, .. } => leftmost(left),
+        SetExpr::Query(query) => leftmost(&query.body),
+        _ => &[],
+    }
+}
+
+fn item_name(item: &SelectItem, source: &SourceText) -> Option<String> {
+    let spelt = |ident: &Ident| source.spelling(&ident.value, ident.span);
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(spelt(alias)),
+        SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(spelt(ident)),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(spelt),
+        SelectItem::UnnamedExpr(Expr::Function(f))
+            if f.name.to_string().eq_ignore_ascii_case("window") =>
+        {
+            Some("window".into())
+        }
+        // More than one column may come of it.
+        SelectItem::UnnamedExpr(Expr::Function(f))
+            if f.name.to_string().eq_ignore_ascii_case("unnest") =>
+        {
+            None
+        }
+        SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
+        _ => None,
+    }
+}
+
+/// Takes up the aliases of a query and all its sub-queries.
+pub(super) fn collect_aliases(query: &Query, source: &SourceText, spellings: &mut Spellings) {
+    use datafusion::sql::sqlparser::ast::{Select, Visit, Visitor};
+    use std::ops::ControlFlow;
+
+    struct Aliases<'a>(&'a SourceText, &'a mut Spellings);
+    impl Visitor for Aliases<'_> {
+        type Break = ();
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            for item in &select.projection {
+                if let SelectItem::ExprWithAlias { alias, .. } = item {
+                    let name = self.0.spelling(&alias.value, alias.span);
+                    self.1.insert(name.to_lowercase(), name);
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = query.visit(&mut Aliases(source, spellings));
+}
