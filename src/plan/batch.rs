@@ -36,9 +36,15 @@ pub fn run_batch(query: &QueryStatement, time_zone: &str, now: i64) -> Result<Ve
         let table = &source.table;
         let declared = table.declared.then(|| table.schema.clone()).flatten();
         let connector = |error| {
-            PlanErrorKind::Connector { table: table.name.clone(), source: error }.anywhere()
+            PlanErrorKind::Connector {
+                table: table.name.clone(),
+                source: error,
+            }
+            .anywhere()
         };
-        let mut opened = tidemark_connectors::open_source(&table.connector, &table.options, declared).map_err(connector)?;
+        let mut opened =
+            tidemark_connectors::open_source(&table.connector, &table.options, declared)
+                .map_err(connector)?;
         let columns = scanned_columns(&query.logical, &source.name);
         let batches = read_all(&mut *opened, &columns).map_err(connector)?;
         tables.insert(source.name.clone(), batches);
@@ -47,21 +53,40 @@ pub fn run_batch(query: &QueryStatement, time_zone: &str, now: i64) -> Result<Ve
 }
 
 /// Answers a plan over given rows. A table that is missing has none.
-pub fn run_over(logical: &LogicalPlan, tables: &Tables, time_zone: &str, now: i64) -> Result<Vec<RecordBatch>> {
+pub fn run_over(
+    logical: &LogicalPlan,
+    tables: &Tables,
+    time_zone: &str,
+    now: i64,
+) -> Result<Vec<RecordBatch>> {
     let failed = |error: DataFusionError| {
-        PlanErrorKind::Batch { message: error.strip_backtrace() }.anywhere()
+        PlanErrorKind::Batch {
+            message: error.strip_backtrace(),
+        }
+        .anywhere()
     };
-    let plan = with_instant(logical.clone(), now).and_then(|plan| with_data(plan, tables)).map_err(failed)?;
+    let plan = with_instant(logical.clone(), now)
+        .and_then(|plan| with_data(plan, tables))
+        .map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
-        .map_err(|error| PlanErrorKind::Batch { message: format!("no runtime: {error}") }.anywhere())?;
+        .map_err(|error| {
+            PlanErrorKind::Batch {
+                message: format!("no runtime: {error}"),
+            }
+            .anywhere()
+        })?;
     let context = SessionContext::new_with_state(session_state(time_zone));
     let schema: SchemaRef = Arc::clone(plan.schema().inner());
     let batches = runtime
         .block_on(async { context.execute_logical_plan(plan).await?.collect().await })
         .map_err(failed)?;
     // An answer without rows still has its columns.
-    Ok(if batches.is_empty() { vec![RecordBatch::new_empty(schema)] } else { batches })
+    Ok(if batches.is_empty() {
+        vec![RecordBatch::new_empty(schema)]
+    } else {
+        batches
+    })
 }
 
 /// The columns that the scans of `name` have, `_metadata` included where they have it.
@@ -84,7 +109,10 @@ fn stream(source: &Arc<dyn TableSource>) -> Option<&StreamTable> {
 }
 
 /// Reads everything that a source has now.
-fn read_all(source: &mut dyn Source, columns: &[usize]) -> tidemark_connectors::Result<Vec<RecordBatch>> {
+fn read_all(
+    source: &mut dyn Source,
+    columns: &[usize],
+) -> tidemark_connectors::Result<Vec<RecordBatch>> {
     source.restore(&[])?;
     source.freeze()?;
     let reader = source.reader();
@@ -126,13 +154,18 @@ fn with_instant(plan: LogicalPlan, now: i64) -> Result<LogicalPlan, DataFusionEr
 /// The plan over rows instead of streams.
 fn with_data(plan: LogicalPlan, tables: &Tables) -> Result<LogicalPlan, DataFusionError> {
     let transformed = plan.transform_up_with_subqueries(|node| {
-        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        let LogicalPlan::TableScan(mut scan) = node else {
+            return Ok(Transformed::no(node));
+        };
         let Some(name) = stream(&scan.source).map(|s| s.name.clone()) else {
             return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
         };
         let schema = scan.source.schema();
         let rows = tables.get(&name).map_or(&[][..], |batches| batches);
-        let rows: Vec<RecordBatch> = rows.iter().map(|b| fitted(b, &schema)).collect::<Result<_, _>>()?;
+        let rows: Vec<RecordBatch> = rows
+            .iter()
+            .map(|b| fitted(b, &schema))
+            .collect::<Result<_, _>>()?;
         scan.source = provider_as_source(Arc::new(MemTable::try_new(schema, vec![rows])?));
         Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
     })?;
@@ -142,13 +175,19 @@ fn with_data(plan: LogicalPlan, tables: &Tables) -> Result<LogicalPlan, DataFusi
 /// The batch under the names and exact types of the scan's schema.
 fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataFusionError> {
     let columns: Vec<ArrayRef> = (batch.columns().iter().zip(schema.fields()))
-        .map(|(column, field)| match column.data_type() == field.data_type() {
-            true => Ok(Arc::clone(column)),
-            false => cast(column, field.data_type()),
-        })
+        .map(
+            |(column, field)| match column.data_type() == field.data_type() {
+                true => Ok(Arc::clone(column)),
+                false => cast(column, field.data_type()),
+            },
+        )
         .collect::<Result<_, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
 }
 
 /// The queries of a script, each with its answer.
@@ -161,5 +200,7 @@ pub fn run_script<'a>(
         Statement::Query(query) => Some(&**query),
         _ => None,
     });
-    queries.map(|query| Ok((query, run_batch(query, time_zone, now)?))).collect()
+    queries
+        .map(|query| Ok((query, run_batch(query, time_zone, now)?)))
+        .collect()
 }

@@ -14,7 +14,7 @@
 //! - `count(DISTINCT x)` stays one aggregate call with `distinct` set.
 //! - `current_timestamp()`, `now()` and `current_date()` are the volatile functions of
 //!   [`super::functions::clock`]: [`super::functions::clock::is_current_timestamp`] knows them.
-//!   `current_date()` is written as a cast of `current_timestamp()`.
+//!   `current_date()` is written `__local_date(current_timestamp(), zone)`.
 //! - `approx_count_distinct(x, precision)` has its precision (4 to 16) as a literal second argument
 //!   of type INT, put there from `relativeSD`.
 //! - A sliding window is `Unnest` over a projection that computes `__sliding_windows(ts, size,
@@ -171,9 +171,11 @@ pub struct Script {
 impl Script {
     /// The queries that are to run, without those that are only explained.
     pub fn queries(&self) -> impl Iterator<Item = &QueryStatement> {
-        self.statements.iter().filter_map(|statement| match statement {
-            Statement::Query(query) => Some(&**query),
-            _ => None,
-        })
+        self.statements
+            .iter()
+            .filter_map(|statement| match statement {
+                Statement::Query(query) => Some(&**query),
+                _ => None,
+            })
     }
 }

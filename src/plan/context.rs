@@ -42,7 +42,9 @@ use super::sql::types::SparkTypePlanner;
 
 /// `DataFusion`'s state with our functions, operators and rules.
 pub fn session_state(time_zone: &str) -> SessionState {
-    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    let mut config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_information_schema(false);
     let options = config.options_mut();
     options.execution.time_zone = Some(time_zone.to_owned());
     options.execution.enable_ansi_mode = true;
@@ -105,12 +107,23 @@ impl OptimizerRule for DistinctToAggregate {
         Some(ApplyOrder::BottomUp)
     }
 
-    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Distinct(Distinct::All(input)) = plan else {
             return Ok(Transformed::no(plan));
         };
-        let keys = input.schema().columns().into_iter().map(Expr::Column).collect();
-        Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(input, keys, vec![])?)))
+        let keys = input
+            .schema()
+            .columns()
+            .into_iter()
+            .map(Expr::Column)
+            .collect();
+        Ok(Transformed::yes(LogicalPlan::Aggregate(
+            Aggregate::try_new(input, keys, vec![])?,
+        )))
     }
 }
 
@@ -127,17 +140,31 @@ pub struct StreamTable {
 impl StreamTable {
     /// The table under `name`. `_metadata` is a column only where `with_metadata` says so.
     pub fn new(name: &str, table: Arc<CatalogTable>, with_metadata: bool) -> Self {
-        let columns = table.schema.as_ref().map(|schema| schema.fields().clone()).unwrap_or_default();
+        let columns = table
+            .schema
+            .as_ref()
+            .map(|schema| schema.fields().clone())
+            .unwrap_or_default();
         let mut fields: Vec<FieldRef> = columns
             .iter()
             // A record of a stream may always miss a field.
-            .map(|f| Arc::new(Field::new(f.name().to_lowercase(), f.data_type().clone(), true)))
+            .map(|f| {
+                Arc::new(Field::new(
+                    f.name().to_lowercase(),
+                    f.data_type().clone(),
+                    true,
+                ))
+            })
             .collect();
         if with_metadata && !table.metadata.fields().is_empty() {
             let metadata = DataType::Struct(table.metadata.fields().clone());
             fields.push(Arc::new(Field::new(METADATA_COLUMN, metadata, false)));
         }
-        Self { name: name.to_owned(), table, schema: Arc::new(Schema::new(fields)) }
+        Self {
+            name: name.to_owned(),
+            table,
+            schema: Arc::new(Schema::new(fields)),
+        }
     }
 }
 
@@ -172,7 +199,11 @@ pub(crate) struct Provider<'a, F> {
 
 impl<'a, F> Provider<'a, F> {
     pub(crate) fn new(state: &'a SessionState, tables: F) -> Self {
-        Self { state, types: Arc::new(SparkTypePlanner), tables }
+        Self {
+            state,
+            types: Arc::new(SparkTypePlanner),
+            tables,
+        }
     }
 }
 
@@ -226,7 +257,11 @@ impl<F: Fn(&str) -> Option<Arc<dyn TableSource>>> ContextProvider for Provider<'
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.state.higher_order_functions().keys().cloned().collect()
+        self.state
+            .higher_order_functions()
+            .keys()
+            .cloned()
+            .collect()
     }
 
     fn udaf_names(&self) -> Vec<String> {
@@ -243,9 +278,16 @@ impl<F: Fn(&str) -> Option<Arc<dyn TableSource>>> ContextProvider for Provider<'
 struct SparkOperators;
 
 impl ExprPlanner for SparkOperators {
-    fn plan_binary_op(&self, mut raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    fn plan_binary_op(
+        &self,
+        mut raw: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator::{Divide, Minus, Modulo, Multiply, MyIntegerDivide, Plus};
-        if !matches!(raw.op, Divide | Minus | Modulo | Multiply | MyIntegerDivide | Plus) {
+        if !matches!(
+            raw.op,
+            Divide | Minus | Modulo | Multiply | MyIntegerDivide | Plus
+        ) {
             return Ok(PlannerResult::Original(raw));
         }
         let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
@@ -257,7 +299,9 @@ impl ExprPlanner for SparkOperators {
                     _ => cast(expr, DataType::Float64),
                 };
                 let sides = vec![double(raw.left, &left), double(raw.right, &right)];
-                return Ok(PlannerResult::Planned(functions::divide::divide().call(sides)));
+                return Ok(PlannerResult::Planned(
+                    functions::divide::divide().call(sides),
+                ));
             }
             MyIntegerDivide => {
                 let whole = |expr| cast(expr, DataType::Int64);
@@ -286,7 +330,10 @@ impl ExprPlanner for SparkOperators {
             && let Some(ScalarValue::Utf8(Some(asked))) = Some(&*name)
         {
             let field = spelt(&fields, asked)?;
-            return Ok(PlannerResult::Planned(get_field(raw.expr, field.name().as_str())));
+            return Ok(PlannerResult::Planned(get_field(
+                raw.expr,
+                field.name().as_str(),
+            )));
         }
         Ok(PlannerResult::Original(raw))
     }
@@ -314,30 +361,54 @@ impl ExprPlanner for SparkOperators {
         if raw.func.name() != "approx_count_distinct" {
             return Ok(PlannerResult::Original(raw));
         }
-        let RawAggregateExpr { func, args, filter, order_by, null_treatment, .. } = raw;
+        let RawAggregateExpr {
+            func,
+            args,
+            filter,
+            order_by,
+            null_treatment,
+            ..
+        } = raw;
         let args = functions::approx::planned_args(args)?;
         // Distinct values are what is counted anyway.
-        let params = AggregateFunctionParams { args, distinct: false, filter, order_by, null_treatment };
-        Ok(PlannerResult::Planned(Expr::AggregateFunction(AggregateFunction { func, params })))
+        let params = AggregateFunctionParams {
+            args,
+            distinct: false,
+            filter,
+            order_by,
+            null_treatment,
+        };
+        Ok(PlannerResult::Planned(Expr::AggregateFunction(
+            AggregateFunction { func, params },
+        )))
     }
 }
 
 fn both_decimal(left: &DataType, right: &DataType) -> bool {
     let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..));
-    (decimal(left) && (decimal(right) || right.is_integer())) || (left.is_integer() && decimal(right))
+    (decimal(left) && (decimal(right) || right.is_integer()))
+        || (left.is_integer() && decimal(right))
 }
 
 fn narrowed(expr: &Expr, other: &DataType) -> Option<Expr> {
-    let Expr::Literal(ScalarValue::Int64(Some(number)), metadata) = expr else { return None };
+    let Expr::Literal(ScalarValue::Int64(Some(number)), metadata) = expr else {
+        return None;
+    };
     let narrow = matches!(other, DataType::Int8 | DataType::Int16 | DataType::Int32);
     let number = i32::try_from(*number).ok().filter(|_| narrow)?;
-    Some(Expr::Literal(ScalarValue::Int32(Some(number)), metadata.clone()))
+    Some(Expr::Literal(
+        ScalarValue::Int32(Some(number)),
+        metadata.clone(),
+    ))
 }
 
 /// The field of this name, whatever its case.
 fn spelt<'a>(fields: &'a Fields, name: &str) -> Result<&'a FieldRef> {
-    fields.iter().find(|f| f.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
-        let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-        plan_datafusion_err!("there is no field '{name}' in STRUCT<{}>", names.join(", "))
-    })
+    fields
+        .iter()
+        .find(|f| f.name().eq_ignore_ascii_case(name))
+        .ok_or_else(|| {
+            let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
+            plan_datafusion_err!("there is no field '{name}' in STRUCT<{}>", names.join(", "))
+        })
 }

@@ -67,7 +67,12 @@ impl fmt::Display for Excerpt {
             .map(|c| if c == '\t' { '\t' } else { ' ' })
             .collect();
         let carets = "^".repeat(self.length.max(1) as usize);
-        write!(f, "\n  {number} | {}\n  {} | {indent}{carets}", self.text, " ".repeat(number.len()))
+        write!(
+            f,
+            "\n  {number} | {}\n  {} | {indent}{carets}",
+            self.text,
+            " ".repeat(number.len())
+        )
     }
 }
 
@@ -94,12 +99,10 @@ pub enum PlanErrorKind {
         columns: Vec<String>,
     },
     /// A name that two tables have.
-    #[error("column '{name}' is ambiguous: write {}", .candidates.join(" or "))]
+    #[error("column '{name}' is ambiguous: more than one table has it; write table.{name}")]
     AmbiguousColumn {
         /// As written.
         name: String,
-        /// The qualified names.
-        candidates: Vec<String>,
     },
     /// A table that is not declared.
     #[error("unknown table '{name}'{}{}{}", did_you_mean(.nearest.as_deref()), if .nearest.is_some() { " " } else { "; " }, declared(.tables))]
@@ -120,7 +123,9 @@ pub enum PlanErrorKind {
         nearest: Option<String>,
     },
     /// A type name that is not known.
-    #[error("unknown type '{name}'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>")]
+    #[error(
+        "unknown type '{name}'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>"
+    )]
     UnknownType {
         /// As written.
         name: String,
@@ -166,7 +171,9 @@ pub enum PlanErrorKind {
         expected: &'static str,
     },
     /// `${ENV:NAME}` names a variable that is not set.
-    #[error("option '{key}' wants the environment variable {variable}, which is not set; export it or write the value")]
+    #[error(
+        "option '{key}' wants the environment variable {variable}, which is not set; export it or write the value"
+    )]
     MissingVariable {
         /// The option.
         key: String,
@@ -198,7 +205,7 @@ pub enum PlanErrorKind {
         reason: String,
     },
     /// The result does not fit the table that it is written to.
-    #[error("INSERT INTO {table}: the query gives {got} columns ({given}), the table has {wanted} ({declared})")]
+    #[error("INSERT INTO {table}: the query gives {} ({given}), the table has {} ({declared})", columns(*.got), columns(*.wanted))]
     ColumnCount {
         /// The table.
         table: String,
@@ -212,7 +219,9 @@ pub enum PlanErrorKind {
         declared: String,
     },
     /// A column of the result does not fit the column that it is written to.
-    #[error("INSERT INTO {table}: column '{column}' is {wanted}, and the query's {got} cannot be cast to it; write a CAST or change the table")]
+    #[error(
+        "INSERT INTO {table}: column '{column}' is {wanted}, and the query's {got} cannot be cast to it; write a CAST or change the table"
+    )]
     ColumnType {
         /// The table.
         table: String,
@@ -251,17 +260,26 @@ pub enum PlanErrorKind {
         /// Why.
         message: String,
     },
+    /// The query cannot run as a stream.
+    #[error(transparent)]
+    Stream(#[from] super::convert::ConvertError),
 }
 
 impl PlanErrorKind {
     /// The error without a place.
     pub fn anywhere(self) -> PlanError {
-        PlanError { place: Place::default(), excerpt: Excerpt::default(), kind: Box::new(self) }
+        PlanError {
+            place: Place::default(),
+            excerpt: Excerpt::default(),
+            kind: Box::new(self),
+        }
     }
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map(|n| format!("; did you mean '{n}'?")).unwrap_or_default()
+    nearest
+        .map(|n| format!("; did you mean '{n}'?"))
+        .unwrap_or_default()
 }
 
 fn near_columns(nearest: Option<&str>, table: Option<&str>, columns: &[String]) -> String {
@@ -272,6 +290,10 @@ fn near_columns(nearest: Option<&str>, table: Option<&str>, columns: &[String]) 
         text.push_str(&format!("{owner}: {}", columns.join(", ")));
     }
     text
+}
+
+fn columns(count: usize) -> String {
+    format!("{count} column{}", if count == 1 { "" } else { "s" })
 }
 
 fn declared(names: &[String]) -> String {

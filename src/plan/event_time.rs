@@ -35,11 +35,16 @@ pub fn of_expression(
     columns: &[Option<EventTimeColumn>],
 ) -> Option<EventTimeColumn> {
     match expr {
-        Expr::Column(column) => columns.get(schema.maybe_index_of_column(column)?).copied()?,
+        Expr::Column(column) => columns
+            .get(schema.maybe_index_of_column(column)?)
+            .copied()?,
         Expr::Alias(alias) => of_expression(&alias.expr, schema, columns),
         Expr::Cast(cast) if is_instant(cast.field.data_type()) => {
-            instant(of_expression(&cast.expr, schema, columns)?)
-                .filter(|_| cast.expr.get_type(schema).is_ok_and(|from| is_instant(&from)))
+            instant(of_expression(&cast.expr, schema, columns)?).filter(|_| {
+                cast.expr
+                    .get_type(schema)
+                    .is_ok_and(|from| is_instant(&from))
+            })
         }
         Expr::BinaryExpr(binary) => shifted(binary, schema, columns),
         Expr::ScalarFunction(call) => of_call(call, schema, columns),
@@ -53,7 +58,10 @@ fn instant(column: EventTimeColumn) -> Option<EventTimeColumn> {
 }
 
 fn is_instant(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, Some(_)))
+    matches!(
+        data_type,
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_))
+    )
 }
 
 /// `ts + c` and `ts - c`.
@@ -87,7 +95,9 @@ fn of_call(
     columns: &[Option<EventTimeColumn>],
 ) -> Option<EventTimeColumn> {
     let arg = |index: usize| {
-        call.args.get(index).and_then(|expr| of_expression(expr, schema, columns))
+        call.args
+            .get(index)
+            .and_then(|expr| of_expression(expr, schema, columns))
     };
     let micros = |index: usize| call.args.get(index).and_then(literal_micros);
     // Windows of windows go by the last instant of the inner one.
@@ -96,15 +106,18 @@ fn of_call(
         column => instant(column),
     };
     match call.func.name() {
-        "window" | "__tumbling_window" => {
-            Some(EventTimeColumn { kind: EventTimeKind::Window(micros(1)?), ..time(0)? })
-        }
-        "__sliding_windows" => {
-            Some(EventTimeColumn { kind: EventTimeKind::Windows(micros(1)?), ..time(0)? })
-        }
-        "__cumulate_windows" => {
-            Some(EventTimeColumn { kind: EventTimeKind::Windows(micros(2)?), ..time(0)? })
-        }
+        "window" | "__tumbling_window" => Some(EventTimeColumn {
+            kind: EventTimeKind::Window(micros(1)?),
+            ..time(0)?
+        }),
+        "__sliding_windows" => Some(EventTimeColumn {
+            kind: EventTimeKind::Windows(micros(1)?),
+            ..time(0)?
+        }),
+        "__cumulate_windows" => Some(EventTimeColumn {
+            kind: EventTimeKind::Windows(micros(2)?),
+            ..time(0)?
+        }),
         "window_time" => window(arg(0)?).map(|column| last_instant(column, 1)),
         "__window_time_ms" => window(arg(0)?).map(|column| last_instant(column, MILLISECOND)),
         "get_field" if call.args.len() == 2 => {
@@ -124,8 +137,10 @@ fn of_call(
                 return None;
             };
             let cut = truncation(literal_text(&call.args[0])?)?;
-            is_utc(&zone)
-                .then_some(EventTimeColumn { lag: column.lag.checked_add(cut)?, ..column })
+            is_utc(&zone).then_some(EventTimeColumn {
+                lag: column.lag.checked_add(cut)?,
+                ..column
+            })
         }
         _ => None,
     }
@@ -142,9 +157,17 @@ fn window(column: EventTimeColumn) -> Option<EventTimeColumn> {
 /// last instants need no lag of their own; other windows do.
 fn last_instant(column: EventTimeColumn, back: i64) -> EventTimeColumn {
     let whole = |micros: i64| micros % MILLISECOND == 0;
-    let aligned = matches!(column.kind, EventTimeKind::Window(size) if whole(size)) && whole(column.lag);
-    let more = if aligned && back < MILLISECOND { 0 } else { back };
-    EventTimeColumn { kind: EventTimeKind::Instant, lag: column.lag.saturating_add(more) }
+    let aligned =
+        matches!(column.kind, EventTimeKind::Window(size) if whole(size)) && whole(column.lag);
+    let more = if aligned && back < MILLISECOND {
+        0
+    } else {
+        back
+    };
+    EventTimeColumn {
+        kind: EventTimeKind::Instant,
+        lag: column.lag.saturating_add(more),
+    }
 }
 
 /// The most that `date_trunc` to this unit takes off.
@@ -192,7 +215,9 @@ pub fn literal_micros(expr: &Expr) -> Option<i64> {
 
 /// A constant interval of fixed length; months have none.
 fn interval_micros(expr: &Expr) -> Option<i64> {
-    let Expr::Literal(value, _) = expr else { return None };
+    let Expr::Literal(value, _) = expr else {
+        return None;
+    };
     match value {
         ScalarValue::IntervalDayTime(Some(value)) => {
             let days = i64::from(value.days).checked_mul(DAY)?;
@@ -213,15 +238,18 @@ fn interval_micros(expr: &Expr) -> Option<i64> {
 /// The element of an unnested column.
 pub fn of_element(list: Option<EventTimeColumn>) -> Option<EventTimeColumn> {
     match list?.kind {
-        EventTimeKind::Windows(size) => {
-            Some(EventTimeColumn { kind: EventTimeKind::Window(size), ..list? })
-        }
+        EventTimeKind::Windows(size) => Some(EventTimeColumn {
+            kind: EventTimeKind::Window(size),
+            ..list?
+        }),
         _ => None,
     }
 }
 
 /// A column of a union: kept where all inputs agree in kind; the greatest lag and size count.
-pub fn of_union(inputs: impl IntoIterator<Item = Option<EventTimeColumn>>) -> Option<EventTimeColumn> {
+pub fn of_union(
+    inputs: impl IntoIterator<Item = Option<EventTimeColumn>>,
+) -> Option<EventTimeColumn> {
     use EventTimeKind::{Instant, Window, WindowEnd, WindowStart, Windows};
     inputs
         .into_iter()
@@ -235,7 +263,10 @@ pub fn of_union(inputs: impl IntoIterator<Item = Option<EventTimeColumn>>) -> Op
                 (Windows(a), Windows(b)) => Windows(a.max(b)),
                 _ => return None,
             };
-            Some(EventTimeColumn { kind, lag: one.lag.max(other.lag) })
+            Some(EventTimeColumn {
+                kind,
+                lag: one.lag.max(other.lag),
+            })
         })
         .flatten()
 }
@@ -262,13 +293,16 @@ pub fn bound_of(keys: &[Option<EventTimeColumn>]) -> Option<Bound> {
 /// The keys' event time after an aggregate with this bound.
 ///
 /// A group comes out when its bound has passed. Any other key of it is then behind by up to the
-/// time between the two, unless both are parts of one and the same window.
+/// time between the two, unless both are parts of one and the same window. `keys`: what the keys
+/// are, over one and the same node.
 pub fn after_aggregate(
     keys: &[Expr],
     columns: &[Option<EventTimeColumn>],
     bound: Option<Bound>,
 ) -> Vec<Option<EventTimeColumn>> {
-    let Some(bound) = bound else { return columns.to_vec() };
+    let Some(bound) = bound else {
+        return columns.to_vec();
+    };
     let span = match bound.column.kind {
         EventTimeKind::Instant => Some(0),
         EventTimeKind::Window(size) | EventTimeKind::WindowStart(size) => Some(size),
@@ -283,7 +317,10 @@ pub fn after_aggregate(
             if key == bound.key || Some(window_base(expr)) == window_of_bound {
                 return Some(column);
             }
-            let lag = column.lag.checked_add(bound.column.lag)?.checked_add(span?)?;
+            let lag = column
+                .lag
+                .checked_add(bound.column.lag)?
+                .checked_add(span?)?;
             Some(EventTimeColumn { lag, ..column })
         })
         .collect()
@@ -294,8 +331,10 @@ pub(super) fn window_base(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => window_base(&alias.expr),
         Expr::ScalarFunction(call)
-            if matches!(call.func.name(), "get_field" | "window_time" | "__window_time_ms")
-                && !call.args.is_empty() =>
+            if matches!(
+                call.func.name(),
+                "get_field" | "window_time" | "__window_time_ms"
+            ) && !call.args.is_empty() =>
         {
             window_base(&call.args[0])
         }

@@ -7,14 +7,12 @@
 
 use std::fmt::Write;
 
-use datafusion::logical_expr::Expr;
-
-use super::lineage::{Naming, column_texts, over_input};
+use super::lineage::{Below, Naming, column_texts};
 use super::redact::shown_options;
-use super::text::{self, duration};
+use super::text::duration;
 use super::{
     Aggregate, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node, Operator,
-    Plan, SourceTable, Trigger, WatermarkPolicy,
+    OutputMode, Plan, SourceTable, Trigger, WatermarkPolicy,
 };
 
 /// A line below an operator or a source: what it is about, and what there is to say.
@@ -29,7 +27,11 @@ impl Plan {
         }
         out.push_str("\nOperators, the result first\n");
         tree(self, &self.root, "  ", "  ", &mut out);
-        out.push_str("\nSources\n");
+        out.push_str(if self.sources.is_empty() {
+            "\nNo sources\n"
+        } else {
+            "\nSources\n"
+        });
         for (index, source) in self.sources.iter().enumerate() {
             let _ = writeln!(out, "  {}", source.name);
             for (label, value) in source_notes(source, &columns_read(&self.root, index, source)) {
@@ -49,7 +51,10 @@ impl Plan {
         let retained = self.settings.min_batches_to_retain;
         let checkpoint = match &self.settings.checkpoint_location {
             Some(place) => format!("{place}; the last {retained} epochs can be restored"),
-            None => "in a temporary directory: a restart begins anew; set 'checkpointLocation' to go on".into(),
+            None => {
+                "in a temporary directory: a restart begins anew; set 'checkpointLocation' to go on"
+                    .into()
+            }
         };
         let key = match &self.key {
             None => "none: the result has no columns that identify a row".into(),
@@ -67,7 +72,13 @@ impl Plan {
             ("trigger", trigger(self.trigger)),
             ("checkpoint", checkpoint),
         ];
-        if self.sources.iter().filter(|source| source.watermark.is_some()).count() > 1 {
+        if self
+            .sources
+            .iter()
+            .filter(|source| source.watermark.is_some())
+            .count()
+            > 1
+        {
             let policy = match self.settings.watermark_policy {
                 WatermarkPolicy::Min => "the slowest source decides",
                 WatermarkPolicy::Max => "the fastest source decides",
@@ -106,22 +117,42 @@ fn trigger(trigger: Trigger) -> String {
 fn tree(plan: &Plan, node: &Node, first: &str, rest: &str, out: &mut String) {
     let _ = writeln!(out, "{first}{} {}", node.id, headline(plan, node));
     let below = if node.inputs.is_empty() { "  " } else { "│ " };
-    for (label, value) in node_notes(node) {
+    for (label, value) in node_notes(plan, node) {
         note(out, &format!("{rest}{below}  "), label, &value);
     }
     for (index, input) in node.inputs.iter().enumerate() {
         let last = index + 1 == node.inputs.len();
-        let (branch, stem) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        tree(plan, input, &format!("{rest}{branch}"), &format!("{rest}{stem}"), out);
+        let (branch, stem) = if last {
+            ("└─ ", "   ")
+        } else {
+            ("├─ ", "│  ")
+        };
+        tree(
+            plan,
+            input,
+            &format!("{rest}{branch}"),
+            &format!("{rest}{stem}"),
+            out,
+        );
     }
 }
 
 fn headline(plan: &Plan, node: &Node) -> String {
-    let shown = |expr: &Expr| over_input(expr, node, Naming::Shown);
+    let below = Below::new(node, Naming::Shown);
+    let names = || column_texts(node, Naming::Shown);
     match &node.operator {
-        Operator::Source { source, .. } => {
-            let name = plan.sources.get(*source).map_or("?", |table| table.name.as_str());
-            let columns = column_texts(node, Naming::Shown);
+        Operator::Source { source, projection } => {
+            let table = plan.sources.get(*source);
+            let name = table.map_or("?", |table| table.name.as_str());
+            let columns: Vec<String> = (projection.iter().zip(names()))
+                .map(|(column, name)| {
+                    let field = table.and_then(|table| table.schema.fields().get(*column));
+                    named(
+                        field.map_or("_metadata", |field| field.name()).to_owned(),
+                        &name,
+                    )
+                })
+                .collect();
             if columns.is_empty() {
                 format!("Source {name}: no columns, only how many rows there are")
             } else {
@@ -130,34 +161,46 @@ fn headline(plan: &Plan, node: &Node) -> String {
         }
         Operator::FilterProject { filter, project } => {
             let project = project.as_ref().map(|exprs| {
-                let names = column_texts(node, Naming::Shown);
-                (exprs.iter().zip(names))
-                    .map(|(expr, name)| named(shown(expr), &name))
+                (exprs.iter().zip(names()))
+                    .map(|(expr, name)| named(below.expression(expr), &name))
                     .collect::<Vec<_>>()
                     .join(", ")
             });
-            match (filter.as_ref().map(shown), project) {
+            match (
+                filter.as_ref().map(|filter| below.expression(filter)),
+                project,
+            ) {
                 (Some(filter), Some(project)) => format!("Filter {filter}, then project {project}"),
                 (Some(filter), None) => format!("Filter {filter}"),
                 (None, project) => format!("Project {}", project.unwrap_or_default()),
             }
         }
         Operator::Unnest { column, keep_empty } => {
-            let name = (node.inputs.first())
-                .and_then(|input| column_texts(input, Naming::Shown).get(*column).cloned())
-                .unwrap_or_default();
-            let empty = if *keep_empty { "; an empty list stays as a null" } else { "" };
+            let list = below.texts.get(*column).cloned().unwrap_or_default();
+            let name = names()
+                .get(*column)
+                .map_or(list.clone(), |name| named(list, name));
+            let empty = if *keep_empty {
+                "; an empty list stays as a null"
+            } else {
+                ""
+            };
             format!("Unnest {name}{empty}")
         }
         Operator::Union => "Union of all rows".into(),
         Operator::Aggregate(aggregate) => {
-            let keys: Vec<String> = aggregate.keys.iter().map(shown).collect();
+            let keys = aggregate.keys.iter().map(|key| below.expression(key));
+            let calls = aggregate.calls.iter().map(|call| below.aggregate(call));
+            let mut all: Vec<String> = keys
+                .chain(calls)
+                .zip(names())
+                .map(|(text, name)| named(text, &name))
+                .collect();
+            let calls = all.split_off(aggregate.keys.len().min(all.len()));
+            let keys = all;
             if aggregate.is_distinct() {
                 return format!("Distinct {}", keys.join(", "));
             }
-            let calls: Vec<String> = (aggregate.calls.iter())
-                .map(|call| text::aggregate_call(call, &shown))
-                .collect();
             if keys.is_empty() {
                 format!("Aggregate {} over all rows", calls.join(", "))
             } else {
@@ -172,13 +215,17 @@ fn headline(plan: &Plan, node: &Node) -> String {
 }
 
 fn named(expression: String, name: &str) -> String {
-    if expression == name { expression } else { format!("{expression} AS {name}") }
+    if expression.eq_ignore_ascii_case(name) {
+        expression
+    } else {
+        format!("{expression} AS {name}")
+    }
 }
 
-fn node_notes(node: &Node) -> Vec<Note> {
+fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Operator::Aggregate(aggregate) = &node.operator {
-        notes.extend(state_notes(node, aggregate));
+        notes.extend(state_notes(plan, node, aggregate));
     }
     let names = column_texts(node, Naming::Shown);
     let times: Vec<String> = (node.columns.iter().zip(names))
@@ -187,12 +234,16 @@ fn node_notes(node: &Node) -> Vec<Note> {
     if !times.is_empty() {
         notes.push(("event time", times.join("; ")));
     }
-    let gives = if node.append_only { "append-only" } else { "rows that may be taken back later" };
+    let gives = if node.append_only {
+        "append-only: no row is ever taken back"
+    } else {
+        "retracting: rows can be taken back later"
+    };
     notes.push(("output", gives.into()));
     notes
 }
 
-fn state_notes(node: &Node, aggregate: &Aggregate) -> Vec<Note> {
+fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     let keys = (column_texts(node, Naming::Shown).into_iter())
         .take(aggregate.keys.len())
         .collect::<Vec<_>>()
@@ -207,22 +258,31 @@ fn state_notes(node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     };
     state.push_str(&extra_state(aggregate, from_changes));
     let forgets = match aggregate.bound {
-        None => "never: no key says when a group is complete".to_owned(),
+        None if plan.mode == OutputMode::Complete => {
+            "nothing: complete mode gives the whole result each epoch".to_owned()
+        }
+        None => "nothing: no key says when a group is complete".to_owned(),
         Some(bound) => format!("a group when the watermark passes {}", end_of(bound)),
     };
     let late = match aggregate.bound {
         None => "no row is late".to_owned(),
-        Some(bound) => format!("dropped when the watermark has passed {} an epoch before", end_of(bound)),
+        Some(bound) => {
+            format!(
+                "dropped, once the watermark of the epoch before has passed {}",
+                end_of(bound)
+            )
+        }
     };
     let gives = match aggregate.emit {
         Emit::OnClose => "a group once, when it is complete",
         Emit::Changes if node.append_only => "a row at once, when it first appears",
         Emit::Changes => "each epoch: the groups that changed, old row out, new row in",
     };
-    let input = if from_changes {
-        "rows and retractions: each aggregate can take a row back"
-    } else {
-        "append-only: each aggregate is folded as rows come"
+    let input = match (from_changes, aggregate.is_distinct()) {
+        (true, true) => "retracting: counts how often each row is there",
+        (true, false) => "retracting: each aggregate can take a row back",
+        (false, true) => "append-only: a row that came before is passed over",
+        (false, false) => "append-only: each aggregate is folded as rows come",
     };
     vec![
         ("state", state),
@@ -238,18 +298,25 @@ fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
     let mut extra = Vec::new();
     for call in &aggregate.calls {
         let kept = match call.function {
-            AggregateFunction::CountDistinct => "every distinct value".to_owned(),
+            AggregateFunction::CountDistinct => format!("every distinct value of {call}"),
             AggregateFunction::ApproxCountDistinct { precision } => {
-                format!("a sketch of {} registers", 1_u32 << precision.min(16))
+                format!(
+                    "a sketch of {} registers for {call}",
+                    1_u32 << precision.min(16)
+                )
             }
             AggregateFunction::Min | AggregateFunction::Max if from_changes => {
-                "every value, as the least or greatest may be taken back".to_owned()
+                format!("every value of {call}, as any of them can be taken back")
             }
             _ => continue,
         };
-        extra.push(format!("{kept} for {call}"));
+        extra.push(kept);
     }
-    if extra.is_empty() { String::new() } else { format!(", with {}", extra.join("; ")) }
+    if extra.is_empty() {
+        String::new()
+    } else {
+        format!(", with {}", extra.join(", and "))
+    }
 }
 
 fn end_of(bound: Bound) -> String {
@@ -259,12 +326,23 @@ fn end_of(bound: Bound) -> String {
             "its window's end"
         }
         EventTimeKind::WindowStart(size) => {
-            return format!("its window's start + {}", duration(size.saturating_add(bound.column.lag)));
+            return format!(
+                "its window's start + {}",
+                length(size.saturating_add(bound.column.lag))
+            );
         }
     };
     match bound.column.lag {
         0 => what.into(),
-        lag => format!("{what} + {}", duration(lag)),
+        lag => format!("{what} + {}", length(lag)),
+    }
+}
+
+/// A length in words; what a truncation leaves is said as "just under" the whole.
+fn length(micros: i64) -> String {
+    match micros.checked_add(1) {
+        Some(whole) if whole % 1_000 == 0 => format!("just under {}", duration(whole)),
+        _ => duration(micros),
     }
 }
 
@@ -277,15 +355,18 @@ fn event_time(name: &str, column: EventTimeColumn) -> String {
         EventTimeKind::Windows(size) => format!("a list of windows of {}", duration(size)),
     };
     match column.lag {
-        0 => format!("{name}, {kind}, no lag"),
-        lag => format!("{name}, {kind}, {} behind the watermark", duration(lag)),
+        0 => format!("{name}: {kind}, no lag"),
+        lag => format!("{name}: {kind}, up to {} behind the watermark", length(lag)),
     }
 }
 
 /// The columns of a table that the query uses, by index.
 fn columns_read(node: &Node, index: usize, table: &SourceTable) -> Vec<usize> {
-    let mut read: Vec<usize> =
-        node.inputs.iter().flat_map(|input| columns_read(input, index, table)).collect();
+    let mut read: Vec<usize> = node
+        .inputs
+        .iter()
+        .flat_map(|input| columns_read(input, index, table))
+        .collect();
     if let Operator::Source { source, projection } = &node.operator
         && *source == index
     {
@@ -303,25 +384,43 @@ fn source_notes(source: &SourceTable, read: &[usize]) -> Vec<Note> {
         place.push_str(&option);
     }
     let fields = source.schema.fields();
-    let name = |column: usize| fields.get(column).map_or("_metadata", |field| field.name().as_str());
+    let name = |column: usize| {
+        fields
+            .get(column)
+            .map_or("_metadata", |field| field.name().as_str())
+    };
     let used = read.iter().filter(|column| **column < fields.len()).count();
     let columns: Vec<&str> = read.iter().map(|column| name(*column)).collect();
     let columns = match columns.as_slice() {
         [] => format!("none of its {} columns", fields.len()),
-        columns => format!("{} ({used} of {} columns)", columns.join(", "), fields.len()),
+        columns => format!(
+            "{} ({used} of {} columns)",
+            columns.join(", "),
+            fields.len()
+        ),
     };
     let mut notes = vec![("connector", place), ("reads", columns)];
-    notes.push(("watermark", match &source.watermark {
-        _ if !source.streaming => "none: a static table, read once at the start".into(),
-        None => "none".into(),
-        Some(watermark) => {
-            let delay = i64::try_from(watermark.delay.as_micros()).unwrap_or(i64::MAX);
-            let idle = watermark.idle_timeout.map_or(String::new(), |timeout| {
-                let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
-                format!("; a partition without data for {} is left out", duration(timeout))
-            });
-            format!("the greatest {} - {}{idle}", name(watermark.column), duration(delay))
-        }
-    }));
+    notes.push((
+        "watermark",
+        match &source.watermark {
+            _ if !source.streaming => "none: a static table, read once at the start".into(),
+            None => "none".into(),
+            Some(watermark) => {
+                let delay = i64::try_from(watermark.delay.as_micros()).unwrap_or(i64::MAX);
+                let idle = watermark.idle_timeout.map_or(String::new(), |timeout| {
+                    let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+                    format!(
+                        "; a partition without data for {} is left out",
+                        duration(timeout)
+                    )
+                });
+                format!(
+                    "the greatest {} - {}{idle}",
+                    name(watermark.column),
+                    duration(delay)
+                )
+            }
+        },
+    ));
     notes
 }

@@ -10,18 +10,34 @@
 //! Not part of it: triggers, limits, other options, filters and projections, delays, and what
 //! tables, views and aliases are called.
 
-use datafusion::logical_expr::Expr;
 use tidemark_connectors::Options;
 
-use super::lineage::{Naming, over_input};
+use super::lineage::{Below, Naming};
 use super::redact::redact;
-use super::text::{self, type_name};
+use super::sql::type_name;
+use super::text;
 use super::{Aggregate, Bound, Emit, EventTimeKind, Node, Operator, Plan};
 
 /// The options that say where a table is.
 const PLACE: [&str; 18] = [
-    "path", "subscribe", "subscribePattern", "assign", "topic", "topics", "url", "table", "dbtable",
-    "database", "host", "port", "stream", "queue", "keyspace", "collection", "bucket", "queryName",
+    "path",
+    "subscribe",
+    "subscribePattern",
+    "assign",
+    "topic",
+    "topics",
+    "url",
+    "table",
+    "dbtable",
+    "database",
+    "host",
+    "port",
+    "stream",
+    "queue",
+    "keyspace",
+    "collection",
+    "bucket",
+    "queryName",
 ];
 
 impl Plan {
@@ -36,7 +52,10 @@ impl Plan {
         }
         operators(&self.root, &mut parts);
         parts.push(("output mode".into(), self.mode.to_string()));
-        parts.push(("sink".into(), place(&self.sink.connector, &self.sink.options)));
+        parts.push((
+            "sink".into(),
+            place(&self.sink.connector, &self.sink.options),
+        ));
         parts
     }
 
@@ -52,9 +71,11 @@ impl Plan {
                 None => "_metadata".into(),
             })
             .collect();
-        let watermark = (table.watermark.as_ref())
+        let watermark = (table.watermark.as_ref().filter(|_| table.streaming))
             .and_then(|watermark| table.schema.fields().get(watermark.column))
-            .map_or(String::new(), |field| format!("; event time {}", field.name()));
+            .map_or(String::new(), |field| {
+                format!("; event time {}", field.name())
+            });
         let kind = if table.streaming { "" } else { "; static" };
         format!(
             "{}{watermark}{kind}; reads {}",
@@ -96,8 +117,14 @@ fn operators(node: &Node, parts: &mut Vec<(String, String)>) {
         }
         // The one-time rows of a query come out only in its first epoch.
         Operator::Values { rows } if !rows.is_empty() => {
-            let rows: Vec<String> = rows.iter().map(|row| format!("({})", text::list(row))).collect();
-            parts.push((format!("operator {}", node.id), format!("values {}", rows.join(", "))));
+            let rows: Vec<String> = rows
+                .iter()
+                .map(|row| format!("({})", text::list(row)))
+                .collect();
+            parts.push((
+                format!("operator {}", node.id),
+                format!("values {}", rows.join(", ")),
+            ));
         }
         Operator::Source { .. }
         | Operator::FilterProject { .. }
@@ -108,17 +135,17 @@ fn operators(node: &Node, parts: &mut Vec<(String, String)>) {
 }
 
 fn describe(node: &Node, aggregate: &Aggregate) -> String {
-    let expanded = |expr: &Expr| over_input(expr, node, Naming::Expanded);
+    let below = Below::new(node, Naming::Expanded);
     let typed = |text: String, index: usize| match node.schema.fields().get(index) {
         Some(field) => format!("{text} {}", type_name(field.data_type())),
         None => text,
     };
     let keys: Vec<String> = (aggregate.keys.iter().enumerate())
-        .map(|(index, key)| typed(expanded(key), index))
+        .map(|(index, key)| typed(below.expression(key), index))
         .collect();
     let calls: Vec<String> = (aggregate.calls.iter().enumerate())
         .map(|(index, call)| {
-            let text = text::aggregate_call(call, &expanded);
+            let text = below.aggregate(call);
             let precision = match call.function {
                 super::AggregateFunction::ApproxCountDistinct { precision } => {
                     format!(" precision {precision}")
@@ -150,7 +177,12 @@ fn end(bound: Bound) -> String {
         EventTimeKind::Instant => "instant".to_owned(),
         EventTimeKind::WindowEnd => "window end".to_owned(),
         EventTimeKind::WindowStart(size) => format!("window start of size {size}"),
-        EventTimeKind::Window(size) | EventTimeKind::Windows(size) => format!("window of size {size}"),
+        EventTimeKind::Window(size) | EventTimeKind::Windows(size) => {
+            format!("window of size {size}")
+        }
     };
-    format!("complete by key {} ({kind}, lag {})", bound.key, bound.column.lag)
+    format!(
+        "complete by key {} ({kind}, lag {})",
+        bound.key, bound.column.lag
+    )
 }

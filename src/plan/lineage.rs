@@ -3,7 +3,7 @@
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 
-use super::{Node, Operator, text};
+use super::{AggregateCall, Node, Operator, text};
 
 /// How columns are spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,19 +15,68 @@ pub(super) enum Naming {
     Expanded,
 }
 
+/// The columns that feed an operator, with a text for each.
+pub(super) struct Below<'a> {
+    schema: Option<&'a DFSchema>,
+    /// The texts, by column.
+    pub(super) texts: Vec<String>,
+}
+
+impl<'a> Below<'a> {
+    /// What feeds `node`. All inputs of a union have the same columns; the first one speaks.
+    pub(super) fn new(node: &'a Node, naming: Naming) -> Self {
+        match node.inputs.first() {
+            Some(input) => Self {
+                schema: Some(&input.schema),
+                texts: column_texts(input, naming),
+            },
+            None => Self {
+                schema: None,
+                texts: Vec::new(),
+            },
+        }
+    }
+
+    /// An expression of the node as SQL over these columns.
+    pub(super) fn expression(&self, expr: &Expr) -> String {
+        let whole = matches!(expr, Expr::Column(_));
+        text::render(expr, &|column| {
+            let index = self
+                .schema
+                .and_then(|schema| schema.maybe_index_of_column(column));
+            match index.and_then(|index| self.texts.get(index)) {
+                Some(text) if !whole && text.contains(' ') && !text.ends_with(')') => {
+                    format!("({text})")
+                }
+                Some(text) => text.clone(),
+                None => column.name.clone(),
+            }
+        })
+    }
+
+    /// An aggregate of the node as SQL over these columns.
+    pub(super) fn aggregate(&self, call: &AggregateCall) -> String {
+        text::aggregate_call(call, &|expr| self.expression(expr))
+    }
+}
+
 /// A text for each column that `node` gives.
 pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
-    let below = || node.inputs.first().map(|input| column_texts(input, naming)).unwrap_or_default();
+    let below = Below::new(node, naming);
     let computed: Vec<String> = match &node.operator {
-        Operator::Source { source, .. } if naming == Naming::Expanded => {
-            names(&node.schema).map(|name| format!("source{source}.{name}")).collect()
+        Operator::Source { source, .. } if naming == Naming::Expanded => names(&node.schema)
+            .map(|name| format!("source{source}.{name}"))
+            .collect(),
+        Operator::Source { .. } | Operator::Values { .. } => {
+            names(&node.schema).map(str::to_owned).collect()
         }
-        Operator::FilterProject { project: Some(exprs), .. } => {
-            exprs.iter().map(|expr| over_input(expr, node, naming)).collect()
-        }
-        Operator::FilterProject { project: None, .. } => below(),
+        Operator::FilterProject {
+            project: Some(exprs),
+            ..
+        } => exprs.iter().map(|expr| below.expression(expr)).collect(),
+        Operator::FilterProject { project: None, .. } => below.texts,
         Operator::Unnest { column, .. } => {
-            let mut texts = below();
+            let mut texts = below.texts;
             if naming == Naming::Expanded
                 && let Some(list) = texts.get_mut(*column)
             {
@@ -35,53 +84,43 @@ pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
             }
             texts
         }
-        Operator::Aggregate(_) if naming == Naming::Expanded => {
-            (0..node.columns.len()).map(|index| format!("operator{}.{index}", node.id)).collect()
-        }
+        Operator::Aggregate(_) if naming == Naming::Expanded => (0..node.columns.len())
+            .map(|index| format!("operator{}.{index}", node.id))
+            .collect(),
         Operator::Aggregate(aggregate) => {
-            let keys = aggregate.keys.iter().map(|key| over_input(key, node, naming));
-            let calls = (aggregate.calls.iter())
-                .map(|call| text::aggregate_call(call, &|expr| over_input(expr, node, naming)));
-            keys.chain(calls).collect()
+            let keys = aggregate.keys.iter().map(|key| below.expression(key));
+            keys.chain(aggregate.calls.iter().map(|call| below.aggregate(call)))
+                .collect()
         }
         Operator::Union if naming == Naming::Expanded => {
-            let inputs: Vec<_> =
-                node.inputs.iter().map(|input| column_texts(input, naming)).collect();
+            let inputs: Vec<_> = node
+                .inputs
+                .iter()
+                .map(|input| column_texts(input, naming))
+                .collect();
             (0..node.columns.len())
                 .map(|index| {
-                    let texts: Vec<&str> =
-                        inputs.iter().filter_map(|input| input.get(index)).map(String::as_str).collect();
+                    let texts = inputs.iter().filter_map(|input| input.get(index));
+                    let texts: Vec<&str> = texts.map(String::as_str).collect();
                     format!("union({})", texts.join(", "))
                 })
                 .collect()
         }
-        Operator::Union => below(),
-        Operator::Source { .. } | Operator::Values { .. } => {
-            names(&node.schema).map(str::to_owned).collect()
-        }
+        Operator::Union => below.texts,
     };
     match naming {
         Naming::Expanded => computed,
         Naming::Shown => names(&node.schema)
             .zip(computed)
-            .map(|(name, computed)| if is_made_up(name) { computed } else { name.to_owned() })
+            .map(|(name, computed)| {
+                if is_made_up(name) {
+                    computed
+                } else {
+                    name.to_owned()
+                }
+            })
             .collect(),
     }
-}
-
-/// An expression of `node`, over what feeds it.
-pub(super) fn over_input(expr: &Expr, node: &Node, naming: Naming) -> String {
-    let Some(input) = node.inputs.first() else { return text::expression(expr) };
-    let texts = column_texts(input, naming);
-    let whole = matches!(expr, Expr::Column(_));
-    text::render(expr, &|column| {
-        let known = input.schema.maybe_index_of_column(column).and_then(|index| texts.get(index));
-        match known {
-            Some(text) if !whole && text.contains(' ') && !text.ends_with(')') => format!("({text})"),
-            Some(text) => text.clone(),
-            None => column.name.clone(),
-        }
-    })
 }
 
 fn names(schema: &DFSchema) -> impl Iterator<Item = &str> {

@@ -29,6 +29,9 @@ pub mod redact;
 pub mod sql;
 pub mod text;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

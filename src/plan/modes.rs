@@ -12,7 +12,9 @@ use tidemark_connectors::OutputMode;
 
 use super::convert::expr::uses_clock;
 use super::convert::{ConvertError, Result};
-use super::{Aggregate, Emit, Node, Operator, SourceTable, text};
+use super::lineage::{Below, Naming};
+use super::sql::type_name;
+use super::{Aggregate, Emit, Node, Operator, SourceTable};
 
 /// Decides the mode, sets every aggregate's `emit` and `bound` and every node's `append_only`, and
 /// says in a sentence why the mode is allowed. `keyed`: the columns of the result identify a row.
@@ -25,10 +27,17 @@ pub fn assign(
     let (mode, reason) = match asked {
         Some(mode) => (mode, allowed(root, sources, mode)?),
         None => match allowed(root, sources, OutputMode::Append) {
-            Ok(reason) => (OutputMode::Append, format!("not given, so append: {reason}")),
-            Err(ConvertError::Mode { operator, reason, .. }) => (
+            Ok(reason) => (
+                OutputMode::Append,
+                format!("not given, so append: {reason}"),
+            ),
+            Err(ConvertError::Mode {
+                operator, reason, ..
+            }) => (
                 OutputMode::Update,
-                format!("not given; append is not possible for {operator} ({reason}), so the rows that changed are given"),
+                format!(
+                    "not given; append is not possible for {operator} ({reason}), so the rows that changed are given"
+                ),
             ),
             Err(other) => return Err(other),
         },
@@ -40,7 +49,9 @@ pub fn assign(
 
 fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<String> {
     let aggregates = aggregates(root);
-    let all_distinct = aggregates.iter().all(|(_, aggregate)| aggregate.calls.is_empty());
+    let all_distinct = aggregates
+        .iter()
+        .all(|(_, aggregate)| aggregate.calls.is_empty());
     Ok(match mode {
         OutputMode::Append => {
             check_append(root, sources)?;
@@ -89,7 +100,7 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
         let (reason, remedy) = never_complete(node, aggregate, sources);
         return Err(ConvertError::Mode {
             mode: OutputMode::Append,
-            operator: describe(aggregate),
+            operator: describe(node, aggregate),
             reason,
             remedy,
         });
@@ -100,19 +111,26 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
 fn never_complete(node: &Node, aggregate: &Aggregate, sources: &[SourceTable]) -> (String, String) {
     let mut below = Vec::new();
     tables(node, &mut below);
-    let watermark = below.iter().filter_map(|index| sources.get(*index)).find_map(|source| {
-        let watermark = source.watermark.as_ref().filter(|_| source.streaming)?;
-        let column = source.schema.fields().get(watermark.column)?;
-        Some((source.name.as_str(), column.name().as_str()))
-    });
+    let watermark = below
+        .iter()
+        .filter_map(|index| sources.get(*index))
+        .find_map(|source| {
+            let watermark = source.watermark.as_ref().filter(|_| source.streaming)?;
+            let column = source.schema.fields().get(watermark.column)?;
+            Some((source.name.as_str(), column.name().as_str()))
+        });
     match watermark {
         _ if aggregate.keys.is_empty() => (
             "one group of all rows is never complete".into(),
             "group by window(ts, ...), or use 'outputMode' = 'update' or 'complete'".into(),
         ),
         Some((table, column)) => (
-            format!("none of its keys carries the event time '{column}' of table {table}, so no group is ever complete"),
-            format!("group by window({column}, '5 minutes') as well, or use 'outputMode' = 'update'"),
+            format!(
+                "none of its keys carries the event time '{column}' of table {table}, so no group is ever complete"
+            ),
+            format!(
+                "group by window({column}, '5 minutes') as well, or use 'outputMode' = 'update'"
+            ),
         ),
         None => {
             let table = below.first().and_then(|index| sources.get(*index));
@@ -129,7 +147,7 @@ fn never_complete(node: &Node, aggregate: &Aggregate, sources: &[SourceTable]) -
 /// The first column that could have a watermark.
 fn time_column(table: &SourceTable) -> Option<&str> {
     (table.schema.fields().iter())
-        .find(|field| text::type_name(field.data_type()) == "TIMESTAMP")
+        .find(|field| type_name(field.data_type()) == "TIMESTAMP")
         .map(|field| field.name().as_str())
 }
 
@@ -145,14 +163,28 @@ fn tables(node: &Node, found: &mut Vec<usize>) {
 }
 
 /// The aggregate as SQL.
-pub(super) fn describe(aggregate: &Aggregate) -> String {
-    let keys = text::list(&aggregate.keys);
+fn describe(node: &Node, aggregate: &Aggregate) -> String {
+    let below = Below::new(node, Naming::Shown);
+    let keys: Vec<String> = aggregate
+        .keys
+        .iter()
+        .map(|key| below.expression(key))
+        .collect();
+    let keys = keys.join(", ");
     if aggregate.calls.is_empty() {
         return format!("SELECT DISTINCT {keys}");
     }
-    let calls: Vec<String> = aggregate.calls.iter().map(ToString::to_string).collect();
+    let calls: Vec<String> = aggregate
+        .calls
+        .iter()
+        .map(|call| below.aggregate(call))
+        .collect();
     let calls = calls.join(", ");
-    if keys.is_empty() { format!("SELECT {calls}") } else { format!("SELECT {calls} GROUP BY {keys}") }
+    if keys.is_empty() {
+        format!("SELECT {calls}")
+    } else {
+        format!("SELECT {calls} GROUP BY {keys}")
+    }
 }
 
 /// Sets `emit`, `bound` and `append_only` from the inputs up.
@@ -184,21 +216,27 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
     let stateful = matches!(node.operator, Operator::Aggregate(_));
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;
-        let clock = |expr: &datafusion::logical_expr::Expr| uses_clock(expr);
         let offending = match &node.operator {
             Operator::FilterProject { filter, project } => {
                 let projected = project.iter().flatten().filter(|_| !upserts);
-                filter.iter().chain(projected).find(|expr| clock(expr))
+                filter.iter().chain(projected).find(|expr| uses_clock(expr))
             }
             Operator::Aggregate(aggregate) => {
-                let calls = aggregate.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
-                aggregate.keys.iter().chain(calls).find(|expr| clock(expr))
+                let calls = aggregate
+                    .calls
+                    .iter()
+                    .flat_map(|call| call.args.iter().chain(&call.filter));
+                aggregate
+                    .keys
+                    .iter()
+                    .chain(calls)
+                    .find(|expr| uses_clock(expr))
             }
             _ => None,
         };
         if let Some(expr) = offending {
             return Err(ConvertError::NotSupported {
-                operator: format!("{} over rows that can change", text::expression(expr)),
+                operator: format!("{} over rows that can change", Below::new(node, Naming::Shown).expression(expr)),
                 reason: format!("in {mode} mode a row is taken back at another time than it was given, and the two would differ"),
                 instead: "compute current_timestamp() below the aggregation, such as max(current_timestamp()), or use 'outputMode' = 'append'".into(),
             });

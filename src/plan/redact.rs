@@ -8,23 +8,48 @@ use tidemark_connectors::Options;
 const HIDDEN: &str = "***";
 
 /// Parts of an option's name that make its value a secret.
-const SECRET: [&str; 8] =
-    ["password", "passwd", "pwd", "secret", "token", "credential", "jaas", "passphrase"];
+const SECRET: [&str; 8] = [
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "token",
+    "credential",
+    "jaas",
+    "passphrase",
+];
 
 /// Words beside `key` that say that it is a column or a place, not a secret.
 const HARMLESS_KEY: [&str; 12] = [
-    "primarykey", "partitionkey", "column", "field", "serializer", "format", "converter", "keyby",
-    "keystore.location", "keystore.type", "truststore", "prefix",
+    "primarykey",
+    "partitionkey",
+    "column",
+    "field",
+    "serializer",
+    "format",
+    "converter",
+    "keyby",
+    "keystore.location",
+    "keystore.type",
+    "truststore",
+    "prefix",
 ];
 
 /// The value as it may be shown: secrets, and passwords inside URLs, are replaced by `***`.
 pub fn redact<'a>(key: &str, value: &'a str) -> Cow<'a, str> {
-    if is_secret(key) { Cow::Borrowed(HIDDEN) } else { without_url_password(value) }
+    if is_secret(key) {
+        Cow::Borrowed(HIDDEN)
+    } else {
+        without_url_password(value)
+    }
 }
 
 /// All options as they may be shown, `'key' = 'value'`, by name.
 pub fn shown_options(options: &Options) -> Vec<String> {
-    options.iter().map(|(key, value)| format!("'{key}' = '{}'", redact(key, value))).collect()
+    options
+        .iter()
+        .map(|(key, value)| format!("'{key}' = '{}'", redact(key, value)))
+        .collect()
 }
 
 fn is_secret(key: &str) -> bool {
@@ -33,7 +58,9 @@ fn is_secret(key: &str) -> bool {
         return true;
     }
     let plain: String = key.chars().filter(|c| !matches!(c, '_' | '-')).collect();
-    plain.contains("key") && plain != "key" && plain != "keys"
+    plain.contains("key")
+        && plain != "key"
+        && plain != "keys"
         && !HARMLESS_KEY.iter().any(|word| plain.contains(word))
 }
 
@@ -45,7 +72,10 @@ fn without_url_password(value: &str) -> Cow<'_, str> {
         if let Some((login, _)) = authority.rsplit_once('@')
             && let Some((user, _)) = login.split_once(':')
         {
-            shown = Cow::Owned(format!("{scheme}://{user}:{HIDDEN}{}", &rest[login.len()..]));
+            shown = Cow::Owned(format!(
+                "{scheme}://{user}:{HIDDEN}{}",
+                &rest[login.len()..]
+            ));
         }
     }
     let lower = shown.to_ascii_lowercase();
@@ -76,8 +106,14 @@ mod tests {
     #[test]
     fn secrets_are_never_shown() {
         for key in [
-            "password", "kafka.sasl.jaas.config", "accessKey", "fs.s3a.secret.key", "api_key",
-            "kafka.ssl.keystore.password", "authToken", "sasl.oauthbearer.client.credentials.id",
+            "password",
+            "kafka.sasl.jaas.config",
+            "accessKey",
+            "fs.s3a.secret.key",
+            "api_key",
+            "kafka.ssl.keystore.password",
+            "authToken",
+            "sasl.oauthbearer.client.credentials.id",
             "kafka.ssl.keystore.key",
         ] {
             assert_eq!(redact(key, "hunter2"), "***", "{key}");
@@ -86,15 +122,29 @@ mod tests {
 
     #[test]
     fn columns_and_places_are_shown() {
-        for key in ["path", "primaryKey", "key.columns", "key.fields", "kafka.ssl.keystore.location", "partitionBy", "key"] {
+        for key in [
+            "path",
+            "primaryKey",
+            "key.columns",
+            "key.fields",
+            "kafka.ssl.keystore.location",
+            "partitionBy",
+            "key",
+        ] {
             assert_eq!(redact(key, "x"), "x", "{key}");
         }
     }
 
     #[test]
     fn a_password_inside_a_url_is_hidden() {
-        assert_eq!(redact("url", "postgres://me:pw@host:5432/db"), "postgres://me:***@host:5432/db");
-        assert_eq!(redact("url", "jdbc:x://h/db?user=me&password=pw&ssl=true"), "jdbc:x://h/db?user=me&password=***&ssl=true");
+        assert_eq!(
+            redact("url", "postgres://me:pw@host:5432/db"),
+            "postgres://me:***@host:5432/db"
+        );
+        assert_eq!(
+            redact("url", "jdbc:x://h/db?user=me&password=pw&ssl=true"),
+            "jdbc:x://h/db?user=me&password=***&ssl=true"
+        );
         assert_eq!(redact("url", "https://host/p@th:x"), "https://host/p@th:x");
     }
 }

@@ -1,12 +1,13 @@
-//! Expressions and types as SQL a user would write, for explanations, errors and fingerprints.
+//! Expressions as SQL a user would write, for explanations, errors and fingerprints.
 
-use datafusion::arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr};
 
-use super::{AggregateCall, AggregateFunction as Function, CURRENT_TIMESTAMP_COLUMN};
 use super::event_time::literal_micros;
+use super::sql::type_name;
+use super::{AggregateCall, AggregateFunction as Function, CURRENT_TIMESTAMP_COLUMN};
 
 /// The expression as SQL; columns by their bare names.
 pub fn expression(expr: &Expr) -> String {
@@ -15,7 +16,11 @@ pub fn expression(expr: &Expr) -> String {
 
 /// Several expressions, parted by commas.
 pub fn list<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> String {
-    exprs.into_iter().map(expression).collect::<Vec<_>>().join(", ")
+    exprs
+        .into_iter()
+        .map(expression)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The expression as SQL; what a column is called is for `name` to say.
@@ -59,7 +64,11 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
             "{} {}{} {}",
             operand(&like.expr),
             negated(like.negated),
-            if like.case_insensitive { "ILIKE" } else { "LIKE" },
+            if like.case_insensitive {
+                "ILIKE"
+            } else {
+                "LIKE"
+            },
             operand(&like.pattern)
         ),
         Expr::InList(list) => format!(
@@ -82,13 +91,24 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
             text + " END"
         }
         Expr::Cast(cast) => {
-            format!("CAST({} AS {})", go(&cast.expr), type_name(cast.field.data_type()))
+            format!(
+                "CAST({} AS {})",
+                go(&cast.expr),
+                type_name(cast.field.data_type())
+            )
         }
         Expr::TryCast(cast) => {
-            format!("TRY_CAST({} AS {})", go(&cast.expr), type_name(cast.field.data_type()))
+            format!(
+                "TRY_CAST({} AS {})",
+                go(&cast.expr),
+                type_name(cast.field.data_type())
+            )
         }
         Expr::ScalarFunction(call) => render_call(call, name),
         Expr::AggregateFunction(call) => aggregate(call, name),
+        Expr::WindowFunction(call) => {
+            format!("{}({}) OVER (...)", call.fun.name(), all(&call.params.args))
+        }
         other => other.human_display().to_string(),
     }
 }
@@ -106,7 +126,12 @@ fn render_binary(binary: &BinaryExpr, name: &dyn Fn(&Column) -> String) -> Strin
             _ => text,
         }
     };
-    format!("{} {} {}", side(&binary.left, true), binary.op, side(&binary.right, false))
+    format!(
+        "{} {} {}",
+        side(&binary.left, true),
+        binary.op,
+        side(&binary.right, false)
+    )
 }
 
 /// A function call; windows with their sizes in words.
@@ -119,11 +144,16 @@ fn render_call(call: &ScalarFunction, name: &dyn Fn(&Column) -> String) -> Strin
             format!("{base}.{}", fields.join("."))
         }
         ("window" | "__tumbling_window", [ts, ..]) => window("window", ts, &[micros(1)], micros(2)),
-        ("__sliding_windows", [ts, ..]) => {
-            window("window", ts, &[micros(1), micros(2)], micros(3))
-        }
+        ("__sliding_windows", [ts, ..]) => window("window", ts, &[micros(1), micros(2)], micros(3)),
         ("__cumulate_windows", [ts, ..]) => {
             window("cumulate", ts, &[micros(1), micros(2)], micros(3))
+        }
+        ("__divide", [_, _]) => {
+            let part = |index: usize| match &call.args[index] {
+                Expr::BinaryExpr(_) => format!("({})", args[index]),
+                _ => args[index].clone(),
+            };
+            format!("{} / {}", part(0), part(1))
         }
         (function, _) => {
             let function = function.strip_prefix("__").unwrap_or(function);
@@ -145,12 +175,25 @@ fn window(function: &str, ts: &str, sizes: &[Option<i64>], start: Option<i64>) -
 
 /// An aggregate call as SQL.
 fn aggregate(call: &AggregateFunction, name: &dyn Fn(&Column) -> String) -> String {
-    let args: Vec<String> = call.params.args.iter().map(|arg| render(arg, name)).collect();
-    let distinct = if call.params.distinct { "DISTINCT " } else { "" };
+    let args: Vec<String> = call
+        .params
+        .args
+        .iter()
+        .map(|arg| render(arg, name))
+        .collect();
+    let distinct = if call.params.distinct {
+        "DISTINCT "
+    } else {
+        ""
+    };
     let filter = (call.params.filter.as_ref())
         .map(|filter| format!(" FILTER (WHERE {})", render(filter, name)))
         .unwrap_or_default();
-    format!("{}({distinct}{}){filter}", call.func.name(), args.join(", "))
+    format!(
+        "{}({distinct}{}){filter}",
+        call.func.name(),
+        args.join(", ")
+    )
 }
 
 /// A planned aggregate as SQL, its arguments written by `expr`.
@@ -220,43 +263,16 @@ pub fn duration(micros: i64) -> String {
         let count = rest / unit;
         rest %= unit;
         if count > 0 {
-            words.push(format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
+            words.push(format!(
+                "{count} {word}{}",
+                if count == 1 { "" } else { "s" }
+            ));
         }
     }
     match (words.is_empty(), micros < 0) {
         (true, _) => "0 seconds".into(),
         (false, true) => format!("-{}", words.join(" ")),
         (false, false) => words.join(" "),
-    }
-}
-
-/// A type by Spark's name.
-pub fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".into(),
-        DataType::Int8 => "TINYINT".into(),
-        DataType::Int16 => "SMALLINT".into(),
-        DataType::Int32 => "INT".into(),
-        DataType::Int64 => "BIGINT".into(),
-        DataType::Float32 => "FLOAT".into(),
-        DataType::Float64 => "DOUBLE".into(),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".into(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".into(),
-        DataType::Date32 => "DATE".into(),
-        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if is_utc(zone) => "TIMESTAMP".into(),
-        DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP_NTZ".into(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision},{scale})"),
-        DataType::Interval(IntervalUnit::YearMonth) => "INTERVAL YEAR TO MONTH".into(),
-        DataType::List(item) | DataType::LargeList(item) => {
-            format!("ARRAY<{}>", type_name(item.data_type()))
-        }
-        DataType::Struct(fields) => {
-            let fields: Vec<String> = (fields.iter())
-                .map(|field| format!("{}: {}", field.name(), type_name(field.data_type())))
-                .collect();
-            format!("STRUCT<{}>", fields.join(", "))
-        }
-        other => other.to_string(),
     }
 }
 
@@ -276,23 +292,20 @@ mod tests {
         assert_eq!(duration(3_630_000_000), "1 hour 30 seconds");
         assert_eq!(duration(-172_800_000_000), "-2 days");
         assert_eq!(duration(0), "0 seconds");
-        assert_eq!(duration(i64::MIN + 1).starts_with('-'), true);
+        assert!(duration(i64::MIN).starts_with('-'));
     }
 
     #[test]
     fn parentheses_stand_where_they_are_needed() {
         let sum = col("a") + col("b");
         assert_eq!(expression(&(sum.clone() * lit(2))), "(a + b) * 2");
-        assert_eq!(expression(&(col("a") - (col("b") - col("c")))), "a - (b - c)");
-        assert_eq!(expression(&sum.gt(lit(1)).and(col("t.x").eq(lit("o'c")))), "a + b > 1 AND x = 'o''c'");
-    }
-
-    #[test]
-    fn types_have_sparks_names() {
-        let struct_type = DataType::Struct(
-            vec![datafusion::arrow::datatypes::Field::new("a", DataType::Int32, true)].into(),
+        assert_eq!(
+            expression(&(col("a") - (col("b") - col("c")))),
+            "a - (b - c)"
         );
-        assert_eq!(type_name(&struct_type), "STRUCT<a: INT>");
-        assert_eq!(type_name(&DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))), "TIMESTAMP");
+        assert_eq!(
+            expression(&sum.gt(lit(1)).and(col("t.x").eq(lit("o'c")))),
+            "a + b > 1 AND x = 'o''c'"
+        );
     }
 }

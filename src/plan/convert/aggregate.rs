@@ -9,6 +9,7 @@ use super::super::{
 };
 use super::error::{Result, unsupported};
 use super::expr::resolve;
+use super::fuse::origin;
 
 /// Groups the rows of `input`. Results are given as changes until the output mode says otherwise.
 pub(super) fn aggregate(
@@ -27,12 +28,20 @@ pub(super) fn aggregate(
         .map(|key| event_time::of_expression(key, &input.schema, &input.columns))
         .collect();
     let bound = event_time::bound_of(&key_columns);
-    let mut columns = event_time::after_aggregate(&keys, &key_columns, bound);
+    let origins = (keys.iter())
+        .map(|key| origin(key.clone(), &input).map(|(key, _)| key))
+        .collect::<Result<Vec<_>>>()?;
+    let mut columns = event_time::after_aggregate(&origins, &key_columns, bound);
     columns.resize(schema.fields().len(), None);
     let append_only = calls.is_empty() && !keys.is_empty() && input.append_only;
     Ok(Node {
         id: 0,
-        operator: Operator::Aggregate(Aggregate { keys, calls, bound, emit: Emit::Changes }),
+        operator: Operator::Aggregate(Aggregate {
+            keys,
+            calls,
+            bound,
+            emit: Emit::Changes,
+        }),
         inputs: vec![input],
         schema,
         columns,
@@ -51,7 +60,11 @@ fn aggregate_call(expr: &Expr, input: &Node) -> Result<AggregateCall> {
             let filter = (call.params.filter.as_deref())
                 .map(|filter| resolve(filter.clone(), &input.schema))
                 .transpose()?;
-            Ok(AggregateCall { function, args, filter })
+            Ok(AggregateCall {
+                function,
+                args,
+                filter,
+            })
         }
         other => Err(unsupported(
             format!("{} as an aggregate", text::expression(other)),
@@ -61,8 +74,7 @@ fn aggregate_call(expr: &Expr, input: &Node) -> Result<AggregateCall> {
     }
 }
 
-const KNOWN: &str =
-    "use count, sum, avg, min, max, count(DISTINCT ...) or approx_count_distinct";
+const KNOWN: &str = "use count, sum, avg, min, max, count(DISTINCT ...) or approx_count_distinct";
 
 fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
     let name = call.func.name().to_ascii_lowercase();
@@ -86,7 +98,11 @@ fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
         if args.len() == 1 {
             Ok(args)
         } else {
-            Err(unsupported(shown(), format!("{name} takes one argument"), KNOWN))
+            Err(unsupported(
+                shown(),
+                format!("{name} takes one argument"),
+                KNOWN,
+            ))
         }
     };
     match (name.as_str(), call.params.distinct) {
@@ -99,7 +115,9 @@ fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
         ("sum" | "avg" | "mean", true) => Err(unsupported(
             shown(),
             "it would have to keep every value of every group, and that is not there yet",
-            format!("write {name} over a sub-query: SELECT k, {name}(x) FROM (SELECT DISTINCT k, x FROM t) GROUP BY k"),
+            format!(
+                "write {name} over a sub-query: SELECT k, {name}(x) FROM (SELECT DISTINCT k, x FROM t) GROUP BY k"
+            ),
         )),
         ("sum", false) => Ok((AggregateFunction::Sum, one(args)?)),
         ("avg" | "mean", false) => Ok((AggregateFunction::Avg, one(args)?)),
@@ -160,7 +178,9 @@ fn precision_of(expr: &Expr) -> Option<u8> {
 }
 
 fn valid(precision: i64) -> Option<u8> {
-    u8::try_from(precision).ok().filter(|precision| (4..=16).contains(precision))
+    u8::try_from(precision)
+        .ok()
+        .filter(|precision| (4..=16).contains(precision))
 }
 
 /// Spark's formula (`HyperLogLogPlusPlusHelper`): the registers for a relative standard deviation.

@@ -29,7 +29,9 @@ pub enum ConvertError {
         remedy: String,
     },
     /// A scan of a table that the statement does not name.
-    #[error("the query reads table '{table}', which is not among the tables it was planned with ({known}); declare it with CREATE TABLE")]
+    #[error(
+        "the query reads table '{table}', which is not among the tables it was planned with ({known}); declare it with CREATE TABLE"
+    )]
     UnknownTable {
         /// The table.
         table: String,
@@ -37,7 +39,9 @@ pub enum ConvertError {
         known: String,
     },
     /// An expression that does not fit what feeds it: the planner's mistake, not the user's.
-    #[error("cannot plan {what}: {source}; this is a defect of the planner, please report it with the query")]
+    #[error(
+        "cannot plan {what}: {source}; this is a defect of the planner, please report it with the query"
+    )]
     Expression {
         /// What was being planned.
         what: String,

@@ -4,7 +4,7 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Volatility};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator, Volatility};
 
 use super::super::{CURRENT_TIMESTAMP_COLUMN, text};
 use super::error::{ConvertError, Result, unsupported};
@@ -18,7 +18,10 @@ pub(super) fn resolve(expr: Expr, schema: &DFSchema) -> Result<Expr> {
         None => Ok(Transformed::no(expr)),
     })
     .map(|resolved| resolved.data.unalias_nested().data)
-    .map_err(|source| ConvertError::Expression { what: "current_timestamp()".into(), source })
+    .map_err(|source| ConvertError::Expression {
+        what: "current_timestamp()".into(),
+        source,
+    })
 }
 
 /// The type of a call that tells the time, `None` for anything else.
@@ -26,7 +29,10 @@ fn clock_type(expr: &Expr, schema: &DFSchema) -> Result<Option<DataType>, DataFu
     match expr {
         Expr::ScalarFunction(call)
             if call.args.is_empty()
-                && matches!(call.func.name(), "current_timestamp" | "now" | "current_date") =>
+                && matches!(
+                    call.func.name(),
+                    "current_timestamp" | "now" | "current_date"
+                ) =>
         {
             expr.get_type(schema).map(Some)
         }
@@ -44,9 +50,10 @@ fn clock_column(data_type: DataType) -> Expr {
 
 /// Whether the expression tells the time.
 pub(in super::super) fn uses_clock(expr: &Expr) -> bool {
-    exists(expr, |expr| {
-        matches!(expr, Expr::Column(column) if column.name == CURRENT_TIMESTAMP_COLUMN)
-    })
+    exists(
+        expr,
+        |expr| matches!(expr, Expr::Column(column) if column.name == CURRENT_TIMESTAMP_COLUMN),
+    )
 }
 
 fn exists(expr: &Expr, test: impl Fn(&Expr) -> bool) -> bool {
@@ -54,7 +61,11 @@ fn exists(expr: &Expr, test: impl Fn(&Expr) -> bool) -> bool {
     // The visitor never fails.
     let _ = expr.apply(|expr| {
         found |= test(expr);
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        Ok(if found {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
     });
     found
 }
@@ -65,13 +76,18 @@ fn refuse_unfit(expr: &Expr) -> Result<()> {
     // The visitor never fails.
     let _ = expr.apply(|expr| {
         refusal = unfit(expr);
-        Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        Ok(if refusal.is_some() {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
     });
     refusal.map_or(Ok(()), Err)
 }
 
 fn unfit(expr: &Expr) -> Option<ConvertError> {
-    let sub_query = "write it as a view of its own and run it as a second query, or compute the value before";
+    let sub_query =
+        "write it as a view of its own and run it as a second query, or compute the value before";
     Some(match expr {
         Expr::Exists(_) => unsupported(
             "EXISTS (sub-query)",
@@ -96,7 +112,7 @@ fn unfit(expr: &Expr) -> Option<ConvertError> {
             "group by window(ts, ...) and aggregate",
         ),
         Expr::GroupingSet(_) => unsupported(
-            "GROUPING SETS, ROLLUP and CUBE",
+            "GROUP BY with GROUPING SETS, ROLLUP or CUBE",
             "each set would be a state of its own",
             "write one GROUP BY for each set and combine them with UNION ALL",
         ),
@@ -112,7 +128,10 @@ fn unfit(expr: &Expr) -> Option<ConvertError> {
         ),
         Expr::ScalarFunction(call)
             if call.func.signature().volatility == Volatility::Volatile
-                && !matches!(call.func.name(), "current_timestamp" | "now" | "current_date") =>
+                && !matches!(
+                    call.func.name(),
+                    "current_timestamp" | "now" | "current_date"
+                ) =>
         {
             unsupported(
                 format!("the function {}()", call.func.name()),
@@ -139,9 +158,19 @@ pub(super) fn is_cheap(expr: &Expr) -> bool {
 /// No value of any row makes it fail: it may be evaluated for rows that another filter leaves out.
 pub(super) fn cannot_fail(expr: &Expr) -> bool {
     !exists(expr, |expr| match expr {
-        Expr::BinaryExpr(binary) => {
-            !(binary.op.supports_propagation() || binary.op.is_logic_operator())
-        }
+        Expr::BinaryExpr(binary) => !matches!(
+            binary.op,
+            Operator::And
+                | Operator::Or
+                | Operator::Eq
+                | Operator::NotEq
+                | Operator::Lt
+                | Operator::LtEq
+                | Operator::Gt
+                | Operator::GtEq
+                | Operator::IsDistinctFrom
+                | Operator::IsNotDistinctFrom
+        ),
         Expr::ScalarFunction(call) => call.func.name() != "get_field",
         Expr::Alias(_)
         | Expr::Column(_)
@@ -157,6 +186,7 @@ pub(super) fn cannot_fail(expr: &Expr) -> bool {
         | Expr::IsNotUnknown(_)
         | Expr::Between(_)
         | Expr::InList(_)
+        | Expr::Like(_)
         | Expr::Case(_)
         | Expr::TryCast(_) => false,
         _ => true,

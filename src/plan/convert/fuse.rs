@@ -14,11 +14,22 @@ use super::expr::{cannot_fail, is_cheap};
 
 /// Keeps the rows of `input` for which `predicate` is true.
 pub(super) fn filter(input: Node, predicate: Expr) -> Result<Node> {
-    if let Operator::FilterProject { filter: before, project } = &input.operator {
+    if let Operator::FilterProject {
+        filter: before,
+        project,
+    } = &input.operator
+    {
         let columns = outputs(&input, project.as_deref());
         let used = uses(&predicate, &input)?;
-        let cheap = used.iter().zip(&columns).all(|(count, column)| *count == 0 || is_cheap(column));
-        let inlined = if cheap { Some(inline(predicate.clone(), &input, &columns)?) } else { None };
+        let cheap = used
+            .iter()
+            .zip(&columns)
+            .all(|(count, column)| *count == 0 || is_cheap(column));
+        let inlined = if cheap {
+            Some(inline(predicate.clone(), &input, &columns)?)
+        } else {
+            None
+        };
         if let Some(inlined) = inlined
             && (before.is_none() || cannot_fail(&inlined))
         {
@@ -26,8 +37,10 @@ pub(super) fn filter(input: Node, predicate: Expr) -> Result<Node> {
                 Some(before) => and(before, inlined),
                 None => inlined,
             };
-            let operator =
-                Operator::FilterProject { filter: Some(filter), project: project.clone() };
+            let operator = Operator::FilterProject {
+                filter: Some(filter),
+                project: project.clone(),
+            };
             return Ok(Node { operator, ..input });
         }
     }
@@ -36,7 +49,10 @@ pub(super) fn filter(input: Node, predicate: Expr) -> Result<Node> {
         schema: Arc::clone(&input.schema),
         columns: input.columns.clone(),
         append_only: input.append_only,
-        operator: Operator::FilterProject { filter: Some(predicate), project: None },
+        operator: Operator::FilterProject {
+            filter: Some(predicate),
+            project: None,
+        },
         inputs: vec![input],
     })
 }
@@ -49,7 +65,11 @@ pub(super) fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Res
     let columns = (exprs.iter())
         .map(|expr| event_time::of_expression(expr, &input.schema, &input.columns))
         .collect();
-    if let Operator::FilterProject { filter, project: before } = &input.operator {
+    if let Operator::FilterProject {
+        filter,
+        project: before,
+    } = &input.operator
+    {
         let given = outputs(&input, before.as_deref());
         let mut counts = vec![0; given.len()];
         for expr in &exprs {
@@ -57,13 +77,24 @@ pub(super) fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Res
                 *total += count;
             }
         }
-        if counts.iter().zip(&given).all(|(count, column)| *count <= 1 || is_cheap(column)) {
+        if counts
+            .iter()
+            .zip(&given)
+            .all(|(count, column)| *count <= 1 || is_cheap(column))
+        {
             let exprs = (exprs.into_iter())
                 .map(|expr| inline(expr, &input, &given))
                 .collect::<Result<Vec<_>>>()?;
-            let operator =
-                Operator::FilterProject { filter: filter.clone(), project: Some(exprs) };
-            return Ok(Node { operator, schema, columns, ..input });
+            let operator = Operator::FilterProject {
+                filter: filter.clone(),
+                project: Some(exprs),
+            };
+            return Ok(Node {
+                operator,
+                schema,
+                columns,
+                ..input
+            });
         }
     }
     Ok(Node {
@@ -71,7 +102,10 @@ pub(super) fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Res
         schema,
         columns,
         append_only: input.append_only,
-        operator: Operator::FilterProject { filter: None, project: Some(exprs) },
+        operator: Operator::FilterProject {
+            filter: None,
+            project: Some(exprs),
+        },
         inputs: vec![input],
     })
 }
@@ -102,7 +136,12 @@ fn is_identity(exprs: &[Expr], input: &Node) -> bool {
 fn outputs(node: &Node, project: Option<&[Expr]>) -> Vec<Expr> {
     match (project, node.inputs.first()) {
         (Some(exprs), _) => exprs.to_vec(),
-        (None, Some(input)) => input.schema.columns().into_iter().map(Expr::Column).collect(),
+        (None, Some(input)) => input
+            .schema
+            .columns()
+            .into_iter()
+            .map(Expr::Column)
+            .collect(),
         (None, None) => Vec::new(),
     }
 }
@@ -134,10 +173,26 @@ fn inline(expr: Expr, node: &Node, columns: &[Expr]) -> Result<Expr> {
         Expr::Column(column) if column.name != CURRENT_TIMESTAMP_COLUMN => {
             let index = node.schema.index_of_column(column)?;
             // The replacement speaks of another schema: it is not looked into again.
-            Ok(Transformed::new(columns[index].clone(), true, TreeNodeRecursion::Jump))
+            Ok(Transformed::new(
+                columns[index].clone(),
+                true,
+                TreeNodeRecursion::Jump,
+            ))
         }
         _ => Ok(Transformed::no(part)),
     })
     .map(|inlined| inlined.data.unalias_nested().data)
     .map_err(failed)
+}
+
+/// An expression over `node`, written over what lies below the filters and projections on top of
+/// it, whatever it costs to compute: to see what it is, not to run it.
+pub(super) fn origin(mut expr: Expr, mut node: &Node) -> Result<(Expr, &Node)> {
+    while let Operator::FilterProject { project, .. } = &node.operator
+        && let Some(input) = node.inputs.first()
+    {
+        expr = inline(expr, node, &outputs(node, project.as_deref()))?;
+        node = input;
+    }
+    Ok((expr, node))
 }

@@ -8,6 +8,8 @@ use datafusion::logical_expr::Expr;
 
 use super::super::event_time::window_base;
 use super::super::{Node, Operator};
+use super::error::Result;
+use super::fuse::origin;
 
 /// One part of a key: the columns that each say it in full.
 type Part = Vec<usize>;
@@ -25,11 +27,17 @@ pub(super) fn of_result(root: &Node) -> Option<Vec<usize>> {
 
 fn parts(node: &Node) -> Option<Vec<Part>> {
     match &node.operator {
-        Operator::Aggregate(aggregate) => Some(parts_of_keys(&aggregate.keys, node.inputs.first()?)),
+        Operator::Aggregate(aggregate) => parts_of_keys(&aggregate.keys, node.inputs.first()?),
         Operator::FilterProject { project: None, .. } => parts(node.inputs.first()?),
-        Operator::FilterProject { project: Some(exprs), .. } => {
+        Operator::FilterProject {
+            project: Some(exprs),
+            ..
+        } => {
             let input = node.inputs.first()?;
-            parts(input)?.iter().map(|part| surviving(part, exprs, input)).collect()
+            parts(input)?
+                .iter()
+                .map(|part| surviving(part, exprs, input))
+                .collect()
         }
         Operator::Source { .. }
         | Operator::Unnest { .. }
@@ -39,16 +47,24 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
 }
 
 /// The keys; those that are parts of one window of fixed size count as one.
-fn parts_of_keys(keys: &[Expr], input: &Node) -> Vec<Part> {
+fn parts_of_keys(keys: &[Expr], input: &Node) -> Option<Vec<Part>> {
+    let origins: Vec<(Expr, &Node)> = keys
+        .iter()
+        .map(|key| origin(key.clone(), input))
+        .collect::<Result<_>>()
+        .ok()?;
     let mut parts: Vec<(Option<&Expr>, Part)> = Vec::new();
-    for (index, key) in keys.iter().enumerate() {
-        let window = Some(window_base(key)).filter(|window| is_fixed_window(window, input));
-        match parts.iter_mut().find(|(of, _)| window.is_some() && *of == window) {
+    for (index, (key, node)) in origins.iter().enumerate() {
+        let window = Some(window_base(key)).filter(|window| is_fixed_window(window, node));
+        match parts
+            .iter_mut()
+            .find(|(of, _)| window.is_some() && *of == window)
+        {
             Some((_, part)) => part.push(index),
             None => parts.push((window, vec![index])),
         }
     }
-    parts.into_iter().map(|(_, part)| part).collect()
+    Some(parts.into_iter().map(|(_, part)| part).collect())
 }
 
 /// The columns of a projection that say a part of the key; `None` if there are none.
@@ -59,12 +75,18 @@ fn surviving(part: &[usize], exprs: &[Expr], input: &Node) -> Option<Part> {
             other => other,
         };
         let base = window_base(whole);
-        let Expr::Column(column) = base else { return false };
-        let Some(index) = input.schema.maybe_index_of_column(column) else { return false };
+        let Expr::Column(column) = base else {
+            return false;
+        };
+        let Some(index) = input.schema.maybe_index_of_column(column) else {
+            return false;
+        };
         let derived = !matches!(whole, Expr::Column(_));
         part.contains(&index) && (!derived || is_fixed_window(base, input))
     };
-    let columns: Part = (0..exprs.len()).filter(|index| says(&exprs[*index])).collect();
+    let columns: Part = (0..exprs.len())
+        .filter(|index| says(&exprs[*index]))
+        .collect();
     (!columns.is_empty()).then_some(columns)
 }
 
@@ -75,24 +97,33 @@ fn is_fixed_window(expr: &Expr, node: &Node) -> bool {
         Expr::Column(column) => (node.schema.maybe_index_of_column(column))
             .is_some_and(|index| column_is_fixed_window(node, index)),
         Expr::ScalarFunction(call) => {
-            matches!(call.func.name(), "window" | "__tumbling_window" | "__sliding_windows")
+            matches!(
+                call.func.name(),
+                "window" | "__tumbling_window" | "__sliding_windows"
+            )
         }
         _ => false,
     }
 }
 
 fn column_is_fixed_window(node: &Node, index: usize) -> bool {
-    let Some(input) = node.inputs.first() else { return false };
+    let Some(input) = node.inputs.first() else {
+        return false;
+    };
     match &node.operator {
-        Operator::FilterProject { project: Some(exprs), .. } => {
-            exprs.get(index).is_some_and(|expr| is_fixed_window(expr, input))
-        }
+        Operator::FilterProject {
+            project: Some(exprs),
+            ..
+        } => exprs
+            .get(index)
+            .is_some_and(|expr| is_fixed_window(expr, input)),
         Operator::FilterProject { project: None, .. } | Operator::Unnest { .. } => {
             column_is_fixed_window(input, index)
         }
-        Operator::Aggregate(aggregate) => {
-            aggregate.keys.get(index).is_some_and(|key| is_fixed_window(key, input))
-        }
+        Operator::Aggregate(aggregate) => aggregate
+            .keys
+            .get(index)
+            .is_some_and(|key| is_fixed_window(key, input)),
         // The inputs may have windows of different sizes.
         Operator::Union | Operator::Source { .. } | Operator::Values { .. } => false,
     }

@@ -37,23 +37,47 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
         LogicalPlan::Union(inner) => union(inner, sources),
         LogicalPlan::Unnest(inner) => unnest(inner, sources),
         LogicalPlan::Aggregate(inner) => {
-            let Aggregate { input, group_expr, aggr_expr, schema, .. } = inner;
-            aggregate(child(input)?, group_expr.clone(), aggr_expr, Arc::clone(schema))
+            let Aggregate {
+                input,
+                group_expr,
+                aggr_expr,
+                schema,
+                ..
+            } = inner;
+            aggregate(
+                child(input)?,
+                group_expr.clone(),
+                aggr_expr,
+                Arc::clone(schema),
+            )
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let input = child(input)?;
-            let keys = input.schema.columns().into_iter().map(Expr::Column).collect();
+            let keys = input
+                .schema
+                .columns()
+                .into_iter()
+                .map(Expr::Column)
+                .collect();
             let schema = Arc::clone(&input.schema);
             aggregate(input, keys, &[], schema)
         }
         LogicalPlan::EmptyRelation(empty) => {
-            let rows = if empty.produce_one_row { vec![Vec::new()] } else { Vec::new() };
+            let rows = if empty.produce_one_row {
+                vec![Vec::new()]
+            } else {
+                Vec::new()
+            };
             Ok(values(rows, Arc::clone(&empty.schema)))
         }
         LogicalPlan::Values(inner) => {
             let nothing = DFSchema::empty();
             let rows = (inner.values.iter())
-                .map(|row| row.iter().map(|value| resolve(value.clone(), &nothing)).collect())
+                .map(|row| {
+                    row.iter()
+                        .map(|value| resolve(value.clone(), &nothing))
+                        .collect()
+                })
                 .collect::<Result<Vec<Vec<_>>>>()?;
             Ok(values(rows, Arc::clone(&inner.schema)))
         }
@@ -62,7 +86,10 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
 }
 
 fn resolve_all(exprs: &[Expr], input: &Node) -> Result<Vec<Expr>> {
-    exprs.iter().map(|expr| resolve(expr.clone(), &input.schema)).collect()
+    exprs
+        .iter()
+        .map(|expr| resolve(expr.clone(), &input.schema))
+        .collect()
 }
 
 fn values(rows: Vec<Vec<Expr>>, schema: DFSchemaRef) -> Node {
@@ -82,16 +109,26 @@ fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
         .position(|source| source.name.eq_ignore_ascii_case(name))
         .ok_or_else(|| ConvertError::UnknownTable {
             table: name.into(),
-            known: sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", "),
+            known: sources
+                .iter()
+                .map(|s| s.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
         })?;
     if scan.fetch.is_some() {
         return Err(limit());
     }
     let table = &sources[index].table;
-    let watermark = table.watermark.as_ref().filter(|_| table.streaming).map(|w| w.column);
+    let watermark = table
+        .watermark
+        .as_ref()
+        .filter(|_| table.streaming)
+        .map(|w| w.column);
     let all = scan.source.schema();
-    let asked: Vec<usize> =
-        scan.projection.clone().unwrap_or_else(|| (0..all.fields().len()).collect());
+    let asked: Vec<usize> = scan
+        .projection
+        .clone()
+        .unwrap_or_else(|| (0..all.fields().len()).collect());
     // A pushed filter may need columns that nothing above it does.
     let mut read = asked.clone();
     for filter in &scan.filters {
@@ -101,25 +138,37 @@ fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
     }
     read.sort_unstable();
     read.dedup();
-    let failed = |source| ConvertError::Expression { what: format!("the scan of {name}"), source };
+    let failed = |source| ConvertError::Expression {
+        what: format!("the scan of {name}"),
+        source,
+    };
     let schema = if read == asked {
         Arc::clone(&scan.projected_schema)
     } else {
-        let fields: Vec<_> = read.iter().map(|&column| Arc::clone(&all.fields()[column])).collect();
+        let fields: Vec<_> = read
+            .iter()
+            .map(|&column| Arc::clone(&all.fields()[column]))
+            .collect();
         let schema = Schema::new(fields);
         Arc::new(
-            DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema).map_err(failed)?,
+            DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema)
+                .map_err(failed)?,
         )
     };
     let columns = (read.iter())
         .map(|column| {
-            (Some(*column) == watermark)
-                .then_some(EventTimeColumn { kind: EventTimeKind::Instant, lag: 0 })
+            (Some(*column) == watermark).then_some(EventTimeColumn {
+                kind: EventTimeKind::Instant,
+                lag: 0,
+            })
         })
         .collect();
     let mut node = Node {
         id: 0,
-        operator: Operator::Source { source: index, projection: read.clone() },
+        operator: Operator::Source {
+            source: index,
+            projection: read.clone(),
+        },
         inputs: Vec::new(),
         schema,
         columns,
@@ -132,7 +181,12 @@ fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
     if read == asked {
         return Ok(node);
     }
-    let exprs = scan.projected_schema.columns().into_iter().map(Expr::Column).collect();
+    let exprs = scan
+        .projected_schema
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
     project(node, exprs, Arc::clone(&scan.projected_schema))
 }
 
@@ -168,7 +222,8 @@ fn coerced(input: Node, schema: &DFSchemaRef) -> Result<Node> {
             if from.data_type() == to.data_type() {
                 column
             } else {
-                let cast = datafusion::logical_expr::Cast::new(Box::new(column), to.data_type().clone());
+                let cast =
+                    datafusion::logical_expr::Cast::new(Box::new(column), to.data_type().clone());
                 Expr::Cast(cast)
             }
         })
@@ -207,7 +262,10 @@ fn unnest(unnest: &Unnest, sources: &[QuerySource]) -> Result<Node> {
     columns[*column] = event_time::of_element(columns[*column]);
     Ok(Node {
         id: 0,
-        operator: Operator::Unnest { column: *column, keep_empty },
+        operator: Operator::Unnest {
+            column: *column,
+            keep_empty,
+        },
         schema: Arc::clone(&unnest.schema),
         columns,
         append_only: input.append_only,
@@ -227,20 +285,32 @@ fn limit() -> ConvertError {
 fn refusal(plan: &LogicalPlan) -> ConvertError {
     match plan {
         LogicalPlan::Join(join) => {
+            use JoinType::{LeftAnti, LeftMark, LeftSemi, RightAnti, RightMark, RightSemi};
             let kind = match join.join_type {
-                JoinType::Inner if join.on.is_empty() && join.filter.is_none() => "CROSS JOIN".into(),
+                LeftSemi | RightSemi | LeftAnti | RightAnti | LeftMark | RightMark => {
+                    return unsupported(
+                        "a sub-query in WHERE (IN or EXISTS)",
+                        "it is a join, and joins of streams are not there yet",
+                        "list the values, or run the sub-query as a query of its own",
+                    );
+                }
+                JoinType::Inner if join.on.is_empty() && join.filter.is_none() => {
+                    "CROSS JOIN".into()
+                }
                 JoinType::Inner => "JOIN".into(),
                 kind => format!("{} JOIN", kind.to_string().to_uppercase()),
             };
+            let qualified = |expr| text::render(expr, &|column| column.flat_name());
             let keys: Vec<String> = (join.on.iter())
-                .map(|(left, right)| {
-                    format!("{} = {}", text::expression(left), text::expression(right))
-                })
+                .map(|(left, right)| format!("{} = {}", qualified(left), qualified(right)))
                 .collect();
-            let on = if keys.is_empty() { String::new() } else { format!(" ON {}", keys.join(" AND ")) };
+            let on = match keys.as_slice() {
+                [] => String::new(),
+                keys => format!(" ON {}", keys.join(" AND ")),
+            };
             unsupported(
                 format!("{kind}{on}"),
-                "joins of streams are not there yet (sub-queries in WHERE become joins too)",
+                "joins of streams are not there yet",
                 "combine the tables with UNION ALL and GROUP BY the key, or look the values up when the result is read",
             )
         }
@@ -251,7 +321,10 @@ fn refusal(plan: &LogicalPlan) -> ConvertError {
         ),
         LogicalPlan::Sort(sort) if sort.fetch.is_some() => limit(),
         LogicalPlan::Sort(sort) => unsupported(
-            format!("ORDER BY {}", text::list(sort.expr.iter().map(|by| &by.expr))),
+            format!(
+                "ORDER BY {}",
+                text::list(sort.expr.iter().map(|by| &by.expr))
+            ),
             "an unbounded result is never all there to be put in order",
             "leave it out and sort when the result is read",
         ),
@@ -278,7 +351,11 @@ fn refusal(plan: &LogicalPlan) -> ConvertError {
         ),
         other => {
             let name = other.display().to_string();
-            let name = name.split([':', ' ']).next().unwrap_or("this statement").to_owned();
+            let name = name
+                .split([':', ' '])
+                .next()
+                .unwrap_or("this statement")
+                .to_owned();
             unsupported(
                 format!("the statement {name}"),
                 "it is no query",

@@ -58,14 +58,21 @@ pub(crate) fn planned_args(args: Vec<Expr>) -> Result<Vec<Expr>> {
                 Some(ScalarValue::Float64(Some(sd))) if precision_of(sd).is_some() => {
                     precision_of(sd).unwrap_or(DEFAULT_PRECISION)
                 }
-                _ => return plan_err!("approx_count_distinct: relativeSD must be a constant between 0.0044 and 0.27, not {expr}"),
+                _ => {
+                    return plan_err!(
+                        "approx_count_distinct: relativeSD must be a constant between 0.0044 and 0.27"
+                    );
+                }
             }
         }
     };
     if args.next().is_some() {
         return plan_err!("approx_count_distinct takes a value and a relativeSD");
     }
-    Ok(vec![value, datafusion::logical_expr::lit(i32::from(precision))])
+    Ok(vec![
+        value,
+        datafusion::logical_expr::lit(i32::from(precision)),
+    ])
 }
 
 fn unaliased(expr: &Expr) -> &Expr {
@@ -110,22 +117,34 @@ impl AggregateUDFImpl for ApproxCountDistinct {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "sketch"), DataType::Binary, false))])
+        Ok(vec![Arc::new(Field::new(
+            format_state_name(args.name, "sketch"),
+            DataType::Binary,
+            false,
+        ))])
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let precision = match args.exprs.get(1) {
             None => DEFAULT_PRECISION,
             Some(expr) => {
-                let literal = expr.downcast_ref::<datafusion::physical_expr::expressions::Literal>();
+                let literal =
+                    expr.downcast_ref::<datafusion::physical_expr::expressions::Literal>();
                 match literal.map(datafusion::physical_expr::expressions::Literal::value) {
                     Some(ScalarValue::Int32(Some(p))) if (4..=16).contains(p) => *p as u8,
-                    _ => return plan_err!("approx_count_distinct: the precision must be a constant from 4 to 16"),
+                    _ => {
+                        return plan_err!(
+                            "approx_count_distinct: the precision must be a constant from 4 to 16"
+                        );
+                    }
                 }
             }
         };
         let field = SortField::new(args.expr_fields[0].data_type().clone());
-        Ok(Box::new(SketchAccumulator { sketch: Sketch::new(precision), keys: RowConverter::new(vec![field])? }))
+        Ok(Box::new(SketchAccumulator {
+            sketch: Sketch::new(precision),
+            keys: RowConverter::new(vec![field])?,
+        }))
     }
 }
 
@@ -162,7 +181,8 @@ impl Accumulator for SketchAccumulator {
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for bytes in states[0].as_binary::<i32>().iter().flatten() {
-            let (other, _) = Sketch::decode(bytes).ok_or_else(|| exec_datafusion_err!("a broken sketch"))?;
+            let (other, _) =
+                Sketch::decode(bytes).ok_or_else(|| exec_datafusion_err!("a broken sketch"))?;
             self.sketch.merge(&other);
         }
         Ok(())
@@ -182,7 +202,10 @@ mod sketch {
 
     impl Sketch {
         pub(super) fn new(precision: u8) -> Self {
-            Self { precision, registers: vec![0; 1 << precision] }
+            Self {
+                precision,
+                registers: vec![0; 1 << precision],
+            }
         }
 
         pub(super) fn add_hash(&mut self, hash: u64) {
@@ -219,7 +242,13 @@ mod sketch {
         pub(super) fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
             let (&precision, rest) = bytes.split_first()?;
             let registers = rest.get(..1_usize.checked_shl(precision.into())?)?.to_vec();
-            Some((Self { precision, registers }, rest.len() + 1))
+            Some((
+                Self {
+                    precision,
+                    registers,
+                },
+                rest.len() + 1,
+            ))
         }
     }
 

@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{AsArray, Date32Array};
 use arrow::array::timezone::Tz;
+use arrow::array::{AsArray, Date32Array};
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType};
 use arrow::temporal_conversions::as_datetime_with_timezone;
 use chrono::{Datelike, NaiveDate};
@@ -36,7 +36,9 @@ pub fn current_timestamp() -> Arc<ScalarUDF> {
 pub fn local_date() -> Arc<ScalarUDF> {
     static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
         let types = vec![instant(), DataType::Utf8];
-        Arc::new(ScalarUDF::new_from_impl(LocalDate { signature: Signature::exact(types, Volatility::Immutable) }))
+        Arc::new(ScalarUDF::new_from_impl(LocalDate {
+            signature: Signature::exact(types, Volatility::Immutable),
+        }))
     });
     Arc::clone(&FUNCTION)
 }
@@ -53,7 +55,10 @@ pub fn is_current_timestamp(expr: &Expr) -> bool {
 
 /// The literal that stands for `current_timestamp()` at `micros` since 1970 UTC.
 pub fn instant_literal(micros: i64) -> Expr {
-    lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())))
+    lit(ScalarValue::TimestampMicrosecond(
+        Some(micros),
+        Some("UTC".into()),
+    ))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -117,7 +122,9 @@ impl ScalarUDFImpl for LocalDate {
         let dates: Result<Date32Array> = instants
             .iter()
             .map(|instant| {
-                let Some(micros) = instant else { return Ok(None) };
+                let Some(micros) = instant else {
+                    return Ok(None);
+                };
                 as_datetime_with_timezone::<TimestampMicrosecondType>(micros, zone)
                     .map(|local| Some(local.date_naive().num_days_from_ce() - epoch))
                     .ok_or_else(|| exec_datafusion_err!("timestamp {micros} is out of range"))

@@ -14,7 +14,9 @@ use datafusion::logical_expr::{
 pub fn divide() -> Arc<ScalarUDF> {
     static DIVIDE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
         let doubles = vec![DataType::Float64, DataType::Float64];
-        Arc::new(ScalarUDF::new_from_impl(Divide { signature: Signature::exact(doubles, Volatility::Immutable) }))
+        Arc::new(ScalarUDF::new_from_impl(Divide {
+            signature: Signature::exact(doubles, Volatility::Immutable),
+        }))
     });
     Arc::clone(&DIVIDE)
 }
@@ -38,15 +40,23 @@ impl ScalarUDFImpl for Divide {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let all_scalar = args
+            .args
+            .iter()
+            .all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let (left, right) = (arrays[0].as_primitive::<Float64Type>(), arrays[1].as_primitive::<Float64Type>());
+        let (left, right) = (
+            arrays[0].as_primitive::<Float64Type>(),
+            arrays[1].as_primitive::<Float64Type>(),
+        );
         let mut out = Float64Array::builder(left.len());
         for row in 0..left.len() {
             if left.is_null(row) || right.is_null(row) {
                 out.append_null();
             } else if right.value(row) == 0.0 {
-                return exec_err!("division by zero; use try_divide or nullif(divisor, 0) where NULL will do");
+                return exec_err!(
+                    "division by zero; use try_divide or nullif(divisor, 0) where NULL will do"
+                );
             } else {
                 out.append_value(left.value(row) / right.value(row));
             }
@@ -63,9 +73,9 @@ trait IntoScalar {
 impl IntoScalar for ColumnarValue {
     fn into_scalar_if(self, scalar: bool) -> Result<ColumnarValue> {
         match self {
-            ColumnarValue::Array(array) if scalar && array.len() == 1 => {
-                Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&array, 0)?))
-            }
+            ColumnarValue::Array(array) if scalar && array.len() == 1 => Ok(ColumnarValue::Scalar(
+                datafusion::common::ScalarValue::try_from_array(&array, 0)?,
+            )),
             other => Ok(other),
         }
     }

@@ -4,7 +4,10 @@
 /// is none. Months and years are refused: windows and delays need a fixed length.
 pub fn parse_micros(text: &str) -> Result<i64, Option<&'static str>> {
     let lower = text.trim().to_ascii_lowercase();
-    let mut rest = lower.strip_prefix("interval ").unwrap_or(&lower).trim_start();
+    let mut rest = lower
+        .strip_prefix("interval ")
+        .unwrap_or(&lower)
+        .trim_start();
     if rest.is_empty() {
         return Err(None);
     }
@@ -15,10 +18,14 @@ pub fn parse_micros(text: &str) -> Result<i64, Option<&'static str>> {
             b'+' => (false, rest[1..].trim_start()),
             _ => (false, rest),
         };
-        let digits = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+        let digits = unsigned
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(unsigned.len());
         let (number, after) = unsigned.split_at(digits);
         let after = after.trim_start();
-        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let letters = after
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(after.len());
         let (unit, remainder) = after.split_at(letters);
         let scaled = scale(number, unit_micros(unit)?)?;
         total += if negative { -scaled } else { scaled };
@@ -49,7 +56,11 @@ fn scale(number: &str, unit: i128) -> Result<i128, Option<&'static str>> {
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || number.len() > 18 {
         return Err(None);
     }
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| None)? };
+    let whole: i128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().map_err(|_| None)?
+    };
     let mut total = whole * unit;
     if !fraction.is_empty() {
         let parts: i128 = fraction.parse().map_err(|_| None)?;
@@ -76,8 +87,14 @@ mod tests {
             ("-15 minutes", Ok(-15 * minute)),
             ("0.5 seconds", Ok(500_000)),
             ("10s", Ok(10_000_000)),
-            ("1 month", Err(Some("months and years have no fixed length"))),
-            ("0.0000001 seconds", Err(Some("it is no whole number of microseconds"))),
+            (
+                "1 month",
+                Err(Some("months and years have no fixed length")),
+            ),
+            (
+                "0.0000001 seconds",
+                Err(Some("it is no whole number of microseconds")),
+            ),
             ("five minutes", Err(None)),
             ("5", Err(None)),
             ("", Err(None)),

@@ -14,9 +14,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, StructArray, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, TimestampMicrosecondArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
@@ -32,7 +30,9 @@ type Assign = fn(i64, &[i64], &mut Vec<Span>) -> Option<()>;
 
 /// `[size, slide, start]`. `None` where the windows leave the range of a timestamp.
 pub fn sliding(ts: i64, numbers: &[i64], out: &mut Vec<Span>) -> Option<()> {
-    let &[size, slide, start] = numbers else { return None };
+    let &[size, slide, start] = numbers else {
+        return None;
+    };
     let newest = ts.checked_sub(ts.checked_sub(start)?.checked_rem_euclid(slide)?)?;
     let first = out.len();
     let mut begin = newest;
@@ -50,7 +50,9 @@ pub fn sliding(ts: i64, numbers: &[i64], out: &mut Vec<Span>) -> Option<()> {
 
 /// `[step, size, start]`.
 pub fn cumulate(ts: i64, numbers: &[i64], out: &mut Vec<Span>) -> Option<()> {
-    let &[step, size, start] = numbers else { return None };
+    let &[step, size, start] = numbers else {
+        return None;
+    };
     let begin = ts.checked_sub(ts.checked_sub(start)?.checked_rem_euclid(size)?)?;
     let passed = (ts - begin).checked_div(step)?;
     let mut length = (passed + 1).checked_mul(step)?;
@@ -75,7 +77,11 @@ pub fn window_type(timestamp: &DataType) -> DataType {
 }
 
 fn window_fields(timestamp: &DataType) -> Fields {
-    vec![Field::new("start", timestamp.clone(), true), Field::new("end", timestamp.clone(), true)].into()
+    vec![
+        Field::new("start", timestamp.clone(), true),
+        Field::new("end", timestamp.clone(), true),
+    ]
+    .into()
 }
 
 fn make(function: impl ScalarUDFImpl + 'static) -> Arc<ScalarUDF> {
@@ -86,13 +92,29 @@ fn make(function: impl ScalarUDFImpl + 'static) -> Arc<ScalarUDF> {
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     static ALL: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         let signature = || Signature::user_defined(Volatility::Immutable);
-        let assign = |name, numbers, list, assign| make(AssignWindows { name, numbers, list, assign, signature: signature() });
+        let assign = |name, numbers, list, assign| {
+            make(AssignWindows {
+                name,
+                numbers,
+                list,
+                assign,
+                signature: signature(),
+            })
+        };
         vec![
             assign("__tumbling_window", 2, false, tumbling as Assign),
             assign("__sliding_windows", 3, true, sliding as Assign),
             assign("__cumulate_windows", 3, true, cumulate as Assign),
-            make(WindowTime { name: "window_time", back: 1, signature: signature() }),
-            make(WindowTime { name: "__window_time_ms", back: 1_000, signature: signature() }),
+            make(WindowTime {
+                name: "window_time",
+                back: 1,
+                signature: signature(),
+            }),
+            make(WindowTime {
+                name: "__window_time_ms",
+                back: 1_000,
+                signature: signature(),
+            }),
         ]
     });
     ALL.clone()
@@ -124,11 +146,19 @@ impl std::hash::Hash for AssignWindows {
 fn instant_type(argument: &DataType) -> Result<DataType> {
     match argument {
         DataType::Timestamp(_, None) => Ok(DataType::Timestamp(TimeUnit::Microsecond, None)),
-        DataType::Timestamp(_, Some(_)) | DataType::Date32 | DataType::Utf8 | DataType::Utf8View | DataType::Null => {
-            Ok(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
-        }
+        DataType::Timestamp(_, Some(_))
+        | DataType::Date32
+        | DataType::Utf8
+        | DataType::Utf8View
+        | DataType::Null => Ok(DataType::Timestamp(
+            TimeUnit::Microsecond,
+            Some("UTC".into()),
+        )),
         DataType::Struct(fields) if is_window(fields) => Ok(fields[1].data_type().clone()),
-        other => plan_err!("a window needs a TIMESTAMP, not {}", crate::plan::sql::type_name(other)),
+        other => plan_err!(
+            "a window needs a TIMESTAMP, not {}",
+            crate::plan::sql::type_name(other)
+        ),
     }
 }
 
@@ -160,7 +190,11 @@ impl ScalarUDFImpl for AssignWindows {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         let window = window_type(&instant_type(&types[0])?);
-        Ok(if self.list { DataType::List(Arc::new(Field::new("item", window, true))) } else { window })
+        Ok(if self.list {
+            DataType::List(Arc::new(Field::new("item", window, true)))
+        } else {
+            window
+        })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -182,7 +216,10 @@ impl ScalarUDFImpl for AssignWindows {
             let before = spans.len();
             if !times.is_null(row) {
                 (self.assign)(times.value(row), &numbers, &mut spans).ok_or_else(|| {
-                    exec_datafusion_err!("the window of timestamp {} us is out of range", times.value(row))
+                    exec_datafusion_err!(
+                        "the window of timestamp {} us is out of range",
+                        times.value(row)
+                    )
                 })?;
             } else if !self.list {
                 // A null struct takes a place like any other.
@@ -203,7 +240,12 @@ impl ScalarUDFImpl for AssignWindows {
         let array: ArrayRef = if self.list {
             let windows = windows(None)?;
             let item = Arc::new(Field::new("item", windows.data_type().clone(), true));
-            Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), Arc::new(windows), nulls)?)
+            Arc::new(ListArray::try_new(
+                item,
+                OffsetBuffer::from_lengths(lengths),
+                Arc::new(windows),
+                nulls,
+            )?)
         } else {
             Arc::new(windows(nulls)?)
         };
@@ -223,7 +265,8 @@ fn last_instants(windows: &StructArray, back: i64) -> TimestampMicrosecondArray 
     let ends = windows.column(1).as_primitive::<TimestampMicrosecondType>();
     let moved = ends.unary::<_, TimestampMicrosecondType>(|end| end.saturating_sub(back));
     let nulls = NullBuffer::union(ends.nulls(), windows.nulls());
-    TimestampMicrosecondArray::new(moved.values().clone(), nulls).with_data_type(ends.data_type().clone())
+    TimestampMicrosecondArray::new(moved.values().clone(), nulls)
+        .with_data_type(ends.data_type().clone())
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -255,7 +298,10 @@ impl ScalarUDFImpl for WindowTime {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let windows = args.args[0].to_array(args.number_rows)?;
-        Ok(ColumnarValue::Array(Arc::new(last_instants(windows.as_struct(), self.back))))
+        Ok(ColumnarValue::Array(Arc::new(last_instants(
+            windows.as_struct(),
+            self.back,
+        ))))
     }
 }
 
@@ -264,7 +310,11 @@ mod tests {
     use super::*;
 
     fn brute_force(ts: i64, size: i64, slide: i64, start: i64) -> Vec<Span> {
-        (-200..200).map(|n| start + n * slide).filter(|b| *b <= ts && ts < b + size).map(|b| (b, b + size)).collect()
+        (-200..200)
+            .map(|n| start + n * slide)
+            .filter(|b| *b <= ts && ts < b + size)
+            .map(|b| (b, b + size))
+            .collect()
     }
 
     #[test]
@@ -274,7 +324,11 @@ mod tests {
                 for ts in -40..40 {
                     let mut got = Vec::new();
                     sliding(ts, &[size, slide, start], &mut got).expect("in range");
-                    assert_eq!(got, brute_force(ts, size, slide, start), "{ts} {size} {slide} {start}");
+                    assert_eq!(
+                        got,
+                        brute_force(ts, size, slide, start),
+                        "{ts} {size} {slide} {start}"
+                    );
                     if size == slide {
                         let mut one = Vec::new();
                         tumbling(ts, &[size, start], &mut one).expect("in range");
@@ -291,7 +345,11 @@ mod tests {
             let mut got = Vec::new();
             cumulate(ts, &[2, 6, 1], &mut got).expect("in range");
             let begin = 1 + (ts - 1_i64).div_euclid(6) * 6;
-            let expected: Vec<Span> = [2, 4, 6].map(|l| (begin, begin + l)).into_iter().filter(|s| ts < s.1).collect();
+            let expected: Vec<Span> = [2, 4, 6]
+                .map(|l| (begin, begin + l))
+                .into_iter()
+                .filter(|s| ts < s.1)
+                .collect();
             assert_eq!(got, expected, "{ts}");
         }
     }

@@ -59,7 +59,10 @@ pub(super) fn create_table(cursor: &mut Cursor) -> Result<CreateTable> {
         cursor.expect(&Token::RParen, "',' or ')'")?;
     }
     while !cursor.at_end() {
-        if cursor.take_word("WITH") || cursor.take_word("OPTIONS") || cursor.take_word("TBLPROPERTIES") {
+        if cursor.take_word("WITH")
+            || cursor.take_word("OPTIONS")
+            || cursor.take_word("TBLPROPERTIES")
+        {
             option_list(cursor, &mut table)?;
         } else if cursor.take_word("COMMENT") {
             cursor.string("the comment as a string")?;
@@ -84,7 +87,10 @@ fn table_item(cursor: &mut Cursor, table: &mut CreateTable) -> Result<()> {
         let watermark = watermark(cursor)?;
         if table.watermark.replace(watermark).is_some() {
             let reason = "it is declared twice; a table has one".into();
-            let kind = PlanErrorKind::BadWatermark { table: table.name.clone(), reason };
+            let kind = PlanErrorKind::BadWatermark {
+                table: table.name.clone(),
+                reason,
+            };
             return Err(cursor.source.error(start, kind));
         }
         return Ok(());
@@ -108,8 +114,14 @@ fn table_item(cursor: &mut Cursor, table: &mut CreateTable) -> Result<()> {
     }
     let (name, span) = cursor.name("a column, WATERMARK FOR or PRIMARY KEY")?;
     let data_type = data_type(cursor)?;
-    if table.columns.iter().any(|c| c.name.to_lowercase() == name.to_lowercase()) {
-        return Err(cursor.source.error(span, PlanErrorKind::DuplicateColumn { name }));
+    if table
+        .columns
+        .iter()
+        .any(|c| c.name.to_lowercase() == name.to_lowercase())
+    {
+        return Err(cursor
+            .source
+            .error(span, PlanErrorKind::DuplicateColumn { name }));
     }
     loop {
         if cursor.take_words(&["NOT", "NULL"]) || cursor.take_word("NULL") {
@@ -139,7 +151,9 @@ pub(super) fn data_type(cursor: &mut Cursor) -> Result<DataType> {
     let span = start.union(&rest.get(used - 1).map_or(start, |t| t.span));
     let unknown = || {
         let name = cursor.source.slice(span.start, span.end);
-        cursor.source.error(span, PlanErrorKind::UnknownType { name })
+        cursor
+            .source
+            .error(span, PlanErrorKind::UnknownType { name })
     };
     let found = spark_type(&parsed.map_err(|_| unknown())?).ok_or_else(unknown)?;
     cursor.at += used;
@@ -152,10 +166,18 @@ fn watermark(cursor: &mut Cursor) -> Result<(String, Span, i64)> {
     cursor.expect_word("AS")?;
     let (again, again_span) = cursor.name("the event-time column")?;
     if again.to_lowercase() != column.to_lowercase() {
-        let message = format!("expected '{column}' again: WATERMARK FOR {column} AS {column} - INTERVAL '...'; found '{again}'");
-        return Err(cursor.source.error(again_span, PlanErrorKind::Syntax { message }));
+        let message = format!(
+            "expected '{column}' again: WATERMARK FOR {column} AS {column} - INTERVAL '...'; found '{again}'"
+        );
+        return Err(cursor
+            .source
+            .error(again_span, PlanErrorKind::Syntax { message }));
     }
-    let delay = if cursor.take(&Token::Minus) { interval(cursor)? } else { (0, span) };
+    let delay = if cursor.take(&Token::Minus) {
+        interval(cursor)?
+    } else {
+        (0, span)
+    };
     if delay.0 < 0 {
         let kind = PlanErrorKind::BadInterval {
             text: cursor.source.slice(delay.1.start, delay.1.end),
@@ -204,14 +226,25 @@ pub(super) fn interval(cursor: &mut Cursor) -> Result<(i64, Span)> {
         Ok(micros) => Ok((if negative { -micros } else { micros }, span)),
         Err(why) => {
             let text = cursor.source.slice(span.start, span.end);
-            Err(cursor.source.error(span, PlanErrorKind::BadInterval { text, why }))
+            Err(cursor
+                .source
+                .error(span, PlanErrorKind::BadInterval { text, why }))
         }
     }
 }
 
 fn is_unit(word: &str) -> bool {
-    const UNITS: [&str; 9] =
-        ["MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "YEAR"];
+    const UNITS: [&str; 9] = [
+        "MICROSECOND",
+        "MILLISECOND",
+        "SECOND",
+        "MINUTE",
+        "HOUR",
+        "DAY",
+        "WEEK",
+        "MONTH",
+        "YEAR",
+    ];
     let upper = word.to_ascii_uppercase();
     UNITS.contains(&upper.strip_suffix('S').unwrap_or(&upper))
 }
@@ -221,18 +254,25 @@ fn option_list(cursor: &mut Cursor, table: &mut CreateTable) -> Result<()> {
     loop {
         let span = cursor.span();
         let key = setting_key(cursor, "an option such as 'path'")?;
-        if !cursor.take(&Token::Eq) && !matches!(cursor.peek(), Some(Token::SingleQuotedString(_))) {
+        if !cursor.take(&Token::Eq) && !matches!(cursor.peek(), Some(Token::SingleQuotedString(_)))
+        {
             return Err(cursor.expected("'='"));
         }
         let negative = cursor.take(&Token::Minus);
         let value = match cursor.peek() {
             Some(Token::SingleQuotedString(text)) => text.clone(),
-            Some(Token::Number(digits, _)) => format!("{}{digits}", if negative { "-" } else { "" }),
+            Some(Token::Number(digits, _)) => {
+                format!("{}{digits}", if negative { "-" } else { "" })
+            }
             Some(Token::Word(word)) if word.quote_style.is_none() => word.value.clone(),
             _ => return Err(cursor.expected("the option's value as a string")),
         };
         cursor.at += 1;
-        if table.options.iter().any(|(other, _)| other.eq_ignore_ascii_case(&key)) {
+        if table
+            .options
+            .iter()
+            .any(|(other, _)| other.eq_ignore_ascii_case(&key))
+        {
             let message = format!("option '{key}' is given twice");
             return Err(cursor.source.error(span, PlanErrorKind::Syntax { message }));
         }
@@ -267,10 +307,15 @@ pub(super) fn set(cursor: &mut Cursor) -> Result<(String, String, Span)> {
         return Ok(("spark.sql.session.timeZone".into(), zone, span));
     }
     let key = setting_key(cursor, "the setting's name")?;
-    let end = cursor.tokens.get(cursor.at.saturating_sub(1)).map_or(span, |t| t.span);
+    let end = cursor
+        .tokens
+        .get(cursor.at.saturating_sub(1))
+        .map_or(span, |t| t.span);
     cursor.expect(&Token::Eq, "'='")?;
     let value = match cursor.peek() {
-        Some(Token::SingleQuotedString(text)) if cursor.at + 1 == cursor.tokens.len() => text.clone(),
+        Some(Token::SingleQuotedString(text)) if cursor.at + 1 == cursor.tokens.len() => {
+            text.clone()
+        }
         Some(_) => {
             let last = cursor.tokens.last().map_or(span, |t| t.span);
             cursor.source.slice(cursor.span().start, last.end)
@@ -288,7 +333,9 @@ mod tests {
 
     fn interval_of(text: &str) -> Result<i64, String> {
         let (source, tokens) = tokenize(text, "t.sql").expect("tokens");
-        interval(&mut Cursor::new(&source, &tokens)).map(|i| i.0).map_err(|e| e.to_string())
+        interval(&mut Cursor::new(&source, &tokens))
+            .map(|i| i.0)
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -316,7 +363,10 @@ mod tests {
     fn settings_with_and_without_quotes() {
         for (text, expected) in [
             ("'a.b' = 'c'", ("a.b", "c")),
-            ("spark.sql.session.timeZone = Europe/Paris", ("spark.sql.session.timeZone", "Europe/Paris")),
+            (
+                "spark.sql.session.timeZone = Europe/Paris",
+                ("spark.sql.session.timeZone", "Europe/Paris"),
+            ),
             ("TIME ZONE 'UTC'", ("spark.sql.session.timeZone", "UTC")),
             ("minBatchesToRetain = 5", ("minBatchesToRetain", "5")),
         ] {

@@ -29,54 +29,106 @@ impl Scene<'_> {
         let (span, kind) = match root {
             DataFusionError::SchemaError(schema, _) => self.schema_error(schema, said),
             DataFusionError::Plan(message) => self.plan_error(message, said),
-            DataFusionError::NotImplemented(message) => {
-                (said, PlanErrorKind::Unsupported { what: first_line(message), instead: None })
-            }
-            other => (said, PlanErrorKind::Query { message: plain(&other.strip_backtrace()) }),
+            DataFusionError::NotImplemented(message) => (
+                said,
+                PlanErrorKind::Unsupported {
+                    what: first_line(message),
+                    instead: None,
+                },
+            ),
+            other => self.plan_error(&plain(&other.strip_backtrace()), said),
         };
-        self.source.error(span.unwrap_or_else(|| self.statement()), kind)
+        self.source
+            .error(span.unwrap_or_else(|| self.statement()), kind)
     }
 
     fn statement(&self) -> Span {
         self.tokens.first().map_or_else(Span::empty, |t| t.span)
     }
 
-    fn schema_error(&self, error: &SchemaError, said: Option<Span>) -> (Option<Span>, PlanErrorKind) {
+    fn schema_error(
+        &self,
+        error: &SchemaError,
+        said: Option<Span>,
+    ) -> (Option<Span>, PlanErrorKind) {
         match error {
-            SchemaError::FieldNotFound { field, valid_fields } => {
-                let span = field.spans.first().map(convert).or(said).or_else(|| self.find(&field.name));
-                let visible: Vec<_> = valid_fields.iter().filter(|c| !c.name.starts_with("__")).collect();
-                let mut relations: Vec<String> =
-                    visible.iter().filter_map(|c| c.relation.as_ref().map(|r| r.table().to_owned())).collect();
+            SchemaError::FieldNotFound {
+                field,
+                valid_fields,
+            } => {
+                let span = field
+                    .spans
+                    .first()
+                    .map(convert)
+                    .or(said)
+                    .or_else(|| self.find(&field.name));
+                let visible: Vec<_> = valid_fields
+                    .iter()
+                    .filter(|c| !c.name.starts_with("__"))
+                    .collect();
+                let mut relations: Vec<String> = visible
+                    .iter()
+                    .filter_map(|c| c.relation.as_ref().map(|r| r.table().to_owned()))
+                    .collect();
                 relations.dedup();
                 let one_table = match &relations[..] {
                     [only] => Some(self.spelt(only)),
                     _ => None,
                 };
                 let name = match &field.relation {
-                    Some(relation) => format!("{}.{}", self.written(relation.table()), self.written(&field.name)),
+                    Some(relation) => format!(
+                        "{}.{}",
+                        self.written(relation.table()),
+                        self.written(&field.name)
+                    ),
                     None => self.written(&field.name),
                 };
                 let mut columns: Vec<String> = visible
                     .iter()
                     .map(|c| match (&one_table, &c.relation) {
-                        (None, Some(r)) => format!("{}.{}", self.spelt(r.table()), self.spelt(&c.name)),
+                        (None, Some(r)) => {
+                            format!("{}.{}", self.spelt(r.table()), self.spelt(&c.name))
+                        }
                         _ => self.spelt(&c.name),
                     })
                     .collect();
                 columns.dedup();
                 let bare = visible.iter().map(|c| c.name.as_str());
                 let near = nearest(&field.name, bare).map(|n| self.spelt(&n));
-                (span, PlanErrorKind::UnknownColumn { name, nearest: near, table: one_table, columns })
+                (
+                    span,
+                    PlanErrorKind::UnknownColumn {
+                        name,
+                        nearest: near,
+                        table: one_table,
+                        columns,
+                    },
+                )
             }
             SchemaError::AmbiguousReference { field } => {
-                let span = field.spans.first().map(convert).or(said).or_else(|| self.find(&field.name));
-                let candidates = vec![format!("<table>.{}", self.spelt(&field.name))];
-                (span, PlanErrorKind::AmbiguousColumn { name: self.spelt(&field.name), candidates })
+                let span = field
+                    .spans
+                    .first()
+                    .map(convert)
+                    .or(said)
+                    .or_else(|| self.find(&field.name));
+                (
+                    span,
+                    PlanErrorKind::AmbiguousColumn {
+                        name: self.spelt(&field.name),
+                    },
+                )
             }
-            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-                let message = format!("two columns are called '{}'; give one of them another name with AS", self.spelt(name));
-                (said.or_else(|| self.find(name)), PlanErrorKind::Query { message })
+            SchemaError::DuplicateQualifiedField { name, .. }
+            | SchemaError::DuplicateUnqualifiedField { name } => {
+                let message = format!(
+                    "two columns are called '{}'; give one of them another name with AS",
+                    self.spelt(name)
+                );
+                (
+                    said.or_else(|| self.find(name)),
+                    PlanErrorKind::Query { message },
+                )
             }
         }
     }
@@ -97,17 +149,111 @@ impl Scene<'_> {
         if let Some(name) = between(message, "Invalid function '", "'") {
             let near = nearest(name, self.functions.iter().map(String::as_str));
             let span = self.find(name).or(said);
-            return (span, PlanErrorKind::UnknownFunction { name: self.written(name), nearest: near });
+            return (
+                span,
+                PlanErrorKind::UnknownFunction {
+                    name: self.written(name),
+                    nearest: near,
+                },
+            );
         }
         if let Some(name) = between(message, "unknown type '", "'") {
-            return (self.find(name).or(said), PlanErrorKind::UnknownType { name: name.into() });
+            return (
+                self.find(name).or(said),
+                PlanErrorKind::UnknownType { name: name.into() },
+            );
         }
         if message.starts_with("Projections require unique expression names") {
-            let message = "two columns of the result have the same name; give one of them another with AS".into();
+            let message =
+                "two columns of the result have the same name; give one of them another with AS"
+                    .into();
             return (said, PlanErrorKind::Query { message });
         }
-        let span = said.or_else(|| between(message, "function '", "'").or_else(|| between(message, "call to '", "'")).and_then(|n| self.find(n)));
-        (span, PlanErrorKind::Query { message: first_line(message) })
+        let (span, message) = self
+            .type_error(message)
+            .unwrap_or_else(|| (None, first_line(message)));
+        (span.or(said), PlanErrorKind::Query { message })
+    }
+
+    /// The findings about types that say too much, cut down to what is wrong.
+    fn type_error(&self, message: &str) -> Option<(Option<Span>, String)> {
+        if let Some(column) = between(message, "column \"", "\" must appear in the GROUP BY") {
+            let name = column.rsplit('.').next().unwrap_or(column);
+            let text = format!(
+                "column '{}' must stand in GROUP BY or inside an aggregate function",
+                self.written(name)
+            );
+            return Some((self.find(name), text));
+        }
+        if let Some(field) = between(message, "Field ", " not found in struct") {
+            return Some((
+                self.find(field),
+                format!("there is no field '{field}' in this STRUCT"),
+            ));
+        }
+        if let Some(returned) = message
+            .split_once("non-boolean predicate")
+            .and_then(|(_, rest)| rest.split_once(" returning "))
+        {
+            let place = between(returned.0, "'", "'")
+                .and_then(|n| self.find(n.rsplit('.').next().unwrap_or(n)));
+            return Some((
+                place,
+                format!(
+                    "a condition must be BOOLEAN, not {}",
+                    spark_names(returned.1)
+                ),
+            ));
+        }
+        // Our own functions say it themselves.
+        if let Some((_, reason)) =
+            message.split_once("coercion failed with: Error during planning: ")
+        {
+            let reason = reason
+                .split_once(". No function matches")
+                .map_or(reason, |(reason, _)| reason);
+            let name = between(message, "Function '", "'").unwrap_or_default();
+            let window = || {
+                ["window", "tumble", "hop", "cumulate"]
+                    .iter()
+                    .find_map(|n| self.find(n))
+            };
+            return Some((self.find(name).or_else(window), first_line(reason)));
+        }
+        if let Some(call) = between(message, "argument types '", "'") {
+            let (name, types) = call.split_once('(').unwrap_or((call, ")"));
+            // What a function is called inside need not be what the query calls it.
+            let name = if name == "to_char" && self.find(name).is_none() {
+                "date_format"
+            } else {
+                name
+            };
+            let text = format!(
+                "there is no {name}({}; check the arguments or add a CAST",
+                spark_names(types)
+            );
+            return Some((self.find(name), text));
+        }
+        if message.contains("failed to match any signature") {
+            let name = between(message, "Function '", "'")?;
+            let got = between(message, "(DataType: ", ")")
+                .map(spark_names)
+                .unwrap_or_default();
+            let text = format!("{name} does not take {got}; check the argument or add a CAST");
+            return Some((self.find(name), text));
+        }
+        if message.starts_with("Cannot coerce arithmetic expression")
+            || message.starts_with("Cannot infer common argument type")
+        {
+            let text = spark_names(&first_line(message))
+                .replace("Cannot coerce arithmetic expression ", "there is no ")
+                .replace(" to valid types", "; add a CAST");
+            return Some((None, text));
+        }
+        // Messages of ours begin with the function that they are about.
+        let first = message.split([' ', ':']).next().unwrap_or_default();
+        self.find(first)
+            .map(|span| (Some(span), first_line(message)))
     }
 
     /// The first token that is this name.
@@ -119,20 +265,29 @@ impl Scene<'_> {
     /// A name of the query as the query writes it.
     fn written(&self, name: &str) -> String {
         let span = self.find(name);
-        span.map_or_else(|| self.spelt(name), |s| self.source.slice(s.start, s.end).replace('`', ""))
+        span.map_or_else(
+            || self.spelt(name),
+            |s| self.source.slice(s.start, s.end).replace('`', ""),
+        )
     }
 
     /// A name of a table or column as it was declared.
     fn spelt(&self, name: &str) -> String {
         let declared = self.tables.iter().find(|t| t.eq_ignore_ascii_case(name));
-        self.spellings.get(name).or(declared).cloned().unwrap_or_else(|| name.to_owned())
+        self.spellings
+            .get(name)
+            .or(declared)
+            .cloned()
+            .unwrap_or_else(|| name.to_owned())
     }
 }
 
 /// The error without what is wrapped around it.
 fn innermost(error: &DataFusionError) -> &DataFusionError {
     match error {
-        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => innermost(inner),
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => {
+            innermost(inner)
+        }
         DataFusionError::Shared(inner) => innermost(inner),
         DataFusionError::Collection(all) => all.first().map_or(error, innermost),
         other => other,
@@ -161,13 +316,52 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 }
 
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+    message
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('.')
+        .to_owned()
+}
+
+/// Arrow's names of types as Spark's, where they stand in a text.
+fn spark_names(text: &str) -> String {
+    const NAMES: [(&str, &str); 17] = [
+        ("Timestamp(µs, \"UTC\")", "TIMESTAMP"),
+        ("Timestamp(µs)", "TIMESTAMP_NTZ"),
+        ("Interval(MonthDayNano)", "INTERVAL"),
+        ("LargeUtf8", "STRING"),
+        ("Utf8View", "STRING"),
+        ("Utf8", "STRING"),
+        ("Boolean", "BOOLEAN"),
+        ("Int64", "BIGINT"),
+        ("Int32", "INT"),
+        ("Int16", "SMALLINT"),
+        ("Int8", "TINYINT"),
+        ("Float64", "DOUBLE"),
+        ("Float32", "FLOAT"),
+        ("Date32", "DATE"),
+        ("Decimal128", "DECIMAL"),
+        ("Binary", "BINARY"),
+        ("Null", "NULL"),
+    ];
+    NAMES.iter().fold(text.to_owned(), |text, (arrow, spark)| {
+        text.replace(arrow, spark)
+    })
 }
 
 /// Without the prefixes that only say which part of the planner spoke.
 fn plain(message: &str) -> String {
     let mut text = message;
-    for prefix in ["Error during planning: ", "Execution error: ", "Internal error: ", "SQL error: ", "Arrow error: ", "Optimizer rule ", "External error: "] {
+    for prefix in [
+        "Error during planning: ",
+        "Execution error: ",
+        "Internal error: ",
+        "SQL error: ",
+        "Arrow error: ",
+        "Optimizer rule ",
+        "External error: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     first_line(text)

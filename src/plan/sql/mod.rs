@@ -6,20 +6,22 @@
 //! | `ddl`, [`types`] | `CREATE TABLE`, `SET`; Spark's type names |
 //! | `options` | what options and settings say to the engine |
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
-//! | `windows` | `window(..)`, on the syntax tree |
+//! | `windows`, `ast` | `window(..)`, on the syntax tree |
 //! | `tables` | what is declared, and the sources behind it |
-//! | `query` | one query: syntax tree to an optimised `LogicalPlan` |
+//! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
 //! [`parse_script`] plans a whole script; [`SqlSession`] does the same statement by statement and
 //! remembers what was declared.
 
+mod ast;
 mod ddl;
 mod diagnose;
 mod dialect;
 mod names;
 mod options;
 mod query;
+mod scope;
 mod table_functions;
 mod tables;
 mod tokens;
@@ -67,7 +69,10 @@ impl SqlSession {
     pub fn new(options: &ScriptOptions) -> Result<Self> {
         let mut session = Self::default();
         for (key, value) in &options.settings {
-            session.settings.pin(key, value).map_err(PlanErrorKind::anywhere)?;
+            session
+                .settings
+                .pin(key, value)
+                .map_err(PlanErrorKind::anywhere)?;
         }
         Ok(session)
     }
@@ -83,23 +88,37 @@ impl SqlSession {
     pub fn run(&mut self, text: &str, file: &str) -> Result<Script> {
         let (source, tokens) = tokens::tokenize(text, file)?;
         let mut script = Script::default();
-        for statement in tokens.split(|t| t.token == Token::SemiColon).filter(|s| !s.is_empty()) {
+        for statement in tokens
+            .split(|t| t.token == Token::SemiColon)
+            .filter(|s| !s.is_empty())
+        {
             self.statement(&source, statement, &mut script.statements)?;
         }
         Ok(script)
     }
 
-    fn statement(&mut self, source: &SourceText, tokens: &[TokenWithSpan], out: &mut Vec<Statement>) -> Result<()> {
+    fn statement(
+        &mut self,
+        source: &SourceText,
+        tokens: &[TokenWithSpan],
+        out: &mut Vec<Statement>,
+    ) -> Result<()> {
         let mut cursor = Cursor::new(source, tokens);
         let start = cursor.span();
         if cursor.take_word("SET") {
             let (key, value, span) = ddl::set(&mut cursor)?;
-            self.settings.set(&key, &value).map_err(|kind| source.error(span, kind))?;
+            self.settings
+                .set(&key, &value)
+                .map_err(|kind| source.error(span, kind))?;
             out.push(Statement::Set { key, value });
         } else if cursor.take_word("CREATE") {
             self.create(&mut cursor, out)?;
         } else if cursor.take_word("DROP") {
-            let what = if cursor.take_word("VIEW") { "VIEW" } else { cursor.expect_word("TABLE").map(|()| "TABLE")? };
+            let what = if cursor.take_word("VIEW") {
+                "VIEW"
+            } else {
+                cursor.expect_word("TABLE").map(|()| "TABLE")?
+            };
             let if_exists = cursor.take_words(&["IF", "EXISTS"]);
             let (name, span) = cursor.name(&format!("the {}'s name", what.to_lowercase()))?;
             self.end(&cursor)?;
@@ -108,7 +127,17 @@ impl SqlSession {
             }
             out.push(Statement::Drop { name });
         } else if cursor.take_word("EXPLAIN") {
-            while ["EXTENDED", "FORMATTED", "CODEGEN", "COST", "ANALYZE", "VERBOSE"].iter().any(|w| cursor.take_word(w)) {}
+            while [
+                "EXTENDED",
+                "FORMATTED",
+                "CODEGEN",
+                "COST",
+                "ANALYZE",
+                "VERBOSE",
+            ]
+            .iter()
+            .any(|w| cursor.take_word(w))
+            {}
             let query = self.query(&mut cursor, start)?;
             out.push(Statement::Explain(Box::new(query)));
         } else {
@@ -119,13 +148,19 @@ impl SqlSession {
     }
 
     /// `INSERT INTO t SELECT ...` or a bare query.
-    fn query(&mut self, cursor: &mut Cursor, start: Span) -> Result<super::catalog::QueryStatement> {
+    fn query(
+        &mut self,
+        cursor: &mut Cursor,
+        start: Span,
+    ) -> Result<super::catalog::QueryStatement> {
         let mut target = Target::Console;
         if cursor.take_word("INSERT") {
             if cursor.is_word_at(0, "OVERWRITE") {
                 let kind = PlanErrorKind::Unsupported {
                     what: "INSERT OVERWRITE".into(),
-                    instead: Some("write INSERT INTO a table with 'outputMode' = 'complete'".into()),
+                    instead: Some(
+                        "write INSERT INTO a table with 'outputMode' = 'complete'".into(),
+                    ),
                 };
                 return Err(cursor.source.error(cursor.span(), kind));
             }
@@ -137,14 +172,24 @@ impl SqlSession {
             } else {
                 None
             };
-            target = Target::Table { name, span, columns };
+            target = Target::Table {
+                name,
+                span,
+                columns,
+            };
         } else if !starts_query(cursor, 0) {
-            return Err(cursor.expected("a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or DROP"));
+            return Err(cursor.expected(
+                "a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or DROP",
+            ));
         }
         if matches!(target, Target::Console) {
             self.unnamed += 1;
         }
-        let planner = query::Planner { settings: &self.settings, tables: &self.tables, source: cursor.source };
+        let planner = query::Planner {
+            settings: &self.settings,
+            tables: &self.tables,
+            source: cursor.source,
+        };
         planner.statement(&cursor.tokens[cursor.at..], &target, self.unnamed, start)
     }
 
@@ -171,23 +216,44 @@ impl SqlSession {
         let declared = self.tables.declare(table, &self.settings, source)?;
         out.push(Statement::CreateTable(declared));
         if let Some(at) = query {
-            let planner = query::Planner { settings: &self.settings, tables: &self.tables, source };
-            let target = Target::Table { name, span, columns: None };
+            let planner = query::Planner {
+                settings: &self.settings,
+                tables: &self.tables,
+                source,
+            };
+            let target = Target::Table {
+                name,
+                span,
+                columns: None,
+            };
             let planned = planner.statement(&cursor.tokens[at..], &target, self.unnamed, span)?;
             out.push(Statement::Query(Box::new(planned)));
         }
         Ok(())
     }
 
-    fn create_view(&mut self, cursor: &mut Cursor, replace: bool, out: &mut Vec<Statement>) -> Result<()> {
+    fn create_view(
+        &mut self,
+        cursor: &mut Cursor,
+        replace: bool,
+        out: &mut Vec<Statement>,
+    ) -> Result<()> {
         let if_not_exists = cursor.take_words(&["IF", "NOT", "EXISTS"]);
         let (name, span) = cursor.name("the view's name")?;
         if if_not_exists && self.tables.contains(&name) {
             return Ok(());
         }
-        let columns = if cursor.peek() == Some(&Token::LParen) { Some(column_list(cursor)?) } else { None };
+        let columns = if cursor.peek() == Some(&Token::LParen) {
+            Some(column_list(cursor)?)
+        } else {
+            None
+        };
         cursor.expect_word("AS")?;
-        let planner = query::Planner { settings: &self.settings, tables: &self.tables, source: cursor.source };
+        let planner = query::Planner {
+            settings: &self.settings,
+            tables: &self.tables,
+            source: cursor.source,
+        };
         let view: ViewPlan = planner.view(&cursor.tokens[cursor.at..], columns.as_deref())?;
         if replace {
             self.tables.remove(&name);
@@ -198,7 +264,11 @@ impl SqlSession {
     }
 
     fn end(&self, cursor: &Cursor) -> Result<(), PlanError> {
-        if cursor.at_end() { Ok(()) } else { Err(cursor.expected("';' or the end of the script")) }
+        if cursor.at_end() {
+            Ok(())
+        } else {
+            Err(cursor.expected("';' or the end of the script"))
+        }
     }
 }
 
@@ -222,6 +292,8 @@ fn column_list(cursor: &mut Cursor) -> Result<Vec<(String, Span)>> {
 
 /// Whether a query begins at the `n`th token.
 fn starts_query(cursor: &Cursor, n: usize) -> bool {
-    ["SELECT", "WITH", "FROM", "VALUES", "TABLE"].iter().any(|w| cursor.is_word_at(n, w))
+    ["SELECT", "WITH", "FROM", "VALUES", "TABLE"]
+        .iter()
+        .any(|w| cursor.is_word_at(n, w))
         || cursor.peek_nth(n) == Some(&Token::LParen)
 }

@@ -20,10 +20,19 @@ pub(super) fn result_names(
     spellings: &Spellings,
 ) -> Vec<String> {
     let items = leftmost(&query.body);
-    let wildcard = |item: &&SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let wildcard = |item: &&SelectItem| {
+        matches!(
+            item,
+            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+        )
+    };
     let front = items.iter().take_while(|i| !wildcard(i)).count();
     let all_named = front == items.len();
-    let back = if all_named { 0 } else { items.iter().rev().take_while(|i| !wildcard(i)).count() };
+    let back = if all_named {
+        0
+    } else {
+        items.iter().rev().take_while(|i| !wildcard(i)).count()
+    };
     let count = internal.len();
     internal
         .iter()
@@ -59,11 +68,17 @@ fn item_name(item: &SelectItem, source: &SourceText) -> Option<String> {
         SelectItem::ExprWithAlias { alias, .. } => Some(spelt(alias)),
         SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(spelt(ident)),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(spelt),
-        SelectItem::UnnamedExpr(Expr::Function(f)) if f.name.to_string().eq_ignore_ascii_case("window") => {
+        SelectItem::UnnamedExpr(Expr::Function(f))
+            if f.name.to_string().eq_ignore_ascii_case("window") =>
+        {
             Some("window".into())
         }
         // More than one column may come of it.
-        SelectItem::UnnamedExpr(Expr::Function(f)) if f.name.to_string().eq_ignore_ascii_case("unnest") => None,
+        SelectItem::UnnamedExpr(Expr::Function(f))
+            if f.name.to_string().eq_ignore_ascii_case("unnest") =>
+        {
+            None
+        }
         SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
         _ => None,
     }

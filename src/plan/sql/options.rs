@@ -55,14 +55,19 @@ impl Settings {
     pub(super) fn set(&mut self, key: &str, value: &str) -> Outcome<()> {
         let value = environment(key, value)?;
         let short = short_name(key);
-        let known = SETTINGS.iter().find(|name| name.eq_ignore_ascii_case(short));
+        let known = SETTINGS
+            .iter()
+            .find(|name| name.eq_ignore_ascii_case(short));
         let Some(name) = known else {
             // Spark has hundreds of settings that tune Spark; a script may carry them along.
             if key.to_ascii_lowercase().starts_with("spark.") {
                 return Ok(());
             }
             let nearest = nearest(short, SETTINGS.iter().copied());
-            return Err(PlanErrorKind::UnknownSetting { key: key.into(), nearest });
+            return Err(PlanErrorKind::UnknownSetting {
+                key: key.into(),
+                nearest,
+            });
         };
         match *name {
             "outputMode" => drop(output_mode(key, &value)?),
@@ -89,7 +94,9 @@ impl Settings {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(&name.to_ascii_lowercase()).map(String::as_str)
+        self.values
+            .get(&name.to_ascii_lowercase())
+            .map(String::as_str)
     }
 
     /// `spark.sql.session.timeZone`.
@@ -99,7 +106,9 @@ impl Settings {
 
     /// `idleTimeout` where a table does not say its own.
     pub(super) fn idle_timeout(&self) -> Outcome<Option<Duration>> {
-        self.get("idleTimeout").map(|v| duration("idleTimeout", v)).transpose()
+        self.get("idleTimeout")
+            .map(|v| duration("idleTimeout", v))
+            .transpose()
     }
 
     /// The name of the dead-letter table where a sink does not say its own.
@@ -109,21 +118,31 @@ impl Settings {
 
     /// How rows that fail are treated where a sink does not say.
     pub(super) fn on_error(&self) -> Outcome<OnError> {
-        self.get("onError").map_or(Ok(OnError::Fail), |v| on_error("onError", v))
+        self.get("onError")
+            .map_or(Ok(OnError::Fail), |v| on_error("onError", v))
     }
 
     /// `outputMode` where a sink does not say.
     pub(super) fn mode(&self) -> Outcome<Option<OutputMode>> {
-        self.get("outputMode").map(|v| output_mode("outputMode", v)).transpose()
+        self.get("outputMode")
+            .map(|v| output_mode("outputMode", v))
+            .transpose()
     }
 
     /// `trigger` where a sink does not say.
     pub(super) fn trigger(&self) -> Outcome<Trigger> {
-        self.get("trigger").map_or(Ok(Trigger::ProcessingTime(Duration::ZERO)), |v| trigger("trigger", v))
+        self.get("trigger")
+            .map_or(Ok(Trigger::ProcessingTime(Duration::ZERO)), |v| {
+                trigger("trigger", v)
+            })
     }
 
     /// The settings of a query that writes into `table`.
-    pub(super) fn query(&self, own_checkpoint: Option<&str>, table: &str) -> Outcome<QuerySettings> {
+    pub(super) fn query(
+        &self,
+        own_checkpoint: Option<&str>,
+        table: &str,
+    ) -> Outcome<QuerySettings> {
         let checkpoint_location = match own_checkpoint {
             Some(own) => Some(own.to_owned()),
             None => self
@@ -135,7 +154,9 @@ impl Settings {
             min_batches_to_retain: (self.get("minBatchesToRetain"))
                 .map_or(Ok(100), |v| batches("minBatchesToRetain", v))?,
             watermark_policy: (self.get("multipleWatermarkPolicy"))
-                .map_or(Ok(WatermarkPolicy::Min), |v| policy("multipleWatermarkPolicy", v))?,
+                .map_or(Ok(WatermarkPolicy::Min), |v| {
+                    policy("multipleWatermarkPolicy", v)
+                })?,
         })
     }
 }
@@ -143,9 +164,13 @@ impl Settings {
 fn short_name(key: &str) -> &str {
     let strip = |prefix: &str| {
         let head = key.get(..prefix.len())?;
-        head.eq_ignore_ascii_case(prefix).then(|| &key[prefix.len()..])
+        head.eq_ignore_ascii_case(prefix)
+            .then(|| &key[prefix.len()..])
     };
-    strip("spark.sql.streaming.").or_else(|| strip("spark.sql.")).or_else(|| strip("tidemark.")).unwrap_or(key)
+    strip("spark.sql.streaming.")
+        .or_else(|| strip("spark.sql."))
+        .or_else(|| strip("tidemark."))
+        .unwrap_or(key)
 }
 
 /// A table's options, sorted by whom they are for.
@@ -161,7 +186,10 @@ pub(super) struct Sorted {
 
 /// Sorts the options of a table. The error says which option it is about.
 pub(super) fn sort(pairs: &[(String, String)]) -> Result<Sorted, (usize, PlanErrorKind)> {
-    let mut sorted = Sorted { streaming: true, ..Sorted::default() };
+    let mut sorted = Sorted {
+        streaming: true,
+        ..Sorted::default()
+    };
     for (index, (key, raw)) in pairs.iter().enumerate() {
         take(&mut sorted, key, raw).map_err(|kind| {
             // What the environment holds is nobody else's business: the text stays as written.
@@ -181,7 +209,10 @@ pub(super) fn sort(pairs: &[(String, String)]) -> Result<Sorted, (usize, PlanErr
 fn take(sorted: &mut Sorted, key: &str, raw: &str) -> Outcome<()> {
     let value = environment(key, raw)?;
     let lower = key.to_ascii_lowercase();
-    let known = ENGINE_OPTIONS.iter().find(|(name, _)| *name == lower).map(|(_, as_written)| *as_written);
+    let known = ENGINE_OPTIONS
+        .iter()
+        .find(|(name, _)| *name == lower)
+        .map(|(_, as_written)| *as_written);
     let engine = &mut sorted.engine;
     match known {
         Some("connector") => sorted.connector = Some(value),
@@ -208,10 +239,14 @@ fn environment(key: &str, value: &str) -> Outcome<String> {
     let mut text = String::new();
     let mut rest = value;
     while let Some(start) = rest.find("${ENV:") {
-        let Some(end) = rest[start..].find('}') else { break };
+        let Some(end) = rest[start..].find('}') else {
+            break;
+        };
         let name = &rest[start + 6..start + end];
-        let content = std::env::var(name)
-            .map_err(|_| PlanErrorKind::MissingVariable { key: key.into(), variable: name.into() })?;
+        let content = std::env::var(name).map_err(|_| PlanErrorKind::MissingVariable {
+            key: key.into(),
+            variable: name.into(),
+        })?;
         text.push_str(&rest[..start]);
         text.push_str(&content);
         rest = &rest[start + end + 1..];
@@ -221,13 +256,21 @@ fn environment(key: &str, value: &str) -> Outcome<String> {
 }
 
 fn bad(key: &str, value: &str, expected: &'static str) -> PlanErrorKind {
-    PlanErrorKind::BadValue { key: key.into(), value: value.into(), expected }
+    PlanErrorKind::BadValue {
+        key: key.into(),
+        value: value.into(),
+        expected,
+    }
 }
 
 fn duration(key: &str, value: &str) -> Outcome<Duration> {
     match parse_micros(value) {
         Ok(micros) if micros >= 0 => Ok(Duration::from_micros(micros as u64)),
-        _ => Err(bad(key, value, "a length of time such as '10 seconds' or '500 ms'")),
+        _ => Err(bad(
+            key,
+            value,
+            "a length of time such as '10 seconds' or '500 ms'",
+        )),
     }
 }
 
@@ -240,7 +283,10 @@ fn boolean(key: &str, value: &str) -> Outcome<bool> {
 }
 
 fn output_mode(key: &str, value: &str) -> Outcome<OutputMode> {
-    value.trim().parse().map_err(|_| bad(key, value, "append, update, complete or changelog"))
+    value
+        .trim()
+        .parse()
+        .map_err(|_| bad(key, value, "append, update, complete or changelog"))
 }
 
 fn batches(key: &str, value: &str) -> Outcome<u64> {
@@ -268,7 +314,15 @@ fn on_error(key: &str, value: &str) -> Outcome<OnError> {
 
 fn time_zone(key: &str, value: &str) -> Outcome<()> {
     let known = value.parse::<arrow::array::timezone::Tz>().is_ok();
-    if known { Ok(()) } else { Err(bad(key, value, "a time zone such as 'UTC', 'Europe/Paris' or '+02:00'")) }
+    if known {
+        Ok(())
+    } else {
+        Err(bad(
+            key,
+            value,
+            "a time zone such as 'UTC', 'Europe/Paris' or '+02:00'",
+        ))
+    }
 }
 
 /// `30 seconds`, `processing-time 30 seconds`, `available-now`, `once`, `continuous 1 second`.
@@ -288,7 +342,9 @@ pub(super) fn trigger(key: &str, value: &str) -> Outcome<Trigger> {
     if let Some(rest) = text.strip_prefix("continuous") {
         return Ok(Trigger::Continuous(interval(rest)?));
     }
-    let rest = ["processing time", "processingtime"].iter().find_map(|p| text.strip_prefix(p));
+    let rest = ["processing time", "processingtime"]
+        .iter()
+        .find_map(|p| text.strip_prefix(p));
     Ok(Trigger::ProcessingTime(interval(rest.unwrap_or(&text))?))
 }
 
@@ -301,7 +357,10 @@ mod tests {
         let second = Duration::from_secs(1);
         let cases = [
             ("30 seconds", Trigger::ProcessingTime(30 * second)),
-            ("processing-time 30 seconds", Trigger::ProcessingTime(30 * second)),
+            (
+                "processing-time 30 seconds",
+                Trigger::ProcessingTime(30 * second),
+            ),
             ("0 seconds", Trigger::ProcessingTime(Duration::ZERO)),
             ("available-now", Trigger::AvailableNow),
             ("availableNow", Trigger::AvailableNow),
@@ -336,20 +395,39 @@ mod tests {
     #[test]
     fn a_misspelt_setting_names_the_nearest_and_sparks_own_pass() {
         let mut settings = Settings::default();
-        settings.set("spark.sql.shuffle.partitions", "8").expect("Spark's settings pass");
-        settings.set("spark.sql.session.timeZone", "Europe/Paris").expect("a zone");
+        settings
+            .set("spark.sql.shuffle.partitions", "8")
+            .expect("Spark's settings pass");
+        settings
+            .set("spark.sql.session.timeZone", "Europe/Paris")
+            .expect("a zone");
         assert_eq!(settings.time_zone(), "Europe/Paris");
-        let error = settings.set("checkpointLocaton", "x").unwrap_err().to_string();
-        assert_eq!(error, "unknown setting 'checkpointLocaton'; did you mean 'checkpointLocation'?");
-        settings.set("checkpointLocation", "ckpt/").expect("a directory");
-        let query = settings.query(None, "per_type").expect("settings are valid");
+        let error = settings
+            .set("checkpointLocaton", "x")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "unknown setting 'checkpointLocaton'; did you mean 'checkpointLocation'?"
+        );
+        settings
+            .set("checkpointLocation", "ckpt/")
+            .expect("a directory");
+        let query = settings
+            .query(None, "per_type")
+            .expect("settings are valid");
         assert_eq!(query.checkpoint_location.as_deref(), Some("ckpt/per_type"));
     }
 
     #[test]
     fn an_environment_variable_is_filled_in_and_a_missing_one_is_named() {
-        assert_eq!(environment("k", "a${ENV:CARGO_PKG_NAME}b").ok().as_deref(), Some("atidemarkb"));
-        let error = environment("kafka.password", "${ENV:TIDEMARK_NO_SUCH}").unwrap_err().to_string();
+        assert_eq!(
+            environment("k", "a${ENV:CARGO_PKG_NAME}b").ok().as_deref(),
+            Some("atidemarkb")
+        );
+        let error = environment("kafka.password", "${ENV:TIDEMARK_NO_SUCH}")
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "option 'kafka.password' wants the environment variable TIDEMARK_NO_SUCH, which is not set; export it or write the value"

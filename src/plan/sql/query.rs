@@ -3,14 +3,14 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::compute::can_cast_types;
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource, cast};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -21,20 +21,25 @@ use super::diagnose::Scene;
 use super::dialect::TidemarkDialect;
 use super::names::{self, Spellings};
 use super::options::Settings;
-use super::tables::{DeclaredTable, Entry, Tables, column_index};
+use super::scope::QueryTables;
+use super::tables::{Entry, Tables, column_index};
 use super::tokens::{SourceText, position};
 use super::types::type_name;
 use super::{table_functions, windows};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
-use crate::plan::context::{Provider, StreamTable, ViewSource, session_state};
+use crate::plan::context::{Provider, StreamTable, session_state};
 use crate::plan::error::{PlanError, PlanErrorKind, Result};
 
 /// Where a query's rows go.
 #[derive(Debug)]
 pub(super) enum Target {
     Console,
-    Table { name: String, span: Span, columns: Option<Vec<(String, Span)>> },
+    Table {
+        name: String,
+        span: Span,
+        columns: Option<Vec<(String, Span)>>,
+    },
 }
 
 /// A view: its plan before analysis, and how its names are spelt.
@@ -60,18 +65,33 @@ struct Planned {
 
 impl Planner<'_> {
     /// Plans a view.
-    pub(super) fn view(&self, tokens: &[TokenWithSpan], columns: Option<&[(String, Span)]>) -> Result<ViewPlan> {
+    pub(super) fn view(
+        &self,
+        tokens: &[TokenWithSpan],
+        columns: Option<&[(String, Span)]>,
+    ) -> Result<ViewPlan> {
         let state = session_state(self.settings.time_zone());
-        let Planned { plan, mut names, mut spellings } = self.logical(&state, tokens)?;
+        let Planned {
+            plan,
+            mut names,
+            mut spellings,
+        } = self.logical(&state, tokens)?;
         if let Some(columns) = columns {
             if columns.len() != names.len() {
-                let message = format!("the view names {} columns, its query gives {}", columns.len(), names.len());
-                return Err(self.source.error(columns[0].1, PlanErrorKind::Query { message }));
+                let message = format!(
+                    "the view names {} columns, its query gives {}",
+                    columns.len(),
+                    names.len()
+                );
+                return Err(self
+                    .source
+                    .error(columns[0].1, PlanErrorKind::Query { message }));
             }
             names = columns.iter().map(|(name, _)| name.clone()).collect();
         }
         let internal: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        let plan = renamed(plan, &internal).map_err(|e| self.scene(tokens, &spellings, &state).explain(&e))?;
+        let plan = renamed(plan, &internal)
+            .map_err(|e| self.scene(tokens, &spellings, &state).explain(&e))?;
         spellings.extend(internal.into_iter().zip(names));
         Ok(ViewPlan { plan, spellings })
     }
@@ -85,7 +105,11 @@ impl Planner<'_> {
         start: Span,
     ) -> Result<QueryStatement> {
         let state = session_state(self.settings.time_zone());
-        let Planned { plan, names, spellings } = self.logical(&state, tokens)?;
+        let Planned {
+            plan,
+            names,
+            spellings,
+        } = self.logical(&state, tokens)?;
         let scene = self.scene(tokens, &spellings, &state);
         let explain = |error: DataFusionError| scene.explain(&error);
         let declared = match target {
@@ -93,10 +117,16 @@ impl Planner<'_> {
             Target::Table { name, span, .. } => Some(self.sink(name, *span)?),
         };
         let plan = match (&declared, target) {
-            (Some(table), Target::Table { span, columns, .. }) if table.declared => {
-                self.coerced(plan, table, *span, columns.as_deref()).map_err(|e| e.or(explain))?
-            }
-            (_, Target::Table { columns: Some(columns), .. }) => {
+            (Some(table), Target::Table { span, columns, .. }) if table.declared => self
+                .coerced(plan, &names, table, (*span, columns.as_deref()))
+                .map_err(|e| e.or(explain))?,
+            (
+                _,
+                Target::Table {
+                    columns: Some(columns),
+                    ..
+                },
+            ) => {
                 let kind = PlanErrorKind::Unsupported {
                     what: "a list of columns for a table that declares none".into(),
                     instead: Some("name the query's columns with AS".into()),
@@ -108,19 +138,32 @@ impl Planner<'_> {
         let optimised = state.optimize(&plan).map_err(explain)?;
         let (logical, sources) = finished(optimised).map_err(explain)?;
         let here = |kind| self.source.error(start, kind);
-        let engine = declared.as_ref().map_or_else(EngineOptions::default, |t| t.engine.clone());
-        let default_name = declared.as_ref().map_or_else(|| format!("query{number}"), |t| t.name.clone());
+        let engine = declared
+            .as_ref()
+            .map_or_else(EngineOptions::default, |t| t.engine.clone());
+        let default_name = declared
+            .as_ref()
+            .map_or_else(|| format!("query{number}"), |t| t.name.clone());
         let name = engine.query_name.unwrap_or(default_name);
         let sink = match &declared {
-            None => SinkTable { name: name.clone(), connector: "console".into(), options: Options::new() },
+            None => SinkTable {
+                name: name.clone(),
+                connector: "console".into(),
+                options: Options::new(),
+            },
             Some(table) => SinkTable {
                 name: table.name.clone(),
                 connector: table.connector.clone(),
                 options: table.options.clone(),
             },
         };
-        let dead_letter = engine.dead_letter.as_deref().or(self.settings.dead_letter());
-        let dead_letter = dead_letter.map(|table| self.sink(table, start)).transpose()?;
+        let dead_letter = engine
+            .dead_letter
+            .as_deref()
+            .or(self.settings.dead_letter());
+        let dead_letter = dead_letter
+            .map(|table| self.sink(table, start))
+            .transpose()?;
         let on_error = match engine.on_error {
             OnError::DeadLetter => OnError::DeadLetter,
             OnError::Fail if dead_letter.is_some() => OnError::DeadLetter,
@@ -135,14 +178,23 @@ impl Planner<'_> {
             return Err(here(kind));
         }
         Ok(QueryStatement {
-            trigger: engine.trigger.map_or_else(|| self.settings.trigger(), Ok).map_err(here)?,
+            trigger: engine
+                .trigger
+                .map_or_else(|| self.settings.trigger(), Ok)
+                .map_err(here)?,
             mode: match engine.mode {
                 Some(mode) => Some(mode),
                 None => self.settings.mode().map_err(here)?,
             },
-            settings: self.settings.query(engine.checkpoint_location.as_deref(), &name).map_err(here)?,
+            settings: self
+                .settings
+                .query(engine.checkpoint_location.as_deref(), &name)
+                .map_err(here)?,
             target: declared.as_ref().map(|t| t.name.clone()),
-            primary_key: declared.as_ref().map(|t| t.primary_key.clone()).unwrap_or_default(),
+            primary_key: declared
+                .as_ref()
+                .map(|t| t.primary_key.clone())
+                .unwrap_or_default(),
             name,
             sink,
             on_error,
@@ -168,13 +220,30 @@ impl Planner<'_> {
         }
     }
 
-    fn scene<'s>(&'s self, tokens: &'s [TokenWithSpan], spellings: &'s Spellings, state: &SessionState) -> Scene<'s> {
-        let functions = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+    fn scene<'s>(
+        &'s self,
+        tokens: &'s [TokenWithSpan],
+        spellings: &'s Spellings,
+        state: &SessionState,
+    ) -> Scene<'s> {
+        let functions = state
+            .scalar_functions()
+            .keys()
+            .chain(state.aggregate_functions().keys());
         // What begins with two underscores is ours; `window` is rewritten before it is looked up.
-        let functions = functions.filter(|n| !n.starts_with("__")).cloned().chain(["window".to_owned()]);
+        let functions = functions
+            .filter(|n| !n.starts_with("__"))
+            .cloned()
+            .chain(["window".to_owned()]);
         let mut functions: Vec<String> = functions.collect();
         functions.sort_unstable();
-        Scene { source: self.source, tokens, tables: self.tables.names(), spellings, functions }
+        Scene {
+            source: self.source,
+            tokens,
+            tables: self.tables.names(),
+            spellings,
+            functions,
+        }
     }
 
     /// Parses, rewrites and plans a query.
@@ -205,18 +274,45 @@ impl Planner<'_> {
             return Err(failure);
         }
         let spellings = tables.spellings.take();
-        let plan = planned.map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
-        let internal: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let plan =
+            planned.map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
+        let internal: Vec<String> = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .collect();
         let names = names::result_names(&asked, self.source, &internal, &spellings);
-        Ok(Planned { plan, names, spellings })
+        Ok(Planned {
+            plan,
+            names,
+            spellings,
+        })
     }
 
     fn parse(&self, tokens: &[TokenWithSpan]) -> Result<Box<Query>> {
+        // sqlparser takes FROM for a column here, and reports nonsense further on.
+        if let Some([_, found]) = tokens
+            .array_windows()
+            .find(|[before, after]| leaves_open(&before.token) && is_clause(&after.token))
+        {
+            let text = self.source.slice(found.span.start, found.span.end);
+            let message = format!("expected an expression, found '{text}'");
+            return Err(self
+                .source
+                .error(found.span, PlanErrorKind::Syntax { message }));
+        }
         let mut parser = Parser::new(&TidemarkDialect).with_tokens_with_locations(tokens.to_vec());
         let here = |parser: &Parser| {
-            let end = tokens.last().map_or_else(Span::empty, |t| Span::new(t.span.end, t.span.end));
+            let end = tokens
+                .last()
+                .map_or_else(Span::empty, |t| Span::new(t.span.end, t.span.end));
             let next = parser.peek_token();
-            if next.token == Token::EOF { end } else { next.span }
+            if next.token == Token::EOF {
+                end
+            } else {
+                next.span
+            }
         };
         let query = parser.parse_query().map_err(|error| {
             let message = match error {
@@ -230,17 +326,41 @@ impl Planner<'_> {
             };
             let span = place
                 .and_then(|(line, column)| {
-                    tokens.iter().map(|t| t.span).find(|s| (s.start.line, s.start.column) == (line, column))
+                    tokens
+                        .iter()
+                        .map(|t| t.span)
+                        .find(|s| (s.start.line, s.start.column) == (line, column))
                 })
                 .unwrap_or_else(|| here(&parser));
-            let message = message.replace("Expected: ", "expected ").replace("found: EOF", "found the end of the statement");
+            // Without a place sqlparser still says which token it stumbled over.
+            let stumbled = message
+                .rsplit_once("found: ")
+                .filter(|_| place.is_none())
+                .and_then(|(_, found)| {
+                    let read = &tokens[..parser.index().min(tokens.len())];
+                    read.iter()
+                        .rev()
+                        .find(|t| t.token.to_string() == found)
+                        .map(|t| t.span)
+                });
+            let span = stumbled.unwrap_or(span);
+            let message = match message.rsplit_once("found: ") {
+                Some((wanted, "EOF")) => format!("{wanted}found the end of the statement"),
+                Some((wanted, found)) => format!("{wanted}found '{found}'"),
+                None => message,
+            };
+            let message = message
+                .replace("Expected: ", "expected ")
+                .replace("Expected ", "expected ");
             self.source.error(span, PlanErrorKind::Syntax { message })
         })?;
         let rest = parser.peek_token();
         if rest.token != Token::EOF {
             let found = self.source.slice(rest.span.start, rest.span.end);
             let message = format!("expected ';' or the end of the script, found '{found}'");
-            return Err(self.source.error(rest.span, PlanErrorKind::Syntax { message }));
+            return Err(self
+                .source
+                .error(rest.span, PlanErrorKind::Syntax { message }));
         }
         Ok(query)
     }
@@ -249,12 +369,16 @@ impl Planner<'_> {
     fn coerced(
         &self,
         plan: LogicalPlan,
+        names: &[String],
         table: &CatalogTable,
-        span: Span,
-        list: Option<&[(String, Span)]>,
+        (span, list): (Span, Option<&[(String, Span)]>),
     ) -> Result<LogicalPlan, Failed> {
         let at = |kind| Failed::Ours(self.source.error(span, kind));
-        let fields = table.schema.as_ref().map(|s| s.fields().clone()).unwrap_or_default();
+        let fields = table
+            .schema
+            .as_ref()
+            .map(|s| s.fields().clone())
+            .unwrap_or_default();
         // For each column of the table the query's column that fills it.
         let mut filled: Vec<Option<usize>> = (0..fields.len()).map(Some).collect();
         let mut wanted: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
@@ -262,7 +386,10 @@ impl Planner<'_> {
             filled = vec![None; fields.len()];
             for (position, (name, span)) in list.iter().enumerate() {
                 let index = column_index(schema, name).ok_or_else(|| {
-                    let nearest = tidemark_connectors::options::nearest(name, wanted.iter().map(String::as_str));
+                    let nearest = tidemark_connectors::options::nearest(
+                        name,
+                        wanted.iter().map(String::as_str),
+                    );
                     let kind = PlanErrorKind::UnknownColumn {
                         name: name.clone(),
                         nearest,
@@ -277,11 +404,10 @@ impl Planner<'_> {
         }
         let given = plan.schema().columns();
         if given.len() != wanted.len() {
-            let shown: Vec<&str> = given.iter().map(|c| c.name.as_str()).collect();
             return Err(at(PlanErrorKind::ColumnCount {
                 table: table.name.clone(),
                 got: given.len(),
-                given: shown.join(", "),
+                given: names.join(", "),
                 wanted: wanted.len(),
                 declared: wanted.join(", "),
             }));
@@ -289,13 +415,16 @@ impl Planner<'_> {
         let mut exprs = Vec::with_capacity(fields.len());
         for (field, position) in fields.iter().zip(filled) {
             let expr = match position {
-                None => cast(Expr::Literal(ScalarValue::Null, None), field.data_type().clone()),
+                None => cast(
+                    Expr::Literal(ScalarValue::Null, None),
+                    field.data_type().clone(),
+                ),
                 Some(position) => {
                     let got = plan.schema().field(position).data_type();
                     let column = Expr::Column(given[position].clone());
                     if got == field.data_type() {
                         column
-                    } else if can_cast_types(got, field.data_type()) {
+                    } else if castable(got, field.data_type()) {
                         cast(column, field.data_type().clone())
                     } else {
                         return Err(at(PlanErrorKind::ColumnType {
@@ -309,9 +438,17 @@ impl Planner<'_> {
             };
             exprs.push(expr.alias(field.name()));
         }
-        let plan = LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build);
+        let plan = LogicalPlanBuilder::from(plan)
+            .project(exprs)
+            .and_then(LogicalPlanBuilder::build);
         plan.map_err(|e| Failed::Theirs(Box::new(e)))
     }
+}
+
+/// Whether a value may be stored in a column of this type: a cast exists, and it does not wrap a
+/// plain value into a nested one.
+fn castable(from: &DataType, to: &DataType) -> bool {
+    (from.is_nested() == to.is_nested() || from.is_null()) && can_cast_types(from, to)
 }
 
 /// An error that is ready, or one that has still to be explained.
@@ -329,86 +466,26 @@ impl Failed {
     }
 }
 
-/// The tables of one query, as the SQL planner asks for them.
-struct QueryTables<'a> {
-    planner: &'a Planner<'a>,
-    /// The query names `_metadata`.
-    with_metadata: bool,
-    /// Tables with a watermark of this query's own.
-    overlays: RefCell<BTreeMap<String, Arc<CatalogTable>>>,
-    spellings: RefCell<Spellings>,
-    /// Why a table could not be had; the planner only learns that it could not.
-    failure: RefCell<Option<PlanError>>,
+/// Whether an expression must follow.
+fn leaves_open(token: &Token) -> bool {
+    use Token::{Comma, Div, Eq, Gt, GtEq, Lt, LtEq, Minus, Neq, Plus};
+    matches!(
+        token,
+        Comma | Div | Eq | Gt | GtEq | Lt | LtEq | Minus | Neq | Plus
+    ) || ["AND", "OR", "NOT", "SELECT", "WHERE", "HAVING", "BY"]
+        .iter()
+        .any(|word| is_keyword(token, word))
 }
 
-impl QueryTables<'_> {
-    fn lookup(&self, name: &str) -> Option<Arc<dyn TableSource>> {
-        if let Some(table) = self.overlays.borrow().get(name) {
-            return Some(self.stream(name, Arc::clone(table)));
-        }
-        match self.planner.tables.get(name)? {
-            Entry::View { plan, .. } => {
-                self.spellings.borrow_mut().extend(plan.spellings.clone());
-                Some(Arc::new(ViewSource { plan: plan.plan.clone() }))
-            }
-            Entry::Table(table) => self.opened(table).map(|table| self.stream(name, table)),
-        }
-    }
-
-    fn opened(&self, table: &DeclaredTable) -> Option<Arc<CatalogTable>> {
-        match self.planner.tables.source(table) {
-            Ok(table) => Some(table),
-            Err(error) => {
-                self.failure.borrow_mut().get_or_insert(error);
-                None
-            }
-        }
-    }
-
-    fn stream(&self, name: &str, table: Arc<CatalogTable>) -> Arc<dyn TableSource> {
-        let mut spellings = self.spellings.borrow_mut();
-        for field in table.schema.iter().flat_map(|s| s.fields()) {
-            // An alias of the query's own goes before.
-            spellings.entry(field.name().to_lowercase()).or_insert_with(|| field.name().clone());
-        }
-        Arc::new(StreamTable::new(name, table, self.with_metadata))
-    }
-
-    fn shows_metadata(&self, name: &str) -> bool {
-        let table = match (self.with_metadata, self.planner.tables.get(name)) {
-            (true, Some(Entry::Table(table))) => self.opened(table),
-            (true, None) => self.overlays.borrow().get(name).cloned(),
-            _ => None,
-        };
-        table.is_some_and(|t| !t.metadata.fields().is_empty())
-    }
+/// Whether the word begins a clause and can be nothing else.
+fn is_clause(token: &Token) -> bool {
+    ["FROM", "WHERE", "HAVING", "UNION", "GROUP", "ORDER"]
+        .iter()
+        .any(|word| is_keyword(token, word))
 }
 
-impl table_functions::Watermarks for &QueryTables<'_> {
-    fn with_watermark(&mut self, table: (&str, Span), column: (&str, Span), delay: i64) -> Result<String> {
-        let planner = self.planner;
-        let Some(entry) = planner.tables.get(table.0) else {
-            return Err(planner.source.error(table.1, planner.tables.unknown(table.0)));
-        };
-        let Entry::Table(declared) = entry else {
-            let kind = PlanErrorKind::Unsupported {
-                what: format!("a watermark on the view '{}'", table.0),
-                instead: Some("put it on the table that the view reads".into()),
-            };
-            return Err(planner.source.error(table.1, kind));
-        };
-        if delay < 0 {
-            let kind = PlanErrorKind::BadInterval {
-                text: format!("{delay} microseconds"),
-                why: Some("a watermark cannot run ahead of the data"),
-            };
-            return Err(planner.source.error(column.1, kind));
-        }
-        let changed = planner.tables.with_watermark(declared, column, delay, planner.source)?;
-        let name = format!("{} watermark {} {delay}us", table.0, column.0).to_lowercase();
-        self.overlays.borrow_mut().insert(name.clone(), Arc::new(changed));
-        Ok(name)
-    }
+fn is_keyword(token: &Token, name: &str) -> bool {
+    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(name))
 }
 
 fn is_word(token: &Token, name: &str) -> bool {
@@ -432,10 +509,18 @@ fn parser_options() -> ParserOptions {
 /// The plan with its columns called `names`.
 fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan, DataFusionError> {
     let columns = plan.schema().columns();
-    if columns.iter().zip(names).all(|(column, name)| column.name == *name) {
+    if columns
+        .iter()
+        .zip(names)
+        .all(|(column, name)| column.name == *name)
+    {
         return Ok(plan);
     }
-    let exprs: Vec<Expr> = columns.into_iter().zip(names).map(|(c, name)| Expr::Column(c).alias(name)).collect();
+    let exprs: Vec<Expr> = columns
+        .into_iter()
+        .zip(names)
+        .map(|(c, name)| Expr::Column(c).alias(name))
+        .collect();
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
 }
 
@@ -454,7 +539,10 @@ fn finished(plan: LogicalPlan) -> Result<(LogicalPlan, Vec<QuerySource>), DataFu
             && let Some(stream) = (&*scan.source as &dyn Any).downcast_ref::<StreamTable>()
             && sources.iter().all(|s| s.name != stream.name)
         {
-            sources.push(QuerySource { name: stream.name.clone(), table: Arc::clone(&stream.table) });
+            sources.push(QuerySource {
+                name: stream.name.clone(),
+                table: Arc::clone(&stream.table),
+            });
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

@@ -17,7 +17,12 @@ use crate::plan::error::{PlanErrorKind, Result};
 /// Takes `table`, its event-time column and a delay in microseconds; gives the name under which
 /// the table has that watermark.
 pub(super) trait Watermarks {
-    fn with_watermark(&mut self, table: (&str, Span), column: (&str, Span), delay: i64) -> Result<String>;
+    fn with_watermark(
+        &mut self,
+        table: (&str, Span),
+        column: (&str, Span),
+        delay: i64,
+    ) -> Result<String>;
 }
 
 /// Rewrites the tokens of a query.
@@ -29,13 +34,20 @@ pub(super) fn rewrite(
     let mut cursor = Cursor::new(source, tokens);
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     while !cursor.at_end() {
-        let in_from = out.last().is_some_and(|t| is_any(&t.token, &["FROM", "JOIN"]));
+        let in_from = out
+            .last()
+            .is_some_and(|t| is_any(&t.token, &["FROM", "JOIN"]));
         let after_comma = out.last().is_some_and(|t| t.token == Token::Comma);
         if in_from && cursor.is_word_at(0, "STREAM") && is_name(cursor.peek_nth(1)) {
             cursor.at += 1;
             continue;
         }
-        if in_from && cursor.is_word_at(0, "STREAM") && cursor.peek_nth(1) == Some(&Token::LParen) && is_name(cursor.peek_nth(2)) && cursor.peek_nth(3) == Some(&Token::RParen) {
+        if in_from
+            && cursor.is_word_at(0, "STREAM")
+            && cursor.peek_nth(1) == Some(&Token::LParen)
+            && is_name(cursor.peek_nth(2))
+            && cursor.peek_nth(3) == Some(&Token::RParen)
+        {
             out.push(cursor.tokens[cursor.at + 2].clone());
             cursor.at += 4;
             continue;
@@ -52,7 +64,10 @@ pub(super) fn rewrite(
             }
             continue;
         }
-        if cursor.is_word_at(0, "WATERMARK") && cursor.is_word_at(2, "DELAY") && cursor.is_word_at(3, "OF") {
+        if cursor.is_word_at(0, "WATERMARK")
+            && cursor.is_word_at(2, "DELAY")
+            && cursor.is_word_at(3, "OF")
+        {
             watermark_clause(&mut cursor, &mut out, watermarks)?;
             continue;
         }
@@ -69,7 +84,10 @@ fn is_any(token: &Token, words: &[&str]) -> bool {
 /// A word that may name a table or stand as an alias.
 fn is_name(token: Option<&Token>) -> bool {
     match token {
-        Some(Token::Word(w)) => w.keyword == Keyword::NoKeyword || !RESERVED_FOR_TABLE_ALIAS.contains(&w.keyword) && w.keyword != Keyword::AS,
+        Some(Token::Word(w)) => {
+            w.keyword == Keyword::NoKeyword
+                || !RESERVED_FOR_TABLE_ALIAS.contains(&w.keyword) && w.keyword != Keyword::AS
+        }
         _ => false,
     }
 }
@@ -84,8 +102,15 @@ enum WindowFunction {
 
 impl WindowFunction {
     fn at(cursor: &Cursor, n: usize) -> Option<Self> {
-        let all = [("TUMBLE", Self::Tumble), ("HOP", Self::Hop), ("CUMULATE", Self::Cumulate), ("SESSION", Self::Session)];
-        let (_, found) = all.into_iter().find(|(name, _)| cursor.is_word_at(n, name))?;
+        let all = [
+            ("TUMBLE", Self::Tumble),
+            ("HOP", Self::Hop),
+            ("CUMULATE", Self::Cumulate),
+            ("SESSION", Self::Session),
+        ];
+        let (_, found) = all
+            .into_iter()
+            .find(|(name, _)| cursor.is_word_at(n, name))?;
         let call = cursor.peek_nth(n + 1) == Some(&Token::LParen);
         let table = cursor.is_word_at(n + 2, "TABLE") || cursor.is_word_at(n + 2, "DATA");
         (call && table).then_some(found)
@@ -119,7 +144,10 @@ fn table_function(
 ) -> Result<()> {
     let name_span = cursor.span();
     let bad = |reason: String| {
-        let kind = PlanErrorKind::BadWindow { call: function.name().into(), reason };
+        let kind = PlanErrorKind::BadWindow {
+            call: function.name().into(),
+            reason,
+        };
         cursor.source.error(name_span, kind)
     };
     if function == WindowFunction::Session {
@@ -130,8 +158,14 @@ fn table_function(
         return Err(cursor.source.error(name_span, kind));
     }
     let source = cursor.source;
-    let end = cursor.closing(cursor.at + 1).ok_or_else(|| bad("its parenthesis is never closed".into()))?;
-    let mut inner = Cursor { source, tokens: &cursor.tokens[..end - 1], at: cursor.at + 2 };
+    let end = cursor
+        .closing(cursor.at + 1)
+        .ok_or_else(|| bad("its parenthesis is never closed".into()))?;
+    let mut inner = Cursor {
+        source,
+        tokens: &cursor.tokens[..end - 1],
+        at: cursor.at + 2,
+    };
     let mut table: Option<(usize, usize)> = None;
     let mut column: Option<(usize, usize)> = None;
     let names = function.intervals();
@@ -152,19 +186,28 @@ fn table_function(
             table = Some((start, inner.at));
         } else if inner.take_word("DESCRIPTOR") {
             let start = inner.at + 1;
-            let close = inner.closing(inner.at).ok_or_else(|| bad("DESCRIPTOR(column) is expected".into()))?;
+            let close = inner
+                .closing(inner.at)
+                .ok_or_else(|| bad("DESCRIPTOR(column) is expected".into()))?;
             column = Some((start, close - 1));
             inner.at = close;
         } else {
             let slot = match &named {
                 None => next,
                 Some(name) if name == "OFFSET" => names.len(),
-                Some(name) => (names.iter().position(|n| n == name))
-                    .ok_or_else(|| bad(format!("it has no argument {name}; they are DATA, TIMECOL, {} and OFFSET", names.join(", "))))?,
+                Some(name) => (names.iter().position(|n| n == name)).ok_or_else(|| {
+                    bad(format!(
+                        "it has no argument {name}; they are DATA, TIMECOL, {} and OFFSET",
+                        names.join(", ")
+                    ))
+                })?,
             };
             let (micros, _) = ddl::interval(&mut inner)?;
             if slot > names.len() || values[slot].replace(micros).is_some() {
-                return Err(bad(format!("it takes TABLE t, DESCRIPTOR(column), {} and an offset", names.join(", "))));
+                return Err(bad(format!(
+                    "it takes TABLE t, DESCRIPTOR(column), {} and an offset",
+                    names.join(", ")
+                )));
             }
             next = slot + 1;
         }
@@ -173,7 +216,10 @@ fn table_function(
         }
     }
     let (Some(table), Some(column)) = (table, column) else {
-        return Err(bad(format!("it takes TABLE t, DESCRIPTOR(column), {}", names.join(", "))));
+        return Err(bad(format!(
+            "it takes TABLE t, DESCRIPTOR(column), {}",
+            names.join(", ")
+        )));
     };
     let offset = values[names.len()].unwrap_or(0);
     let given: Option<Vec<i64>> = values[..names.len()].iter().copied().collect();
@@ -183,13 +229,18 @@ fn table_function(
     }
     let (call, numbers) = match (function, &given[..]) {
         (WindowFunction::Hop, &[slide, size]) if slide > size => {
-            return Err(bad("the slide must not be greater than the size: rows between windows would be lost".into()));
+            return Err(bad(
+                "the slide must not be greater than the size: rows between windows would be lost"
+                    .into(),
+            ));
         }
         (WindowFunction::Cumulate, &[step, size]) if size % step != 0 => {
             return Err(bad("the size must be a multiple of the step".into()));
         }
         (WindowFunction::Hop, &[slide, size]) => ("__sliding_windows", vec![size, slide, offset]),
-        (WindowFunction::Cumulate, &[step, size]) => ("__cumulate_windows", vec![step, size, offset]),
+        (WindowFunction::Cumulate, &[step, size]) => {
+            ("__cumulate_windows", vec![step, size, offset])
+        }
         (_, lengths) => ("__tumbling_window", vec![lengths[0], offset]),
     };
     let column = &cursor.tokens[column.0..column.1];
@@ -219,22 +270,29 @@ fn emit(
     column: &[TokenWithSpan],
     table: Vec<TokenWithSpan>,
 ) {
-    let push = |out: &mut Vec<TokenWithSpan>, token: Token| out.push(TokenWithSpan::new(token, span));
+    let push =
+        |out: &mut Vec<TokenWithSpan>, token: Token| out.push(TokenWithSpan::new(token, span));
     let text = |out: &mut Vec<TokenWithSpan>, words: &str| {
         for item in words.split(' ') {
-            push(out, match item {
-                "(" => Token::LParen,
-                ")" => Token::RParen,
-                "," => Token::Comma,
-                "*" => Token::Mul,
-                "w" => quoted("__window"),
-                "'start'" => Token::SingleQuotedString("start".into()),
-                "'end'" => Token::SingleQuotedString("end".into()),
-                other => word(other),
-            });
+            push(
+                out,
+                match item {
+                    "(" => Token::LParen,
+                    ")" => Token::RParen,
+                    "," => Token::Comma,
+                    "*" => Token::Mul,
+                    "w" => quoted("__window"),
+                    "'start'" => Token::SingleQuotedString("start".into()),
+                    "'end'" => Token::SingleQuotedString("end".into()),
+                    other => word(other),
+                },
+            );
         }
     };
-    text(out, "( SELECT * EXCEPT ( w ) , get_field ( w , 'start' ) AS window_start , get_field ( w , 'end' ) AS window_end , __window_time_ms ( w ) AS window_time FROM ( SELECT * ,");
+    text(
+        out,
+        "( SELECT * EXCEPT ( w ) , get_field ( w , 'start' ) AS window_start , get_field ( w , 'end' ) AS window_end , __window_time_ms ( w ) AS window_time FROM ( SELECT * ,",
+    );
     let many = call != "__tumbling_window";
     text(out, if many { "unnest (" } else { "(" });
     text(out, call);
@@ -263,9 +321,10 @@ fn watermark_clause(
     let start = cursor.span();
     let direct = out.len() >= 2 && is_any(&out[out.len() - 2].token, &["FROM", "JOIN"]);
     let table = match out.last() {
-        Some(TokenWithSpan { token: Token::Word(w), span }) if direct => {
-            (cursor.source.spelling(&w.value, *span), *span)
-        }
+        Some(TokenWithSpan {
+            token: Token::Word(w),
+            span,
+        }) if direct => (cursor.source.spelling(&w.value, *span), *span),
         _ => {
             let kind = PlanErrorKind::Unsupported {
                 what: "WATERMARK ... DELAY OF behind anything but a table's name".into(),
@@ -297,7 +356,12 @@ mod tests {
     struct Named;
 
     impl Watermarks for Named {
-        fn with_watermark(&mut self, table: (&str, Span), column: (&str, Span), delay: i64) -> Result<String> {
+        fn with_watermark(
+            &mut self,
+            table: (&str, Span),
+            column: (&str, Span),
+            delay: i64,
+        ) -> Result<String> {
             Ok(format!("{} {} {delay}", table.0, column.0))
         }
     }
@@ -305,14 +369,27 @@ mod tests {
     fn rewritten(text: &str) -> Result<String, String> {
         let (source, tokens) = tokenize(text, "t.sql").expect("tokens");
         let tokens = rewrite(&source, &tokens, &mut Named).map_err(|e| e.to_string())?;
-        Ok(tokens.iter().map(|t| t.token.to_string()).collect::<Vec<_>>().join(" "))
+        Ok(tokens
+            .iter()
+            .map(|t| t.token.to_string())
+            .collect::<Vec<_>>()
+            .join(" "))
     }
 
     #[test]
     fn sparks_stream_and_watermark_clauses() {
-        assert_eq!(rewritten("SELECT * FROM STREAM t WHERE a"), Ok("SELECT * FROM t WHERE a".into()));
-        assert_eq!(rewritten("SELECT * FROM STREAM(t)"), Ok("SELECT * FROM t".into()));
-        assert_eq!(rewritten("SELECT stream FROM stream AS s"), Ok("SELECT stream FROM stream AS s".into()));
+        assert_eq!(
+            rewritten("SELECT * FROM STREAM t WHERE a"),
+            Ok("SELECT * FROM t WHERE a".into())
+        );
+        assert_eq!(
+            rewritten("SELECT * FROM STREAM(t)"),
+            Ok("SELECT * FROM t".into())
+        );
+        assert_eq!(
+            rewritten("SELECT stream FROM stream AS s"),
+            Ok("SELECT stream FROM stream AS s".into())
+        );
         assert_eq!(
             rewritten("SELECT * FROM t WATERMARK ts DELAY OF INTERVAL 10 MINUTES WHERE a"),
             Ok("SELECT * FROM `t ts 600000000` AS `t` WHERE a".into())
@@ -325,17 +402,33 @@ mod tests {
 
     #[test]
     fn the_same_window_however_it_is_written() {
-        let positional = rewritten("SELECT 1 FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '5' MINUTE))");
-        let named = rewritten("SELECT 1 FROM HOP(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '5' MINUTE, SLIDE => INTERVAL '1' MINUTE)");
+        let positional = rewritten(
+            "SELECT 1 FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '5' MINUTE))",
+        );
+        let named = rewritten(
+            "SELECT 1 FROM HOP(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '5' MINUTE, SLIDE => INTERVAL '1' MINUTE)",
+        );
         assert_eq!(positional, named);
-        assert!(positional.expect("rewritten").contains("__sliding_windows ( ts , 300000000 , 60000000 , 0 )"));
+        assert!(
+            positional
+                .expect("rewritten")
+                .contains("__sliding_windows ( ts , 300000000 , 60000000 , 0 )")
+        );
     }
 
     #[test]
     fn wrong_lengths_are_refused_with_the_reason() {
-        let error = rewritten("SELECT 1 FROM HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE, INTERVAL '1' MINUTE)").unwrap_err();
-        assert!(error.starts_with("t.sql:1:15: HOP: the slide must not be greater than the size"), "{error}");
-        let error = rewritten("SELECT 1 FROM TABLE(SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE))").unwrap_err();
+        let error = rewritten(
+            "SELECT 1 FROM HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE, INTERVAL '1' MINUTE)",
+        )
+        .unwrap_err();
+        assert!(
+            error.starts_with("t.sql:1:15: HOP: the slide must not be greater than the size"),
+            "{error}"
+        );
+        let error =
+            rewritten("SELECT 1 FROM TABLE(SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE))")
+                .unwrap_err();
         assert!(error.contains("the table function SESSION is not supported; not yet: there are TUMBLE, HOP and CUMULATE"), "{error}");
     }
 }

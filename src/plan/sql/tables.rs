@@ -32,12 +32,20 @@ pub struct SourceSchema {
 }
 
 /// Opens a source (connector, options, declared columns) to learn its schema.
-pub type OpenSource =
-    Arc<dyn Fn(&str, &Options, Option<SchemaRef>) -> Result<SourceSchema, ConnectorError> + Send + Sync>;
+pub type OpenSource = Arc<
+    dyn Fn(&str, &Options, Option<SchemaRef>) -> Result<SourceSchema, ConnectorError> + Send + Sync,
+>;
 
-fn open_connector(connector: &str, options: &Options, schema: Option<SchemaRef>) -> Result<SourceSchema, ConnectorError> {
+fn open_connector(
+    connector: &str,
+    options: &Options,
+    schema: Option<SchemaRef>,
+) -> Result<SourceSchema, ConnectorError> {
     let source = tidemark_connectors::open_source(connector, options, schema)?;
-    Ok(SourceSchema { columns: source.schema(), metadata: source.metadata_schema() })
+    Ok(SourceSchema {
+        columns: source.schema(),
+        metadata: source.metadata_schema(),
+    })
 }
 
 /// Tables and views by name in lower case.
@@ -48,7 +56,10 @@ pub(super) struct Tables {
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), open: Arc::new(open_connector) }
+        Self {
+            entries: BTreeMap::new(),
+            open: Arc::new(open_connector),
+        }
     }
 }
 
@@ -60,7 +71,11 @@ impl fmt::Debug for Tables {
 
 pub(super) enum Entry {
     Table(Box<DeclaredTable>),
-    View { name: String, position: Position, plan: ViewPlan },
+    View {
+        name: String,
+        position: Position,
+        plan: ViewPlan,
+    },
 }
 
 impl Entry {
@@ -99,13 +114,20 @@ impl Tables {
 
     /// All names, as declared.
     pub(super) fn names(&self) -> Vec<String> {
-        self.entries.values().map(|entry| entry.name().to_owned()).collect()
+        self.entries
+            .values()
+            .map(|entry| entry.name().to_owned())
+            .collect()
     }
 
     pub(super) fn unknown(&self, name: &str) -> PlanErrorKind {
         let tables = self.names();
         let nearest = nearest(name, tables.iter().map(String::as_str));
-        PlanErrorKind::UnknownTable { name: name.into(), nearest, tables }
+        PlanErrorKind::UnknownTable {
+            name: name.into(),
+            nearest,
+            tables,
+        }
     }
 
     fn check_free(&self, name: &str, span: Span, text: &SourceText) -> Result<()> {
@@ -115,30 +137,62 @@ impl Tables {
             Some(Entry::View { position, .. }) => ("view", *position),
         };
         let first = format!("{}:{}", at.line, at.column);
-        Err(text.error(span, PlanErrorKind::Redeclared { what, name: name.into(), first }))
+        Err(text.error(
+            span,
+            PlanErrorKind::Redeclared {
+                what,
+                name: name.into(),
+                first,
+            },
+        ))
     }
 
-    pub(super) fn add_view(&mut self, name: &str, span: Span, plan: ViewPlan, text: &SourceText) -> Result<()> {
+    pub(super) fn add_view(
+        &mut self,
+        name: &str,
+        span: Span,
+        plan: ViewPlan,
+        text: &SourceText,
+    ) -> Result<()> {
         self.check_free(name, span, text)?;
-        let entry = Entry::View { name: name.into(), position: position(span), plan };
+        let entry = Entry::View {
+            name: name.into(),
+            position: position(span),
+            plan,
+        };
         self.entries.insert(name.to_lowercase(), entry);
         Ok(())
     }
 
     /// Takes up a `CREATE TABLE`.
-    pub(super) fn declare(&mut self, table: CreateTable, settings: &Settings, text: &SourceText) -> Result<Arc<CatalogTable>> {
+    pub(super) fn declare(
+        &mut self,
+        table: CreateTable,
+        settings: &Settings,
+        text: &SourceText,
+    ) -> Result<Arc<CatalogTable>> {
         self.check_free(&table.name, table.span, text)?;
         let sorted = options::sort(&table.options)
             .map_err(|(index, kind)| text.error(table.option_spans[index], kind))?;
         let connector = sorted.connector.ok_or_else(|| {
-            text.error(table.span, PlanErrorKind::MissingConnector { table: table.name.clone() })
+            text.error(
+                table.span,
+                PlanErrorKind::MissingConnector {
+                    table: table.name.clone(),
+                },
+            )
         })?;
         let idle_timeout = match sorted.idle_timeout {
             Some(own) => Some(own),
-            None => settings.idle_timeout().map_err(|kind| text.error(table.span, kind))?,
+            None => settings
+                .idle_timeout()
+                .map_err(|kind| text.error(table.span, kind))?,
         };
-        let fields: Vec<Field> =
-            table.columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true)).collect();
+        let fields: Vec<Field> = table
+            .columns
+            .iter()
+            .map(|c| Field::new(&c.name, c.data_type.clone(), true))
+            .collect();
         let declared = !fields.is_empty();
         let schema = declared.then(|| Arc::new(Schema::new(fields)));
         let mut catalog = CatalogTable {
@@ -156,14 +210,24 @@ impl Tables {
         };
         if let Some(schema) = &schema {
             for (name, span) in &table.primary_key {
-                let index = column_index(schema, name).ok_or_else(|| {
-                    text.error(*span, unknown_column(name, &table.name, schema))
-                })?;
+                let index = column_index(schema, name)
+                    .ok_or_else(|| text.error(*span, unknown_column(name, &table.name, schema)))?;
                 catalog.primary_key.push(index);
             }
-            catalog.watermark = watermark(&catalog, schema, table.watermark.as_ref(), idle_timeout, text)?;
+            catalog.watermark = watermark(
+                &catalog,
+                schema,
+                table.watermark.as_ref(),
+                idle_timeout,
+                text,
+            )?;
         }
-        let written = table.options.iter().filter(|(_, v)| v.contains("${ENV:")).cloned().collect();
+        let written = table
+            .options
+            .iter()
+            .filter(|(_, v)| v.contains("${ENV:"))
+            .cloned()
+            .collect();
         let declared = Arc::new(catalog);
         let entry = DeclaredTable {
             declared: Arc::clone(&declared),
@@ -174,7 +238,8 @@ impl Tables {
             opened: OnceLock::new(),
             text: text.clone(),
         };
-        self.entries.insert(table.name.to_lowercase(), Entry::Table(Box::new(entry)));
+        self.entries
+            .insert(table.name.to_lowercase(), Entry::Table(Box::new(entry)));
         Ok(declared)
     }
 
@@ -184,17 +249,31 @@ impl Tables {
             return Ok(Arc::clone(opened));
         }
         let declared = &table.declared;
-        let learnt = (self.open)(&declared.connector, &declared.options, declared.schema.clone())
-            .map_err(|source| {
-                let kind = PlanErrorKind::Connector { table: declared.name.clone(), source: table.redacted(source) };
-                table.text.error(table.span, kind)
-            })?;
+        let learnt = (self.open)(
+            &declared.connector,
+            &declared.options,
+            declared.schema.clone(),
+        )
+        .map_err(|source| {
+            let kind = PlanErrorKind::Connector {
+                table: declared.name.clone(),
+                source: table.redacted(source),
+            };
+            table.text.error(table.span, kind)
+        })?;
         let mut opened = CatalogTable::clone(declared);
         check_names(&learnt.columns).map_err(|name| {
-            table.text.error(table.span, PlanErrorKind::DuplicateColumn { name })
+            table
+                .text
+                .error(table.span, PlanErrorKind::DuplicateColumn { name })
         })?;
-        opened.watermark =
-            watermark(declared, &learnt.columns, table.watermark.as_ref(), table.idle_timeout, &table.text)?;
+        opened.watermark = watermark(
+            declared,
+            &learnt.columns,
+            table.watermark.as_ref(),
+            table.idle_timeout,
+            &table.text,
+        )?;
         opened.schema = Some(learnt.columns);
         opened.metadata = learnt.metadata;
         Ok(Arc::clone(table.opened.get_or_init(|| Arc::new(opened))))
@@ -209,7 +288,10 @@ impl Tables {
         text: &SourceText,
     ) -> Result<CatalogTable> {
         let mut source = CatalogTable::clone(&*self.source(table)?);
-        let schema = source.schema.clone().unwrap_or_else(|| Arc::new(Schema::empty()));
+        let schema = source
+            .schema
+            .clone()
+            .unwrap_or_else(|| Arc::new(Schema::empty()));
         let declared = (column.0.to_owned(), column.1, delay);
         source.watermark = watermark(&source, &schema, Some(&declared), table.idle_timeout, text)?;
         Ok(source)
@@ -220,10 +302,21 @@ impl DeclaredTable {
     /// The error without what the environment holds.
     fn redacted(&self, error: ConnectorError) -> ConnectorError {
         match error {
-            ConnectorError::OptionValue { key, value, expected } => {
-                let written = self.written.iter().find(|(k, _)| k.eq_ignore_ascii_case(&key));
+            ConnectorError::OptionValue {
+                key,
+                value,
+                expected,
+            } => {
+                let written = self
+                    .written
+                    .iter()
+                    .find(|(k, _)| k.eq_ignore_ascii_case(&key));
                 let value = written.map_or(value, |(_, raw)| raw.clone());
-                ConnectorError::OptionValue { key, value, expected }
+                ConnectorError::OptionValue {
+                    key,
+                    value,
+                    expected,
+                }
             }
             other => other,
         }
@@ -233,18 +326,30 @@ impl DeclaredTable {
 /// The column of this name, whatever its case.
 pub(super) fn column_index(schema: &Schema, name: &str) -> Option<usize> {
     let lower = name.to_lowercase();
-    schema.fields().iter().position(|f| f.name().to_lowercase() == lower)
+    schema
+        .fields()
+        .iter()
+        .position(|f| f.name().to_lowercase() == lower)
 }
 
 fn unknown_column(name: &str, table: &str, schema: &Schema) -> PlanErrorKind {
     let columns: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
     let nearest = nearest(name, columns.iter().map(String::as_str));
-    PlanErrorKind::UnknownColumn { name: name.into(), nearest, table: Some(table.into()), columns }
+    PlanErrorKind::UnknownColumn {
+        name: name.into(),
+        nearest,
+        table: Some(table.into()),
+        columns,
+    }
 }
 
 fn check_names(schema: &Schema) -> Result<(), String> {
     let mut seen = std::collections::HashSet::new();
-    schema.fields().iter().find(|f| !seen.insert(f.name().to_lowercase())).map_or(Ok(()), |f| Err(f.name().clone()))
+    schema
+        .fields()
+        .iter()
+        .find(|f| !seen.insert(f.name().to_lowercase()))
+        .map_or(Ok(()), |f| Err(f.name().clone()))
 }
 
 fn watermark(
@@ -254,20 +359,37 @@ fn watermark(
     idle_timeout: Option<Duration>,
     text: &SourceText,
 ) -> Result<Option<Watermark>> {
-    let Some((name, span, delay)) = declared else { return Ok(None) };
+    let Some((name, span, delay)) = declared else {
+        return Ok(None);
+    };
     let column = column_index(schema, name)
         .ok_or_else(|| text.error(*span, unknown_column(name, &table.name, schema)))?;
     let bad = |reason: String| {
-        text.error(*span, PlanErrorKind::BadWatermark { table: table.name.clone(), reason })
+        text.error(
+            *span,
+            PlanErrorKind::BadWatermark {
+                table: table.name.clone(),
+                reason,
+            },
+        )
     };
     match schema.field(column).data_type() {
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {}
         DataType::Timestamp(_, None) => {
-            return Err(bad(format!("column '{name}' is TIMESTAMP_NTZ, which names no instant; declare it TIMESTAMP")));
+            return Err(bad(format!(
+                "column '{name}' is TIMESTAMP_NTZ, which names no instant; declare it TIMESTAMP"
+            )));
         }
         other => {
-            return Err(bad(format!("column '{name}' is {}; event time must be a TIMESTAMP", type_name(other))));
+            return Err(bad(format!(
+                "column '{name}' is {}; event time must be a TIMESTAMP",
+                type_name(other)
+            )));
         }
     }
-    Ok(Some(Watermark { column, delay: Duration::from_micros(delay.unsigned_abs()), idle_timeout }))
+    Ok(Some(Watermark {
+        column,
+        delay: Duration::from_micros(delay.unsigned_abs()),
+        idle_timeout,
+    }))
 }

@@ -29,17 +29,33 @@ pub(super) struct SourceText {
 impl SourceText {
     pub(super) fn new(text: &str, file: &str) -> Self {
         let lines = text.lines().map(str::to_owned).collect();
-        Self { file: file.into(), lines, spellings: HashMap::new() }
+        Self {
+            file: file.into(),
+            lines,
+            spellings: HashMap::new(),
+        }
     }
 
     /// The error at `span`.
     pub(super) fn error(&self, span: Span, kind: PlanErrorKind) -> PlanError {
         let (line, column) = (span.start.line, span.start.column);
         if line == 0 {
-            let place = Place { file: self.file.clone(), line: 0, column: 0 };
-            return PlanError { place, excerpt: Excerpt::default(), kind: Box::new(kind) };
+            let place = Place {
+                file: self.file.clone(),
+                line: 0,
+                column: 0,
+            };
+            return PlanError {
+                place,
+                excerpt: Excerpt::default(),
+                kind: Box::new(kind),
+            };
         }
-        let text = self.lines.get(line as usize - 1).cloned().unwrap_or_default();
+        let text = self
+            .lines
+            .get(line as usize - 1)
+            .cloned()
+            .unwrap_or_default();
         let to_end = (text.chars().count() as u64 + 1).saturating_sub(column);
         let length = if span.end.line > line {
             to_end
@@ -47,8 +63,17 @@ impl SourceText {
             span.end.column.saturating_sub(column).min(to_end)
         };
         PlanError {
-            place: Place { file: self.file.clone(), line, column },
-            excerpt: Excerpt { text, line, column, length: length.max(1) },
+            place: Place {
+                file: self.file.clone(),
+                line,
+                column,
+            },
+            excerpt: Excerpt {
+                text,
+                line,
+                column,
+                length: length.max(1),
+            },
             kind: Box::new(kind),
         }
     }
@@ -56,16 +81,29 @@ impl SourceText {
     /// A name as the user wrote it.
     pub(super) fn spelling(&self, value: &str, span: Span) -> String {
         let key = (span.start.line, span.start.column);
-        self.spellings.get(&key).cloned().unwrap_or_else(|| value.to_owned())
+        self.spellings
+            .get(&key)
+            .cloned()
+            .unwrap_or_else(|| value.to_owned())
     }
 
     /// The text from `from` to `to`, on one line or several.
     pub(super) fn slice(&self, from: Location, to: Location) -> String {
         let mut text = String::new();
         for number in from.line..=to.line {
-            let Some(line) = self.lines.get((number as usize).saturating_sub(1)) else { break };
-            let start = if number == from.line { from.column.saturating_sub(1) } else { 0 } as usize;
-            let end = if number == to.line { to.column.saturating_sub(1) as usize } else { usize::MAX };
+            let Some(line) = self.lines.get((number as usize).saturating_sub(1)) else {
+                break;
+            };
+            let start = if number == from.line {
+                from.column.saturating_sub(1)
+            } else {
+                0
+            } as usize;
+            let end = if number == to.line {
+                to.column.saturating_sub(1) as usize
+            } else {
+                usize::MAX
+            };
             if number > from.line {
                 text.push('\n');
             }
@@ -77,7 +115,10 @@ impl SourceText {
 
 /// Where a span begins.
 pub(super) fn position(span: Span) -> Position {
-    Position { line: span.start.line, column: span.start.column }
+    Position {
+        line: span.start.line,
+        column: span.start.column,
+    }
 }
 
 /// Reads a script.
@@ -88,7 +129,9 @@ pub(super) fn tokenize(text: &str, file: &str) -> Result<(SourceText, Vec<TokenW
         .tokenize_with_location()
         .map_err(|error| {
             let span = Span::new(error.location, error.location);
-            let kind = PlanErrorKind::Syntax { message: error.message.clone() };
+            let kind = PlanErrorKind::Syntax {
+                message: error.message.clone(),
+            };
             source.error(span, kind)
         })?;
     let mut tokens: Vec<TokenWithSpan> = Vec::with_capacity(raw.len());
@@ -96,22 +139,39 @@ pub(super) fn tokenize(text: &str, file: &str) -> Result<(SourceText, Vec<TokenW
         match token {
             Token::Whitespace(_) => {}
             Token::SingleQuotedString(body) | Token::DoubleQuotedString(body) => {
-                let quote = source.slice(span.start, Location::new(span.start.line, span.start.column + 1));
-                push_string(&mut tokens, &body, quote.chars().next().unwrap_or('\''), span);
+                let quote = source.slice(
+                    span.start,
+                    Location::new(span.start.line, span.start.column + 1),
+                );
+                push_string(
+                    &mut tokens,
+                    &body,
+                    quote.chars().next().unwrap_or('\''),
+                    span,
+                );
             }
             Token::Number(digits, long) if digits.contains(['e', 'E']) && !long => {
                 tokens.push(TokenWithSpan::new(Token::Number(digits, false), span));
             }
-            Token::Number(digits, true) => push_cast(&mut tokens, Token::Number(digits, false), "BIGINT", span),
+            Token::Number(digits, true) => {
+                push_cast(&mut tokens, Token::Number(digits, false), "BIGINT", span)
+            }
             Token::Word(word) if word.quote_style == Some('`') => {
                 let value = word.value.replace("``", "`");
-                source.spellings.insert((span.start.line, span.start.column), value.clone());
-                let word = Word { value: value.to_lowercase(), ..word };
+                source
+                    .spellings
+                    .insert((span.start.line, span.start.column), value.clone());
+                let word = Word {
+                    value: value.to_lowercase(),
+                    ..word
+                };
                 tokens.push(TokenWithSpan::new(Token::Word(word), span));
             }
             Token::Word(word) => match number_type(&tokens, &word, span) {
                 Some(name) => {
-                    let number = tokens.pop().expect("number_type has seen a number before the word");
+                    let number = tokens
+                        .pop()
+                        .expect("number_type has seen a number before the word");
                     let span = number.span.union(&span);
                     push_cast(&mut tokens, number.token, name, span);
                 }
@@ -125,7 +185,12 @@ pub(super) fn tokenize(text: &str, file: &str) -> Result<(SourceText, Vec<TokenW
     for token in tokens {
         match token.token {
             Token::Number(digits, false) if digits.contains(['e', 'E']) => {
-                push_cast(&mut done, Token::SingleQuotedString(digits), "DOUBLE", token.span);
+                push_cast(
+                    &mut done,
+                    Token::SingleQuotedString(digits),
+                    "DOUBLE",
+                    token.span,
+                );
             }
             _ => done.push(token),
         }
@@ -156,7 +221,14 @@ fn push_cast(tokens: &mut Vec<TokenWithSpan>, number: Token, name: &str, span: S
         tokens.push(TokenWithSpan::new(number, span));
         return;
     }
-    let all = [word("CAST"), Token::LParen, number, word("AS"), word(name), Token::RParen];
+    let all = [
+        word("CAST"),
+        Token::LParen,
+        number,
+        word("AS"),
+        word(name),
+        Token::RParen,
+    ];
     tokens.extend(all.into_iter().map(|token| TokenWithSpan::new(token, span)));
 }
 
@@ -171,7 +243,11 @@ fn push_string(tokens: &mut Vec<TokenWithSpan>, body: &str, quote: char, span: S
     } else {
         (unescape(body, quote), span)
     };
-    if let Some(TokenWithSpan { token: Token::SingleQuotedString(before), span: at }) = tokens.last_mut() {
+    if let Some(TokenWithSpan {
+        token: Token::SingleQuotedString(before),
+        span: at,
+    }) = tokens.last_mut()
+    {
         before.push_str(&text);
         *at = at.union(&span);
         return;
@@ -204,7 +280,10 @@ fn unescape(body: &str, quote: char) -> String {
             Some(pattern @ ('%' | '_')) => text.extend(['\\', pattern]),
             Some('u') => {
                 let digits: String = chars.clone().take(4).collect();
-                match u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32) {
+                match u32::from_str_radix(&digits, 16)
+                    .ok()
+                    .and_then(char::from_u32)
+                {
                     Some(decoded) if digits.len() == 4 => {
                         text.push(decoded);
                         chars.by_ref().take(4).for_each(drop);
@@ -226,7 +305,11 @@ pub(super) fn word(name: &str) -> Token {
 
 /// A name that is no keyword whatever it says.
 pub(super) fn quoted(name: &str) -> Token {
-    Token::Word(Word { value: name.into(), quote_style: Some('`'), keyword: Keyword::NoKeyword })
+    Token::Word(Word {
+        value: name.into(),
+        quote_style: Some('`'),
+        keyword: Keyword::NoKeyword,
+    })
 }
 
 /// Goes through the tokens of one statement.
@@ -239,7 +322,11 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(source: &'a SourceText, tokens: &'a [TokenWithSpan]) -> Self {
-        Self { source, tokens, at: 0 }
+        Self {
+            source,
+            tokens,
+            at: 0,
+        }
     }
 
     pub(super) fn peek(&self) -> Option<&'a Token> {
@@ -254,7 +341,10 @@ impl<'a> Cursor<'a> {
     pub(super) fn span(&self) -> Span {
         match self.tokens.get(self.at) {
             Some(token) => token.span,
-            None => self.tokens.last().map_or_else(Span::empty, |t| Span::new(t.span.end, t.span.end)),
+            None => self
+                .tokens
+                .last()
+                .map_or_else(Span::empty, |t| Span::new(t.span.end, t.span.end)),
         }
     }
 
@@ -271,7 +361,10 @@ impl<'a> Cursor<'a> {
 
     /// Takes all of `names` or nothing.
     pub(super) fn take_words(&mut self, names: &[&str]) -> bool {
-        let there = names.iter().enumerate().all(|(n, name)| self.is_word_at(n, name));
+        let there = names
+            .iter()
+            .enumerate()
+            .all(|(n, name)| self.is_word_at(n, name));
         if there {
             self.at += names.len();
         }
@@ -294,15 +387,28 @@ impl<'a> Cursor<'a> {
             Some(token) => format!("'{}'", self.source.slice(token.span.start, token.span.end)),
             None => "the end of the statement".into(),
         };
-        self.source.error(self.span(), PlanErrorKind::Syntax { message: format!("expected {what}, found {found}") })
+        self.source.error(
+            self.span(),
+            PlanErrorKind::Syntax {
+                message: format!("expected {what}, found {found}"),
+            },
+        )
     }
 
     pub(super) fn expect(&mut self, token: &Token, what: &str) -> Result<()> {
-        if self.take(token) { Ok(()) } else { Err(self.expected(what)) }
+        if self.take(token) {
+            Ok(())
+        } else {
+            Err(self.expected(what))
+        }
     }
 
     pub(super) fn expect_word(&mut self, name: &str) -> Result<()> {
-        if self.take_word(name) { Ok(()) } else { Err(self.expected(name)) }
+        if self.take_word(name) {
+            Ok(())
+        } else {
+            Err(self.expected(name))
+        }
     }
 
     /// A name, as written, and where.
@@ -353,7 +459,11 @@ mod tests {
 
     fn shown(text: &str) -> String {
         let (_, tokens) = tokenize(text, "t.sql").expect("the text has tokens");
-        tokens.iter().map(|t| t.token.to_string()).collect::<Vec<_>>().join(" ")
+        tokens
+            .iter()
+            .map(|t| t.token.to_string())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -379,7 +489,9 @@ mod tests {
 
     #[test]
     fn an_open_string_is_reported_where_it_begins() {
-        let error = tokenize("SELECT\n 'abc", "job.sql").unwrap_err().to_string();
+        let error = tokenize("SELECT\n 'abc", "job.sql")
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("job.sql:2:2: "), "{error}");
     }
 }

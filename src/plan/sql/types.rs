@@ -31,7 +31,9 @@ pub(super) fn spark_type(sql: &SqlType) -> Option<DataType> {
         | SqlType::Character(_)
         | SqlType::CharacterVarying(_)
         | SqlType::CharVarying(_) => DataType::Utf8,
-        SqlType::Binary(_) | SqlType::Varbinary(_) | SqlType::Bytea | SqlType::Bytes(_) => DataType::Binary,
+        SqlType::Binary(_) | SqlType::Varbinary(_) | SqlType::Bytea | SqlType::Bytes(_) => {
+            DataType::Binary
+        }
         SqlType::Date => DataType::Date32,
         SqlType::Timestamp(_, zone) => match zone {
             TimezoneInfo::WithoutTimeZone => DataType::Timestamp(TimeUnit::Microsecond, None),
@@ -39,32 +41,43 @@ pub(super) fn spark_type(sql: &SqlType) -> Option<DataType> {
         },
         SqlType::TimestampNtz(_) => DataType::Timestamp(TimeUnit::Microsecond, None),
         SqlType::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
-        SqlType::Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, _)) => {
-            DataType::List(Arc::new(Field::new("item", spark_type(item)?, true)))
-        }
+        SqlType::Array(
+            ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, _),
+        ) => DataType::List(Arc::new(Field::new("item", spark_type(item)?, true))),
         SqlType::Map(key, value) => {
             let entries = Fields::from(vec![
                 Field::new("key", spark_type(key)?, false),
                 Field::new("value", spark_type(value)?, true),
             ]);
-            DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
+            DataType::Map(
+                Arc::new(Field::new("entries", DataType::Struct(entries), false)),
+                false,
+            )
         }
         SqlType::Struct(fields, _) => {
             let fields: Option<Vec<Field>> = fields
                 .iter()
-                .map(|f| Some(Field::new(f.field_name.as_ref()?.value.clone(), spark_type(&f.field_type)?, true)))
+                .map(|f| {
+                    Some(Field::new(
+                        f.field_name.as_ref()?.value.clone(),
+                        spark_type(&f.field_type)?,
+                        true,
+                    ))
+                })
                 .collect();
             DataType::Struct(fields?.into())
         }
-        SqlType::Custom(name, modifiers) if modifiers.is_empty() => match name.to_string().to_ascii_uppercase().as_str() {
-            "BYTE" => DataType::Int8,
-            "SHORT" => DataType::Int16,
-            "LONG" => DataType::Int64,
-            "STRING" => DataType::Utf8,
-            "TIMESTAMP_LTZ" => timestamp_type(),
-            "TIMESTAMP_NTZ" => DataType::Timestamp(TimeUnit::Microsecond, None),
-            _ => return None,
-        },
+        SqlType::Custom(name, modifiers) if modifiers.is_empty() => {
+            match name.to_string().to_ascii_uppercase().as_str() {
+                "BYTE" => DataType::Int8,
+                "SHORT" => DataType::Int16,
+                "LONG" => DataType::Int64,
+                "STRING" => DataType::Utf8,
+                "TIMESTAMP_LTZ" => timestamp_type(),
+                "TIMESTAMP_NTZ" => DataType::Timestamp(TimeUnit::Microsecond, None),
+                _ => return None,
+            }
+        }
         _ => return None,
     })
 }
@@ -97,16 +110,24 @@ pub fn type_name(data_type: &DataType) -> String {
         DataType::Timestamp(_, Some(_)) => "TIMESTAMP".into(),
         DataType::Timestamp(_, None) => "TIMESTAMP_NTZ".into(),
         DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
-        DataType::List(item) | DataType::LargeList(item) => format!("ARRAY<{}>", type_name(item.data_type())),
+        DataType::List(item) | DataType::LargeList(item) => {
+            format!("ARRAY<{}>", type_name(item.data_type()))
+        }
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(fields) if fields.len() == 2 => {
-                format!("MAP<{}, {}>", type_name(fields[0].data_type()), type_name(fields[1].data_type()))
+                format!(
+                    "MAP<{}, {}>",
+                    type_name(fields[0].data_type()),
+                    type_name(fields[1].data_type())
+                )
             }
             other => format!("MAP<{}>", type_name(other)),
         },
         DataType::Struct(fields) => {
-            let fields: Vec<String> =
-                fields.iter().map(|f| format!("{}: {}", f.name(), type_name(f.data_type()))).collect();
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|f| format!("{}: {}", f.name(), type_name(f.data_type())))
+                .collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
         other => other.to_string(),

@@ -9,14 +9,14 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
+    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Function, Ident, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut,
     VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
 
+use super::ast::{arguments, call, function_name, name_span, number, string};
 use crate::plan::error::PlanErrorKind;
 use crate::plan::functions::interval::parse_micros;
 
@@ -29,7 +29,10 @@ pub(super) struct Rewriter<'a> {
 }
 
 /// Rewrites all blocks of a query; the error comes with its place.
-pub(super) fn rewrite(query: &mut Query, rewriter: &mut Rewriter) -> Result<(), (Span, PlanErrorKind)> {
+pub(super) fn rewrite(
+    query: &mut Query,
+    rewriter: &mut Rewriter,
+) -> Result<(), (Span, PlanErrorKind)> {
     match query.visit(rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
@@ -47,12 +50,30 @@ impl VisitorMut for Rewriter<'_> {
                 "current_date" | "curdate" => {
                     let span = name_span(function);
                     let zone = string(self.time_zone, span);
-                    *expr = call("__local_date", vec![call("current_timestamp", vec![], span), zone], span);
+                    *expr = call(
+                        "__local_date",
+                        vec![call("current_timestamp", vec![], span), zone],
+                        span,
+                    );
+                }
+                // DataFusion's functions of these names read strftime's patterns, not Java's.
+                name @ ("date_format" | "to_char" | "to_timestamp" | "to_date"
+                | "try_to_timestamp" | "unix_timestamp" | "to_unixtime"
+                | "from_unixtime")
+                    if arguments(function).len() > 1 =>
+                {
+                    let kind = PlanErrorKind::Unsupported {
+                        what: format!("{name} with a pattern"),
+                        instead: Some("not yet: CAST reads and writes ISO 8601, and extract, year, month, hour, ... take parts".into()),
+                    };
+                    return ControlFlow::Break(Box::new((name_span(function), kind)));
                 }
                 "session_window" => {
                     let kind = PlanErrorKind::Unsupported {
                         what: "session_window".into(),
-                        instead: Some("not yet: there is window(ts, size[, slide[, start]])".into()),
+                        instead: Some(
+                            "not yet: there is window(ts, size[, slide[, start]])".into(),
+                        ),
                     };
                     return ControlFlow::Break(Box::new((name_span(function), kind)));
                 }
@@ -74,20 +95,33 @@ impl VisitorMut for Rewriter<'_> {
 impl Rewriter<'_> {
     fn hide_metadata(&self, select: &mut Select) {
         let shown = |factor: &TableFactor| match factor {
-            TableFactor::Table { name, alias, args: None, .. } => {
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                ..
+            } => {
                 let table = name.to_string().replace('`', "").to_lowercase();
-                (self.with_metadata)(&table)
-                    .then(|| alias.as_ref().map_or(table, |a| a.name.value.to_lowercase()))
+                (self.with_metadata)(&table).then(|| {
+                    alias
+                        .as_ref()
+                        .map_or(table, |a| a.name.value.to_lowercase())
+                })
             }
             _ => None,
         };
-        let factors = select.from.iter().flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)));
+        let factors = select
+            .from
+            .iter()
+            .flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)));
         let names: Vec<String> = factors.filter_map(shown).collect();
         for item in &mut select.projection {
             let options = match item {
                 SelectItem::Wildcard(options) if !names.is_empty() => options,
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options)
-                    if names.contains(&name.to_string().replace('`', "").to_lowercase()) => options,
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    options,
+                ) if names.contains(&name.to_string().replace('`', "").to_lowercase()) => options,
                 _ => continue,
             };
             leave_out(options, Ident::new(METADATA_COLUMN));
@@ -97,7 +131,12 @@ impl Rewriter<'_> {
 
 fn leave_out(options: &mut WildcardAdditionalOptions, ident: Ident) {
     match &mut options.opt_except {
-        None => options.opt_except = Some(ExceptSelectItem { first_element: ident, additional_elements: vec![] }),
+        None => {
+            options.opt_except = Some(ExceptSelectItem {
+                first_element: ident,
+                additional_elements: vec![],
+            })
+        }
         Some(except) => {
             let named = |i: &Ident| i.value.eq_ignore_ascii_case(&ident.value);
             if !named(&except.first_element) && !except.additional_elements.iter().any(named) {
@@ -119,7 +158,8 @@ struct WindowCall {
 
 impl WindowCall {
     fn same(&self, other: &Self) -> bool {
-        (&self.ts, self.size, self.slide, self.start) == (&other.ts, other.size, other.slide, other.start)
+        (&self.ts, self.size, self.slide, self.start)
+            == (&other.ts, other.size, other.slide, other.start)
     }
 
     fn sliding(&self) -> bool {
@@ -127,11 +167,19 @@ impl WindowCall {
     }
 
     fn expr(&self) -> Expr {
-        let lengths = |all: &[i64]| all.iter().map(|n| number(*n, self.span)).collect::<Vec<_>>();
+        let lengths = |all: &[i64]| {
+            all.iter()
+                .map(|n| number(*n, self.span))
+                .collect::<Vec<_>>()
+        };
         let mut args = vec![self.ts.clone()];
         if self.sliding() {
             args.extend(lengths(&[self.size, self.slide, self.start]));
-            call("unnest", vec![call("__sliding_windows", args, self.span)], self.span)
+            call(
+                "unnest",
+                vec![call("__sliding_windows", args, self.span)],
+                self.span,
+            )
         } else {
             args.extend(lengths(&[self.size, self.start]));
             call("__tumbling_window", args, self.span)
@@ -143,7 +191,10 @@ impl WindowCall {
 fn windows(select: &mut Select) -> Result<(), Failure> {
     let mut in_where = Finder::default();
     visit(select.selection.as_mut(), &mut in_where)?;
-    let mut finder = Finder { calls: in_where.calls, error: None };
+    let mut finder = Finder {
+        calls: in_where.calls,
+        error: None,
+    };
     let before = finder.calls.len();
     each_expr(select, |expr| visit(Some(expr), &mut finder))?;
     let mut calls = finder.calls;
@@ -151,20 +202,29 @@ fn windows(select: &mut Select) -> Result<(), Failure> {
         return Ok(());
     }
     if let Some(call) = calls[..before].iter().find(|c| c.sliding()) {
-        return Err(bad(call.span, "a sliding window cannot stand in WHERE; put it into a sub-query"));
+        return Err(bad(
+            call.span,
+            "a sliding window cannot stand in WHERE; put it into a sub-query",
+        ));
     }
     let first_sliding = calls.iter().find(|c| c.sliding());
     if let Some(first) = first_sliding
         && let Some(other) = calls.iter().find(|c| c.sliding() && !c.same(first))
     {
-        return Err(bad(other.span, "a SELECT can have one sliding window; put the other into a sub-query"));
+        return Err(bad(
+            other.span,
+            "a SELECT can have one sliding window; put the other into a sub-query",
+        ));
     }
     // What `window` means is clear where all calls are the same.
     let only = calls.iter().all(|c| c.same(&calls[0]));
     for item in &mut select.projection {
         name_item(item, only);
     }
-    let mut substitute = Substitute { calls: &calls, names: only };
+    let mut substitute = Substitute {
+        calls: &calls,
+        names: only,
+    };
     if let Some(expr) = select.selection.as_mut() {
         let _ = expr.visit(&mut substitute);
     }
@@ -188,7 +248,10 @@ fn windows(select: &mut Select) -> Result<(), Failure> {
 }
 
 /// The expressions of a block in which a window may stand, apart from `WHERE`.
-fn each_expr(select: &mut Select, mut f: impl FnMut(&mut Expr) -> Result<(), Failure>) -> Result<(), Failure> {
+fn each_expr(
+    select: &mut Select,
+    mut f: impl FnMut(&mut Expr) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     use datafusion::sql::sqlparser::ast::{Distinct, GroupByExpr};
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
@@ -222,13 +285,19 @@ impl VisitorMut for Finder {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let Expr::Function(function) = expr else {
+            return ControlFlow::Continue(());
+        };
         if function_name(function) != "window" || function.over.is_some() {
             return ControlFlow::Continue(());
         }
         match parse_call(function) {
             Ok(call) => {
-                let index = self.calls.iter().position(|c| c.same(&call)).unwrap_or(self.calls.len());
+                let index = self
+                    .calls
+                    .iter()
+                    .position(|c| c.same(&call))
+                    .unwrap_or(self.calls.len());
                 if index == self.calls.len() {
                     self.calls.push(call);
                 }
@@ -267,20 +336,24 @@ impl VisitorMut for Substitute<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let replaced = match expr {
             Expr::Identifier(ident) => self.meant(ident).map(WindowCall::expr),
-            Expr::CompoundIdentifier(parts) if parts.len() == 2 => self.meant(&parts[0]).map(|window| {
-                let field = string(&parts[1].value.to_lowercase(), parts[1].span);
-                call("get_field", vec![window.expr(), field], window.span)
-            }),
+            Expr::CompoundIdentifier(parts) if parts.len() == 2 => {
+                self.meant(&parts[0]).map(|window| {
+                    let field = string(&parts[1].value.to_lowercase(), parts[1].span);
+                    call("get_field", vec![window.expr(), field], window.span)
+                })
+            }
             // By now the root of `window(..).start` is what the mark was replaced by.
-            Expr::CompoundFieldAccess { root, access_chain } => match (&**root, &access_chain[..]) {
-                (Expr::Function(function), [AccessExpr::Dot(Expr::Identifier(field))])
-                    if is_window_function(function) =>
-                {
-                    let name = string(&field.value.to_lowercase(), field.span);
-                    Some(call("get_field", vec![(**root).clone(), name], field.span))
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                match (&**root, &access_chain[..]) {
+                    (Expr::Function(function), [AccessExpr::Dot(Expr::Identifier(field))])
+                        if is_window_function(function) =>
+                    {
+                        let name = string(&field.value.to_lowercase(), field.span);
+                        Some(call("get_field", vec![(**root).clone(), name], field.span))
+                    }
+                    _ => None,
                 }
-                _ => None,
-            },
+            }
             _ => None,
         };
         if let Some(replaced) = replaced {
@@ -291,15 +364,22 @@ impl VisitorMut for Substitute<'_> {
 }
 
 fn is_window_function(function: &Function) -> bool {
-    matches!(function_name(function).as_str(), "__tumbling_window" | "unnest")
+    matches!(
+        function_name(function).as_str(),
+        "__tumbling_window" | "unnest"
+    )
 }
 
 /// `SELECT window(..)`, `SELECT window` and `SELECT window.start` keep their names.
 fn name_item(item: &mut SelectItem, only: bool) {
-    let SelectItem::UnnamedExpr(expr) = item else { return };
+    let SelectItem::UnnamedExpr(expr) = item else {
+        return;
+    };
     let alias = match expr {
         Expr::Identifier(ident) if ident.value.starts_with(MARK) => "window".to_owned(),
-        Expr::Identifier(ident) if only && ident.value.eq_ignore_ascii_case("window") => "window".into(),
+        Expr::Identifier(ident) if only && ident.value.eq_ignore_ascii_case("window") => {
+            "window".into()
+        }
         Expr::CompoundIdentifier(parts)
             if only && parts.len() == 2 && parts[0].value.eq_ignore_ascii_case("window") =>
         {
@@ -322,97 +402,102 @@ fn name_item(item: &mut SelectItem, only: bool) {
 
 fn parse_call(function: &Function) -> Result<WindowCall, Failure> {
     let span = name_span(function);
-    let arguments: Vec<&Expr> = match &function.args {
-        FunctionArguments::List(list) => list
-            .args
-            .iter()
-            .filter_map(|arg| match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-                _ => None,
-            })
-            .collect(),
-        _ => vec![],
+    let (ts, lengths) = match &arguments(function)[..] {
+        [ts, lengths @ ..] if (1..=3).contains(&lengths.len()) => ((*ts).clone(), lengths.to_vec()),
+        _ => {
+            return Err(bad(
+                span,
+                "it takes a timestamp, a size and, if you like, a slide and a start: window(ts, '10 minutes', '5 minutes', '1 minute')",
+            ));
+        }
     };
-    let (ts, lengths) = match &arguments[..] {
-        [ts, lengths @ ..] if (1..=3).contains(&lengths.len()) => (*ts, lengths),
-        _ => return Err(bad(span, "it takes a timestamp, a size and, if you like, a slide and a start: window(ts, '10 minutes', '5 minutes', '1 minute')")),
-    };
-    let micros: Vec<i64> = lengths.iter().map(|expr| constant(expr, span)).collect::<Result<_, _>>()?;
+    let micros: Vec<i64> = lengths
+        .iter()
+        .map(|expr| constant(expr, span))
+        .collect::<Result<_, _>>()?;
     let size = micros[0];
     let slide = micros.get(1).copied().unwrap_or(size);
     let start = micros.get(2).copied().unwrap_or(0);
     if size <= 0 || slide <= 0 {
-        return Err(bad(span, "the size and the slide must be greater than zero"));
+        return Err(bad(
+            span,
+            "the size and the slide must be greater than zero",
+        ));
     }
     if slide > size {
-        return Err(bad(span, "the slide must not be greater than the size: rows between windows would be lost"));
+        return Err(bad(
+            span,
+            "the slide must not be greater than the size: rows between windows would be lost",
+        ));
     }
-    Ok(WindowCall { ts: ts.clone(), size, slide, start, span })
+    Ok(WindowCall {
+        ts,
+        size,
+        slide,
+        start,
+        span,
+    })
 }
 
 /// The length that a constant argument says, in microseconds.
 fn constant(expr: &Expr, call: Span) -> Result<i64, Failure> {
     let text = match expr {
-        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => text.clone(),
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text),
+            ..
+        }) => text.clone(),
         Expr::Interval(interval) => {
-            let unit = interval.leading_field.as_ref().map(ToString::to_string).unwrap_or_default();
+            let unit = interval
+                .leading_field
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let (sign, value) = match &*interval.value {
-                Expr::UnaryOp { op: UnaryOperator::Minus, expr } => ("-", &**expr),
+                Expr::UnaryOp {
+                    op: UnaryOperator::Minus,
+                    expr,
+                } => ("-", &**expr),
                 other => ("", other),
             };
             match value {
-                Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(v) | Value::Number(v, _), .. }) => {
+                Expr::Value(ValueWithSpan {
+                    value: Value::SingleQuotedString(v) | Value::Number(v, _),
+                    ..
+                }) => {
                     format!("{sign}{v} {unit}")
                 }
                 other => other.to_string(),
             }
         }
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => return constant(expr, call).map(|m| -m),
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => return constant(expr, call).map(|m| -m),
         Expr::Nested(inner) => return constant(inner, call),
-        _ => return Err(bad(call, "its lengths must be constants, such as '5 minutes' or INTERVAL '5' MINUTE")),
+        _ => {
+            return Err(bad(
+                call,
+                "its lengths must be constants, such as '5 minutes' or INTERVAL '5' MINUTE",
+            ));
+        }
     };
-    parse_micros(&text).map_err(|why| Box::new((call, PlanErrorKind::BadInterval { text: text.trim().into(), why })))
+    parse_micros(&text).map_err(|why| {
+        Box::new((
+            call,
+            PlanErrorKind::BadInterval {
+                text: text.trim().into(),
+                why,
+            },
+        ))
+    })
 }
 
 fn bad(span: Span, reason: &str) -> Failure {
-    Box::new((span, PlanErrorKind::BadWindow { call: "window".into(), reason: reason.into() }))
-}
-
-fn function_name(function: &Function) -> String {
-    match &function.name.0[..] {
-        [part] => part.as_ident().map(|i| i.value.to_lowercase()).unwrap_or_default(),
-        _ => String::new(),
-    }
-}
-
-fn name_span(function: &Function) -> Span {
-    function.name.0.first().and_then(|p| p.as_ident()).map_or_else(Span::empty, |i| i.span)
-}
-
-fn string(text: &str, span: Span) -> Expr {
-    Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text.into()), span })
-}
-
-fn number(value: i64, span: Span) -> Expr {
-    let digits = Value::Number(value.unsigned_abs().to_string(), false);
-    let digits = Expr::Value(ValueWithSpan { value: digits, span });
-    if value < 0 { Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(digits) } } else { digits }
-}
-
-fn call(name: &str, args: Vec<Expr>, span: Span) -> Expr {
-    let args = args.into_iter().map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::with_span(span, name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args,
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
+    Box::new((
+        span,
+        PlanErrorKind::BadWindow {
+            call: "window".into(),
+            reason: reason.into(),
+        },
+    ))
 }

@@ -1,0 +1,58 @@
+//! Scripts all the way to plans: what users write, and what `EXPLAIN` says of it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use tidemark_connectors::OutputMode;
+
+use super::convert::plan_query;
+use super::convert::testing::data_file;
+use super::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
+
+const TABLES: &str = "
+CREATE TABLE events (eventId STRING, userId STRING, kind STRING, amount DOUBLE, ts TIMESTAMP,
+  WATERMARK FOR ts AS ts - INTERVAL '10' MINUTE)
+  WITH ('connector' = 'file', 'path' = 'in', 'format' = 'json');
+CREATE VIEW large AS SELECT kind AS k, amount AS a, ts AS at FROM events WHERE amount > 100;
+";
+
+fn explained(sql: &str, mode: Option<OutputMode>) -> String {
+    let open: OpenSource = Arc::new(|_, _, declared| {
+        let metadata = Schema::new(vec![Field::new("file_name", DataType::Utf8, true)]);
+        Ok(SourceSchema {
+            columns: declared.unwrap_or_else(|| Arc::new(Schema::empty())),
+            metadata: Arc::new(metadata),
+        })
+    });
+    let mode = mode
+        .map(|mode| format!(", 'outputMode' = '{mode}'"))
+        .unwrap_or_default();
+    let script = format!(
+        "{TABLES}CREATE TABLE out WITH ('connector' = 'console', 'checkpointLocation' = 'ckpt'{mode}); INSERT INTO out {sql}"
+    );
+    let mut session = SqlSession::new(&ScriptOptions::default())
+        .expect("no settings")
+        .with_opener(open);
+    let script = match session.run(&script, "t.sql") {
+        Ok(script) => script,
+        Err(error) => return error.to_string(),
+    };
+    let statement = script.queries().next().expect("there is one INSERT");
+    match plan_query(statement) {
+        Ok(plan) => {
+            let fields = plan
+                .schema
+                .fields()
+                .iter()
+                .map(|field| field.name().as_str());
+            let fields: Vec<&str> = fields.collect();
+            format!("columns: {}\n{}", fields.join(", "), plan.explain())
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn scripts_become_plans() {
+    data_file("scripts.txt", explained);
+}
