@@ -125,7 +125,7 @@ impl SqlSession {
             };
             let if_exists = cursor.take_words(&["IF", "EXISTS"]);
             let (name, span) = cursor.name(&format!("the {}'s name", what.to_lowercase()))?;
-            self.end(&cursor)?;
+            Self::end(&cursor)?;
             if !self.tables.remove(&name) && !if_exists {
                 return Err(source.error(span, self.tables.unknown(&name)));
             }
@@ -267,7 +267,7 @@ impl SqlSession {
         Ok(())
     }
 
-    fn end(&self, cursor: &Cursor) -> Result<(), PlanError> {
+    fn end(cursor: &Cursor) -> Result<(), PlanError> {
         if cursor.at_end() {
             Ok(())
         } else {

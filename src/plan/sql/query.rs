@@ -267,7 +267,10 @@ impl Planner<'_> {
                 with_metadata: &|name| tables.shows_metadata(name),
             },
         )
-        .map_err(|(span, kind)| self.source.error(span, kind))?;
+        .map_err(|failure| {
+            let (span, kind) = *failure;
+            self.source.error(span, kind)
+        })?;
         let provider = Provider::new(state, |name: &str| tables.lookup(name));
         let planned = SqlToRel::new_with_options(&provider, parser_options())
             .sql_statement_to_plan(SqlStatement::Query(query));

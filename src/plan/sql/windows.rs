@@ -30,17 +30,15 @@ pub(super) struct Rewriter<'a> {
 }
 
 /// Rewrites all blocks of a query; the error comes with its place.
-pub(super) fn rewrite(
-    query: &mut Query,
-    rewriter: &mut Rewriter,
-) -> Result<(), (Span, PlanErrorKind)> {
+pub(super) fn rewrite(query: &mut Query, rewriter: &mut Rewriter) -> Result<(), Failure> {
     match query.visit(rewriter) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
+        ControlFlow::Break(error) => Err(error),
     }
 }
 
-type Failure = Box<(Span, PlanErrorKind)>;
+/// An error and its place.
+pub(super) type Failure = Box<(Span, PlanErrorKind)>;
 
 impl VisitorMut for Rewriter<'_> {
     type Break = Failure;
@@ -135,7 +133,7 @@ fn leave_out(options: &mut WildcardAdditionalOptions, ident: Ident) {
             options.opt_except = Some(ExceptSelectItem {
                 first_element: ident,
                 additional_elements: vec![],
-            })
+            });
         }
         Some(except) => {
             let named = |i: &Ident| i.value.eq_ignore_ascii_case(&ident.value);

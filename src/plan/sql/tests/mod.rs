@@ -252,6 +252,10 @@ fn queries_are_answered_as_spark_answers_them() {
             &["y|q|m|d", "1970|1|1|1"],
         ),
         (
+            "SELECT count(DISTINCT userId, ts) AS c, count(DISTINCT userId, n % 2) AS d FROM events",
+            &["c|d", "4|4"],
+        ),
+        (
             "SELECT current_timestamp() AS now, current_date AS today, n FROM events WHERE n = 1",
             &["now|today|n", "01:30|1970-01-01|1"],
         ),

@@ -73,7 +73,7 @@ fn a_whole_script_with_sinks_settings_and_views() {
         .expect("declared");
     assert_eq!(
         (watermark.column, watermark.delay),
-        (2, Duration::from_secs(600))
+        (2, Duration::from_mins(10))
     );
     assert_eq!(watermark.idle_timeout, Some(Duration::from_secs(30)));
     assert_eq!(
