@@ -309,10 +309,12 @@ impl Planner<'_> {
 
     fn parse(&self, tokens: &[TokenWithSpan]) -> Result<Box<Query>> {
         // sqlparser takes FROM for a column here, and reports nonsense further on.
-        if let Some([_, found]) = tokens
-            .array_windows()
-            .find(|[before, after]| leaves_open(&before.token) && is_clause(&after.token))
-        {
+        let stray = tokens.windows(2).enumerate().find(|(at, pair)| {
+            let next = tokens.get(at + 2).map(|t| &t.token);
+            leaves_open(&pair[0].token) && is_clause(&pair[1].token, next)
+        });
+        if let Some((at, _)) = stray {
+            let found = &tokens[at + 1];
             let text = self.source.slice(found.span.start, found.span.end);
             let message = format!("expected an expression, found '{text}'");
             return Err(self
@@ -395,10 +397,10 @@ fn leaves_open(token: &Token) -> bool {
 }
 
 /// Whether the word begins a clause and can be nothing else.
-fn is_clause(token: &Token) -> bool {
-    ["FROM", "WHERE", "HAVING", "UNION", "GROUP", "ORDER"]
-        .iter()
-        .any(|word| is_keyword(token, word))
+fn is_clause(token: &Token, next: Option<&Token>) -> bool {
+    let any = |words: &[&str]| words.iter().any(|word| is_keyword(token, word));
+    any(&["FROM", "WHERE", "HAVING", "UNION"])
+        || (any(&["GROUP", "ORDER"]) && next.is_some_and(|next| is_keyword(next, "BY")))
 }
 
 fn is_keyword(token: &Token, name: &str) -> bool {
