@@ -13,6 +13,8 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::functions::core::expr_fn::r#struct;
+use datafusion::logical_expr::expr::{AggregateFunction, Case};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::prelude::SessionContext;
@@ -139,16 +141,39 @@ fn with_instant(plan: LogicalPlan, now: i64) -> Result<LogicalPlan, DataFusionEr
         node.map_expressions(|expr| {
             let name = names.save(&expr);
             let replaced = expr.transform_up(|expr| {
-                Ok(if is_current_timestamp(&expr) {
-                    Transformed::yes(instant_literal(now))
-                } else {
-                    Transformed::no(expr)
+                Ok(match expr {
+                    Expr::AggregateFunction(call) => distinct_rows(call),
+                    expr if is_current_timestamp(&expr) => Transformed::yes(instant_literal(now)),
+                    expr => Transformed::no(expr),
                 })
             })?;
             Ok(replaced.update_data(|expr: Expr| name.restore(expr)))
         })
     })?;
     Ok(transformed.data)
+}
+
+/// `count(DISTINCT a, b)` as a count of structs: `DataFusion` counts one argument only. As in
+/// Spark, a row with a null among them does not count.
+fn distinct_rows(mut call: AggregateFunction) -> Transformed<Expr> {
+    let args = &mut call.params.args;
+    let many = call.params.distinct && args.len() > 1 && call.func.name() == "count";
+    if many {
+        let known = args
+            .iter()
+            .cloned()
+            .map(Expr::is_not_null)
+            .reduce(Expr::and);
+        let row = r#struct(std::mem::take(args));
+        // Without `ELSE` the rest is null.
+        let when = known.map(|known| (Box::new(known), Box::new(row)));
+        *args = vec![Expr::Case(Case::new(
+            None,
+            when.into_iter().collect(),
+            None,
+        ))];
+    }
+    Transformed::new_transformed(Expr::AggregateFunction(call), many)
 }
 
 /// The plan over rows instead of streams.
@@ -175,12 +200,13 @@ fn with_data(plan: LogicalPlan, tables: &Tables) -> Result<LogicalPlan, DataFusi
 /// The batch under the names and exact types of the scan's schema.
 fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataFusionError> {
     let columns: Vec<ArrayRef> = (batch.columns().iter().zip(schema.fields()))
-        .map(
-            |(column, field)| match column.data_type() == field.data_type() {
-                true => Ok(Arc::clone(column)),
-                false => cast(column, field.data_type()),
-            },
-        )
+        .map(|(column, field)| {
+            if column.data_type() == field.data_type() {
+                Ok(Arc::clone(column))
+            } else {
+                cast(column, field.data_type())
+            }
+        })
         .collect::<Result<_, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(

@@ -17,7 +17,6 @@ pub struct PlanError {
     /// The line it is on, with carets; empty where there is none to show.
     pub excerpt: Excerpt,
     /// What.
-    #[source]
     pub kind: Box<PlanErrorKind>,
 }
 
@@ -287,7 +286,9 @@ fn near_columns(nearest: Option<&str>, table: Option<&str>, columns: &[String]) 
     if !columns.is_empty() {
         let owner = table.map_or_else(|| "columns".to_owned(), |t| format!("columns of {t}"));
         text.push_str(if nearest.is_some() { " " } else { "; " });
-        text.push_str(&format!("{owner}: {}", columns.join(", ")));
+        text.push_str(&owner);
+        text.push_str(": ");
+        text.push_str(&columns.join(", "));
     }
     text
 }

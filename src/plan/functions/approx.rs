@@ -34,7 +34,7 @@ pub fn approx_count_distinct() -> Arc<AggregateUDF> {
 /// The sketch's precision (2^p registers) for a relative standard deviation, Spark's formula.
 pub fn precision_of(relative_sd: f64) -> Option<u8> {
     let precision = (2.0 * (1.106 / relative_sd).log2()).ceil();
-    (precision >= 4.0 && precision <= 16.0).then_some(precision as u8)
+    (4.0..=16.0).contains(&precision).then_some(precision as u8)
 }
 
 /// Turns the second argument from `relativeSD` into the precision.
@@ -226,7 +226,7 @@ mod sketch {
             let count = self.registers.len() as f64;
             let sum: f64 = self.registers.iter().map(|r| (-f64::from(*r)).exp2()).sum();
             let raw = 0.7213 / (1.0 + 1.079 / count) * count * count / sum;
-            let zeros = self.registers.iter().filter(|r| **r == 0).count();
+            let zeros: usize = self.registers.iter().map(|r| usize::from(*r == 0)).sum();
             if raw <= 2.5 * count && zeros > 0 {
                 (count * (count / zeros as f64).ln()).round() as u64
             } else {

@@ -199,9 +199,12 @@ impl ScalarUDFImpl for AssignWindows {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let numbers: Vec<i64> = (args.args[1..].iter())
-            .map(|arg| match arg {
-                ColumnarValue::Scalar(ScalarValue::Int64(Some(number))) => Ok(*number),
-                _ => exec_err!("the lengths of a window must be constants"),
+            .map(|arg| {
+                if let ColumnarValue::Scalar(ScalarValue::Int64(Some(number))) = arg {
+                    Ok(*number)
+                } else {
+                    exec_err!("the lengths of a window must be constants")
+                }
             })
             .collect::<Result<_>>()?;
         let times = args.args[0].to_array(args.number_rows)?;

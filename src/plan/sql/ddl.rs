@@ -206,8 +206,9 @@ pub(super) fn interval(cursor: &mut Cursor) -> Result<(i64, Span)> {
     let mut end = cursor.span();
     cursor.at += 1;
     // Units follow until something that is none: `INTERVAL 1 HOUR 30 MINUTES`.
-    while word {
+    loop {
         match (cursor.peek(), cursor.peek_nth(1)) {
+            _ if !word => break,
             (Some(Token::Word(unit)), _) if unit.quote_style.is_none() && is_unit(&unit.value) => {
                 text.push(' ');
                 text.push_str(&unit.value);

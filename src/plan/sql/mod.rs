@@ -7,8 +7,10 @@
 //! | `options` | what options and settings say to the engine |
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
 //! | `windows`, `ast` | `window(..)`, on the syntax tree |
+//! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
+//! | `insert` | the result made to fit its target |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
 //! [`parse_script`] plans a whole script; [`SqlSession`] does the same statement by statement and
@@ -18,10 +20,12 @@ mod ast;
 mod ddl;
 mod diagnose;
 mod dialect;
+mod insert;
 mod names;
 mod options;
 mod query;
 mod scope;
+mod spark_functions;
 mod table_functions;
 mod tables;
 mod tokens;
@@ -121,7 +125,7 @@ impl SqlSession {
             };
             let if_exists = cursor.take_words(&["IF", "EXISTS"]);
             let (name, span) = cursor.name(&format!("the {}'s name", what.to_lowercase()))?;
-            self.end(&cursor)?;
+            Self::end(&cursor)?;
             if !self.tables.remove(&name) && !if_exists {
                 return Err(source.error(span, self.tables.unknown(&name)));
             }
@@ -263,7 +267,7 @@ impl SqlSession {
         Ok(())
     }
 
-    fn end(&self, cursor: &Cursor) -> Result<(), PlanError> {
+    fn end(cursor: &Cursor) -> Result<(), PlanError> {
         if cursor.at_end() {
             Ok(())
         } else {

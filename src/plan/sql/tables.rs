@@ -74,7 +74,7 @@ pub(super) enum Entry {
     View {
         name: String,
         position: Position,
-        plan: ViewPlan,
+        plan: Box<ViewPlan>,
     },
 }
 
@@ -158,7 +158,7 @@ impl Tables {
         let entry = Entry::View {
             name: name.into(),
             position: position(span),
-            plan,
+            plan: Box::new(plan),
         };
         self.entries.insert(name.to_lowercase(), entry);
         Ok(())

@@ -154,7 +154,7 @@ pub(super) fn tokenize(text: &str, file: &str) -> Result<(SourceText, Vec<TokenW
                 tokens.push(TokenWithSpan::new(Token::Number(digits, false), span));
             }
             Token::Number(digits, true) => {
-                push_cast(&mut tokens, Token::Number(digits, false), "BIGINT", span)
+                push_cast(&mut tokens, Token::Number(digits, false), "BIGINT", span);
             }
             Token::Word(word) if word.quote_style == Some('`') => {
                 let value = word.value.replace("``", "`");

@@ -25,8 +25,9 @@ pub(super) fn spark_type(sql: &SqlType) -> Option<DataType> {
         SqlType::Float(ExactNumberInfo::None) | SqlType::Real => DataType::Float32,
         SqlType::Double(ExactNumberInfo::None) | SqlType::DoublePrecision => DataType::Float64,
         SqlType::Decimal(info) | SqlType::Numeric(info) | SqlType::Dec(info) => decimal(*info)?,
-        SqlType::String(None) | SqlType::Text => DataType::Utf8,
-        SqlType::Varchar(_)
+        SqlType::String(None)
+        | SqlType::Text
+        | SqlType::Varchar(_)
         | SqlType::Char(_)
         | SqlType::Character(_)
         | SqlType::CharacterVarying(_)

@@ -73,7 +73,7 @@ fn a_whole_script_with_sinks_settings_and_views() {
         .expect("declared");
     assert_eq!(
         (watermark.column, watermark.delay),
-        (2, Duration::from_secs(600))
+        (2, Duration::from_mins(10))
     );
     assert_eq!(watermark.idle_timeout, Some(Duration::from_secs(30)));
     assert_eq!(
@@ -156,6 +156,16 @@ fn types_are_sparks() {
         ("current_date()", "DATE"),
         ("now()", "TIMESTAMP"),
         ("1.5", "DECIMAL(2,1)"),
+        ("year(ts)", "INT"),
+        ("quarter(ts)", "INT"),
+        ("date_add(to_date('2024-01-01'), 1)", "DATE"),
+        ("to_timestamp('2024-01-01')", "TIMESTAMP"),
+        ("string(n)", "STRING"),
+        ("userId RLIKE 'a'", "BOOLEAN"),
+        ("!(n = 1)", "BOOLEAN"),
+        ("isnull(n)", "BOOLEAN"),
+        ("struct(n, 1)", "STRUCT<n: INT, col2: BIGINT>"),
+        ("date_trunc('hour', ts)", "TIMESTAMP"),
     ] {
         assert_eq!(of(expr), expected, "{expr}");
     }
