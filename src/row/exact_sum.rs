@@ -124,11 +124,11 @@ impl ExactSum {
     fn add_special(&mut self, value: f64, multiplicity: i64) {
         let special = self.special.get_or_insert_default();
         if value.is_nan() {
-            special.nan += multiplicity;
+            special.nan = special.nan.wrapping_add(multiplicity);
         } else if value > 0.0 {
-            special.positive += multiplicity;
+            special.positive = special.positive.wrapping_add(multiplicity);
         } else {
-            special.negative += multiplicity;
+            special.negative = special.negative.wrapping_add(multiplicity);
         }
         if **special == Special::default() {
             self.special = None;
@@ -139,9 +139,9 @@ impl ExactSum {
     pub fn merge(&mut self, other: &Self) {
         if let Some(theirs) = &other.special {
             let ours = self.special.get_or_insert_default();
-            ours.nan += theirs.nan;
-            ours.positive += theirs.positive;
-            ours.negative += theirs.negative;
+            ours.nan = ours.nan.wrapping_add(theirs.nan);
+            ours.positive = ours.positive.wrapping_add(theirs.positive);
+            ours.negative = ours.negative.wrapping_add(theirs.negative);
             if **ours == Special::default() {
                 self.special = None;
             }

@@ -81,6 +81,17 @@ impl RestoredSections {
             .map(Section::info)
     }
 
+    /// All that is restored as one section, without what has expired at `watermark`: the snapshot with
+    /// which a worker begins its own chain after the number of workers has changed. `None` if nothing
+    /// is restored.
+    pub fn snapshot(&self, watermark: EventTime) -> Option<Vec<u8>> {
+        let mut info = *self.info()?;
+        info.upper = self.upper()?;
+        let sections: Vec<_> = self.shards.iter().flatten().cloned().collect();
+        info.lower = sections.iter().map(|s| s.info().lower).min()?;
+        Some(fold_sections(info, sections, watermark))
+    }
+
     /// The batches, the oldest first: those of one worker as they are, those of several as one.
     pub(crate) fn into_batches<R: Diff>(self) -> Vec<RestoredBatch<R>>
     where
@@ -186,21 +197,22 @@ pub fn merge_sections(sections: &[&[u8]], watermark: EventTime) -> Result<Vec<u8
             what: "there are no sections to merge",
         });
     };
-    let mut info = *first.info();
-    info.upper = last.info().upper;
+    let (mut info, upper) = (*first.info(), last.info().upper);
     decoded
         .iter()
         .try_for_each(|s| same_trace(&info, s.info()))?;
     chain(decoded.iter().map(Section::info))?;
-    let newest = decoded
-        .iter()
-        .map(|s| s.info().time.watermark)
-        .max()
-        .unwrap_or(NO_WATERMARK);
-    info.time = Time::new(info.upper - 1, newest);
+    info.upper = upper;
+    Ok(fold_sections(info, decoded, watermark))
+}
+
+/// Folds sections, of which those with common keys are in order, into one.
+fn fold_sections(mut info: SectionInfo, sections: Vec<Section>, watermark: EventTime) -> Vec<u8> {
+    let watermarks = sections.iter().map(|s| s.info().time.watermark);
+    info.time = Time::new(info.upper - 1, watermarks.max().unwrap_or(NO_WATERMARK));
     let frontier = Time::new(info.upper - 1, watermark);
     let (mut last, mut count) = (vec![], vec![]);
-    for section in decoded {
+    for section in sections {
         match section.rows {
             SectionRows::Last(chunks) => last.push(chunks),
             SectionRows::Count(chunks) => count.push(chunks),
@@ -212,7 +224,7 @@ pub fn merge_sections(sections: &[&[u8]], watermark: EventTime) -> Result<Vec<u8
     } else {
         write(info, &fold(last, frontier), &mut out);
     }
-    Ok(out)
+    out
 }
 
 fn write<R: Diff>(mut info: SectionInfo, chunks: &[RowChunk<R>], out: &mut Vec<u8>) {

@@ -188,25 +188,13 @@ impl Cluster {
                     .collect()
             };
             let restored = RestoredSections::decode(&shards, &keep).unwrap();
+            if !same {
+                stored.push(vec![restored.snapshot(self.watermark).unwrap()]);
+            }
             let recorder = Recorder::new().for_trace(3, 1);
             let mut table =
                 Table::new(self.kind, info(), recorder.clone(), Some(restored)).unwrap();
             table.forget(Time::new(self.epoch.saturating_sub(1), self.watermark));
-            if !same {
-                // A new chain begins with all that this worker now has.
-                let upper = table.next_epoch();
-                let mut copy = Table::new(self.kind, info(), recorder.clone(), None).unwrap();
-                let mut all = copy.changes();
-                table.scan(&mut |key, val| all.push(key, None, Some(val), expiry(key)));
-                copy.apply(Time::new(upper - 1, self.watermark), &all)
-                    .unwrap();
-                let mut bytes = vec![];
-                recorder
-                    .take(upper)
-                    .iter()
-                    .for_each(|b| b.encode(&mut bytes));
-                stored.push(vec![bytes]);
-            }
             workers.push((table, recorder));
         }
         self.workers = workers;
