@@ -359,8 +359,8 @@ fn purging_keeps_the_retained_epochs_restorable() {
                     state.push_str(&String::from_utf8(reader.read(&section).unwrap()).unwrap());
                 }
             }
-            let expected: String = (0..=kept).map(|epoch| format!("{epoch};")).collect();
-            assert_eq!(state, expected, "epoch {kept} after {epoch}");
+            let expected: Vec<String> = (0..=kept).map(|epoch| format!("{epoch};")).collect();
+            assert_eq!(state, expected.concat(), "epoch {kept} after {epoch}");
         }
         assert!(present.len() <= 14, "{present:?}");
     }
