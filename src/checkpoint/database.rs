@@ -325,7 +325,7 @@ pub(super) fn crc(text: &str) -> i64 {
     i64::from(crc32c::crc32c(text.as_bytes()))
 }
 
-/// A path as it stands in an SQLite URI.
+/// A path as it stands in an `SQLite` URI.
 fn escaped(path: &Path) -> String {
     path.to_string_lossy()
         .replace('%', "%25")

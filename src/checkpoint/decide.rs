@@ -212,9 +212,10 @@ fn logs_fit_together(logs: &Logs) -> Result<(), Refusal> {
             group.last()
         ));
     }
-    let mut expected = done.map_or(0, |epoch| epoch + 1);
+    let expected = done.map_or(0, |epoch| epoch + 1)..;
     let mut watermark = before.map_or(NO_WATERMARK, |commit| commit.watermark);
-    for entry in logs.uncommitted().iter().flat_map(|group| &group.entries) {
+    let entries = logs.uncommitted().iter().flat_map(|group| &group.entries);
+    for (expected, entry) in expected.zip(entries) {
         if entry.epoch != expected {
             return broken(format!(
                 "the offset log goes on with epoch {} where epoch {expected} is next",
@@ -227,7 +228,6 @@ fn logs_fit_together(logs: &Logs) -> Result<(), Refusal> {
             ));
         }
         watermark = entry.watermark;
-        expected += 1;
     }
     Ok(())
 }

@@ -173,6 +173,15 @@ pub enum CheckpointError {
         /// Which are kept, in a sentence.
         kept: String,
     },
+    /// The thread that folds is gone.
+    #[error(
+        "the thread that folds the state files in {} has ended; the query goes on with more and more files, until it is started again",
+        .dir.display()
+    )]
+    FoldingEnded {
+        /// The directory of the state files.
+        dir: PathBuf,
+    },
     /// State files could not be folded into one. The state itself is unharmed.
     #[error(
         "cannot fold the state files of worker {worker} up to epoch {last} (operator {operator}, trace {trace}): {reason}; the files that it would have replaced stay in use"

@@ -1,9 +1,12 @@
+use std::fs;
+
 use serde_json::json;
 
 use super::*;
+use crate::checkpoint::database::DATABASE;
 use crate::checkpoint::simulated_disk::{SimulatedDisk, directory};
 use crate::checkpoint::{
-    FORMAT_VERSION, Fingerprint, SourceRange, StateFileReader, StateFileWriter,
+    FORMAT_VERSION, Fingerprint, Holder, SourceRange, StateFileReader, StateFileWriter,
 };
 
 fn identity() -> Identity {
@@ -356,8 +359,8 @@ fn purging_keeps_the_retained_epochs_restorable() {
                     state.push_str(&String::from_utf8(reader.read(&section).unwrap()).unwrap());
                 }
             }
-            let expected: String = (0..=kept).map(|epoch| format!("{epoch};")).collect();
-            assert_eq!(state, expected, "epoch {kept} after {epoch}");
+            let expected: Vec<String> = (0..=kept).map(|epoch| format!("{epoch};")).collect();
+            assert_eq!(state, expected.concat(), "epoch {kept} after {epoch}");
         }
         assert!(present.len() <= 14, "{present:?}");
     }
@@ -390,6 +393,31 @@ fn a_fold_that_fails_is_told_and_harms_nothing() {
     assert!(
         text.contains("operator 2, trace 0") && text.contains("no such codec"),
         "{text}"
+    );
+    assert_eq!(checkpoint.restore_plan(9).unwrap().files.len(), 10);
+}
+
+#[test]
+fn a_fold_that_panics_ends_the_folding_and_not_the_query() {
+    let dir = directory();
+    let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
+    let fold: Fold = Arc::new(|_, _| panic!("the test's fold panics"));
+    let policy = FoldPolicy {
+        min_deltas: 2,
+        max_deltas: 4,
+    };
+    checkpoint.fold_in_background(fold, policy).unwrap();
+    let mut failures = Vec::new();
+    for epoch in 0..10 {
+        advance(&mut checkpoint, epoch, 1);
+        failures.extend(checkpoint.maintain(100).unwrap().fold_failures);
+        checkpoint.wait_for_folds();
+    }
+    assert_eq!(failures.len(), 1);
+    assert!(
+        failures[0].to_string().contains("has ended"),
+        "{}",
+        failures[0]
     );
     assert_eq!(checkpoint.restore_plan(9).unwrap().files.len(), 10);
 }
@@ -465,7 +493,7 @@ fn an_inspection_beside_a_running_query_tells_what_is_there_and_what_would_be_re
     checkpoint.log_offsets(&[entry(1)]).unwrap();
     let inspection = Checkpoint::inspect(dir.path()).unwrap();
     assert!(inspection.is_sound());
-    assert_eq!(inspection.in_use, Some(Some(std::process::id())));
+    assert_eq!(inspection.holder, Holder::Process(std::process::id()));
     let text = inspection.to_string();
     for expected in [
         "counts (",

@@ -12,9 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
 
 use super::error::{CheckpointError, Outcome, Result};
@@ -173,6 +174,7 @@ fn fold_error(job: &Job, operator: u32, trace: u32, reason: String) -> Checkpoin
 
 /// The thread that folds, as the checkpoint holds it.
 pub(super) struct Folder {
+    dir: PathBuf,
     policy: FoldPolicy,
     jobs: Option<Sender<Job>>,
     results: Receiver<(usize, Result<StateFile>)>,
@@ -198,6 +200,7 @@ impl Folder {
         let (outbox, results) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let path = dir.path().to_path_buf();
+        let home = path.clone();
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("tidemark-fold".into())
@@ -219,6 +222,7 @@ impl Folder {
                 outcome: Outcome::DidNotHappen,
             })?;
         Ok(Self {
+            dir: home,
             policy,
             jobs: Some(jobs),
             results,
@@ -271,12 +275,21 @@ impl Folder {
         let mut errors = Vec::new();
         while !self.busy.is_empty() {
             let result = if wait {
-                self.results.recv().ok()
+                self.results.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
-                self.results.try_recv().ok()
+                self.results.try_recv()
             };
-            let Some((worker, result)) = result else {
-                break;
+            let (worker, result) = match result {
+                Ok(result) => result,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.busy.clear();
+                    self.jobs = None;
+                    errors.push(CheckpointError::FoldingEnded {
+                        dir: self.dir.clone(),
+                    });
+                    break;
+                }
             };
             self.busy.remove(&worker);
             match result {

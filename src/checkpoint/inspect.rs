@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::database::Database;
+use super::directory::{orphans, size_on_disk};
 use super::error::Result;
-use super::facade::{kept, orphans, size_on_disk};
-use super::lock::Lock;
+use super::facade::kept;
+use super::lock::{Holder, Lock};
 use super::{
     Checkpoint, Decision, FORMAT_VERSION, Fingerprint, Logs, StateDir, StateFile, StateFileReader,
     decide,
@@ -31,8 +32,8 @@ pub struct Inspection {
     pub format_version: u32,
     /// What the query is made of.
     pub fingerprint: Fingerprint,
-    /// Who runs on it: `None` nobody, `Some(None)` a process that did not say who it is.
-    pub in_use: Option<Option<u32>>,
+    /// Who runs on it.
+    pub holder: Holder,
     /// The offset log, the commit log and the manifest.
     pub logs: Logs,
     /// How the query would start, if its sink holds what is committed.
@@ -64,8 +65,9 @@ impl Checkpoint {
     /// Reads everything in the checkpoint in `dir` and verifies every checksum. Writes nothing.
     pub fn inspect(dir: impl AsRef<Path>) -> Result<Inspection> {
         let dir = dir.as_ref();
-        let in_use = Lock::holder(dir);
-        let database = Database::read_only(dir, in_use.is_none())?;
+        let holder = Lock::holder(dir);
+        let in_use = holder != Holder::Nobody;
+        let database = Database::read_only(dir, !in_use)?;
         let meta = database.meta()?;
         let state = StateDir::new(dir, meta.query);
         let mut logs = Logs {
@@ -98,7 +100,7 @@ impl Checkpoint {
             let key = |r: &FileReport| (r.file.workers, r.file.worker, r.file.last, r.file.first);
             key(a).cmp(&key(b))
         });
-        if in_use.is_some() {
+        if in_use {
             // The query may have forgotten files while we read: those are not missing.
             logs.manifest = database.manifest()?;
             files.retain(|report| {
@@ -124,7 +126,7 @@ impl Checkpoint {
             query_id: meta.query,
             format_version: FORMAT_VERSION,
             fingerprint: meta.fingerprint,
-            in_use,
+            holder,
             decision: decide(&logs, None),
             files,
             orphans: orphans(&present, &logs.manifest),
@@ -163,10 +165,10 @@ impl fmt::Display for Inspection {
             "  format    version {}, {} bytes on disk",
             self.format_version, self.bytes
         )?;
-        match self.in_use {
-            Some(Some(pid)) => writeln!(f, "  in use    by the process with pid {pid}")?,
-            Some(None) => writeln!(f, "  in use    by another process")?,
-            None => writeln!(f, "  in use    by nobody")?,
+        match self.holder {
+            Holder::Process(pid) => writeln!(f, "  in use    by the process with pid {pid}")?,
+            Holder::Unknown => writeln!(f, "  in use    by another process")?,
+            Holder::Nobody => writeln!(f, "  in use    by nobody")?,
         }
         for (part, value) in self.fingerprint.parts() {
             writeln!(f, "  made of   {part}: {value}")?;

@@ -12,6 +12,17 @@ use super::error::{CheckpointError, Result};
 /// The lock's name in the checkpoint's directory.
 pub(super) const LOCK: &str = "tidemark.lock";
 
+/// Who runs on a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// It is free.
+    Nobody,
+    /// The process with this id.
+    Process(u32),
+    /// A process that has not written its id.
+    Unknown,
+}
+
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -48,12 +59,16 @@ impl Lock {
         Ok(Self { _file: file })
     }
 
-    /// Who holds the checkpoint in `dir`: `None` nobody, `Some(None)` someone unknown.
-    pub(super) fn holder(dir: &Path) -> Option<Option<u32>> {
-        let mut file = File::open(dir.join(LOCK)).ok()?;
+    /// Who holds the checkpoint in `dir`.
+    pub(super) fn holder(dir: &Path) -> Holder {
+        let Ok(mut file) = File::open(dir.join(LOCK)) else {
+            return Holder::Nobody;
+        };
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Some(pid(&mut file)),
-            _ => None,
+            Err(TryLockError::WouldBlock) => {
+                pid(&mut file).map_or(Holder::Unknown, Holder::Process)
+            }
+            _ => Holder::Nobody,
         }
     }
 }
@@ -71,7 +86,7 @@ mod tests {
     #[test]
     fn the_second_opener_is_refused_and_told_who_holds_it() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Lock::holder(dir.path()), None);
+        assert_eq!(Lock::holder(dir.path()), Holder::Nobody);
         let lock = Lock::take(dir.path()).unwrap();
         let error = Lock::take(dir.path()).unwrap_err();
         assert!(
@@ -82,9 +97,12 @@ mod tests {
             error.to_string().contains("another query of this process"),
             "{error}"
         );
-        assert_eq!(Lock::holder(dir.path()), Some(Some(std::process::id())));
+        assert_eq!(
+            Lock::holder(dir.path()),
+            Holder::Process(std::process::id())
+        );
         drop(lock);
-        assert_eq!(Lock::holder(dir.path()), None);
+        assert_eq!(Lock::holder(dir.path()), Holder::Nobody);
         Lock::take(dir.path()).unwrap();
     }
 }

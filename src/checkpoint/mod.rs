@@ -30,11 +30,13 @@
 //! | `fold` | many files become one, in the background |
 //! | `database`, `tables` | the logs in `SQLite` |
 //! | `storage` | the file operations, behind a trait |
+//! | `directory` | the directory as a whole: is it a checkpoint, what is left over in it |
 //! | `facade` | [`Checkpoint`], which puts them together |
 //! | `inspect` | what a checkpoint holds, read only |
 
 mod database;
 mod decide;
+mod directory;
 mod error;
 mod facade;
 mod fingerprint;
@@ -59,6 +61,7 @@ pub use facade::{Checkpoint, Maintenance};
 pub use fingerprint::{Difference, Fingerprint, Identity};
 pub use fold::{Fold, FoldPolicy};
 pub use inspect::{FileReport, Inspection};
+pub use lock::Holder;
 pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};
 pub use manifest::{FileKind, Manifest, MissingFile, RestorePlan, StateFile};
 pub use state_files::{Section, StateDir, StateFileReader, StateFileWriter};

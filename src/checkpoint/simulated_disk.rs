@@ -221,7 +221,7 @@ impl StorageWriter for Open {
 }
 
 impl StorageReader for Open {
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         self.disk.tick()?;
         Ok(self.content().bytes.len() as u64)
     }

@@ -307,7 +307,7 @@ impl StateFileReader {
             reason,
         };
         let mut file = dir.storage.open(&path).map_err(read())?;
-        let length = file.len().map_err(read())?;
+        let length = file.length().map_err(read())?;
         if length != expected.bytes || length < (HEADER + TRAILER) as u64 {
             return Err(damaged(format!(
                 "it has {length} bytes, and {} were written",

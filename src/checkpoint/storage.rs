@@ -48,7 +48,7 @@ pub trait StorageWriter: Send + Debug {
 /// A file that is being read.
 pub trait StorageReader: Send + Debug {
     /// Its length now.
-    fn len(&self) -> io::Result<u64>;
+    fn length(&self) -> io::Result<u64>;
     /// Fills `into` from the bytes at `offset`.
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()>;
 }
@@ -120,7 +120,7 @@ impl StorageWriter for File {
 }
 
 impl StorageReader for File {
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 
