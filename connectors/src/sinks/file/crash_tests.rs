@@ -220,7 +220,7 @@ fn crash_everywhere(mode: OutputMode) {
                 let _ = drive(&storage, mode, Run::OneWorker, &mut again);
                 storage.world().restart(loss);
                 check_prefix(&storage, mode, again, &place);
-                drive(&storage, mode, Run::TwoWorkers, &mut done)
+                drive(&storage, mode, Run::OneWorker, &mut done)
                     .unwrap_or_else(|e| panic!("{place}: {e}"));
                 check_end(&storage, mode, &place);
             }
