@@ -3,7 +3,7 @@
 //! | name | what it does | after a crash |
 //! |---|---|---|
 //! | [`console`] | prints a table per epoch | the epoch in flight may be printed twice |
-//! | [`file`] | json, csv or parquet files in a directory, with a manifest | each epoch is there once |
+//! | [`mod@file`] | json, csv or parquet files in a directory, with a manifest | each epoch is there once |
 //! | [`memory`] | a table in this process | each epoch is there once, within one process |
 //! | [`noop`] | counts | - |
 

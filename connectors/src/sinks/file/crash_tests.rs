@@ -21,6 +21,15 @@ use crate::{Options, Output, OutputMode, Result, Sink, SinkConfig};
 const ROOT: &str = "/data/out";
 const EPOCHS: u64 = 4;
 
+/// How the query runs. Another number of workers gives an epoch's files other names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Run {
+    OneWorker,
+    TwoWorkers,
+    /// Two workers; a commit that fails is tried once more.
+    Retrying,
+}
+
 /// The rows that a worker has in an epoch: directory `k`, number `n`.
 fn rows(epoch: u64, worker: usize) -> Vec<(String, i32)> {
     let number = |row: i32| epoch as i32 * 100 + worker as i32 * 10 + row;
@@ -51,15 +60,21 @@ fn sink(storage: &Crashing, mode: OutputMode) -> Result<FileSink> {
 }
 
 /// A query: goes on behind what the sink holds. Says in `done` what it was told is committed.
-fn drive(storage: &Crashing, mode: OutputMode, retry: bool, done: &mut Option<u64>) -> Result<()> {
+fn drive(storage: &Crashing, mode: OutputMode, how: Run, done: &mut Option<u64>) -> Result<()> {
     let mut sink = sink(storage, mode)?;
     let first = sink.last_committed()?.map_or(0, |newest| newest + 1);
     sink.discard_uncommitted()?;
-    let mut writers = [sink.writer(0)?, sink.writer(1)?];
+    let workers = if how == Run::OneWorker { 1 } else { 2 };
+    let mut writers = (0..workers)
+        .map(|worker| sink.writer(worker))
+        .collect::<Result<Vec<_>>>()?;
     for epoch in first..EPOCHS {
         let mut staged = Vec::new();
         for (worker, writer) in writers.iter_mut().enumerate() {
-            let rows = rows(epoch, worker);
+            let rows = match how {
+                Run::OneWorker => [rows(epoch, 0), rows(epoch, 1)].concat(),
+                _ => rows(epoch, worker),
+            };
             let columns = vec![
                 Arc::new(rows.iter().map(|row| Some(&row.0)).collect::<StringArray>()) as _,
                 Arc::new(rows.iter().map(|row| Some(row.1)).collect::<Int32Array>()) as _,
@@ -75,7 +90,7 @@ fn drive(storage: &Crashing, mode: OutputMode, retry: bool, done: &mut Option<u6
             staged.push(writer.stage(epoch)?);
         }
         let committed = sink.commit(epoch, &staged);
-        if committed.is_err() && retry {
+        if committed.is_err() && how == Run::Retrying {
             sink.commit(epoch, &staged)?;
         } else {
             committed?;
@@ -177,7 +192,7 @@ fn check_end(storage: &Crashing, mode: OutputMode, place: &str) {
 
 fn operations(mode: OutputMode) -> usize {
     let storage = Crashing::new();
-    drive(&storage, mode, false, &mut None).unwrap();
+    drive(&storage, mode, Run::TwoWorkers, &mut None).unwrap();
     let operations = storage.world().operations;
     check_end(&storage, mode, "undisturbed");
     // What is there is durable too, but for the removal of what no longer counts.
@@ -193,16 +208,20 @@ fn crash_everywhere(mode: OutputMode) {
                 let place = format!("{mode}, operation {at}, {outcome:?}, {loss:?}");
                 let storage = Crashing::stopping(at, outcome);
                 let mut done = None;
-                assert!(drive(&storage, mode, false, &mut done).is_err(), "{place}");
+                assert!(
+                    drive(&storage, mode, Run::TwoWorkers, &mut done).is_err(),
+                    "{place}"
+                );
                 storage.world().restart(loss);
                 check_prefix(&storage, mode, done, &place);
                 // The repair is disturbed as well, somewhere.
                 storage.stop(at % 13 + 1, outcome);
                 let mut again = done;
-                let _ = drive(&storage, mode, false, &mut again);
+                let _ = drive(&storage, mode, Run::OneWorker, &mut again);
                 storage.world().restart(loss);
                 check_prefix(&storage, mode, again, &place);
-                drive(&storage, mode, false, &mut done).unwrap_or_else(|e| panic!("{place}: {e}"));
+                drive(&storage, mode, Run::OneWorker, &mut done)
+                    .unwrap_or_else(|e| panic!("{place}: {e}"));
                 check_end(&storage, mode, &place);
             }
         }
@@ -228,10 +247,10 @@ fn a_commit_that_failed_can_be_tried_again() {
                 let storage = Crashing::stopping(at, outcome);
                 storage.world().dies = false;
                 let mut done = None;
-                if drive(&storage, mode, true, &mut done).is_err() {
+                if drive(&storage, mode, Run::Retrying, &mut done).is_err() {
                     // Not a commit that failed: the query starts again.
                     check_prefix(&storage, mode, done, &place);
-                    drive(&storage, mode, true, &mut done).unwrap();
+                    drive(&storage, mode, Run::Retrying, &mut done).unwrap();
                 }
                 check_prefix(&storage, mode, Some(EPOCHS - 1), &place);
             }
@@ -249,7 +268,7 @@ fn a_full_disk_and_a_closed_directory_say_so() {
             let storage = Crashing::stopping(at, Outcome::DidNotHappen);
             storage.world().error = Some(kind);
             storage.world().dies = false;
-            let Err(error) = drive(&storage, OutputMode::Append, false, &mut None) else {
+            let Err(error) = drive(&storage, OutputMode::Append, Run::TwoWorkers, &mut None) else {
                 // Only what lies above the directory may be closed to us.
                 assert_eq!(kind, io::ErrorKind::PermissionDenied, "{at}");
                 continue;
