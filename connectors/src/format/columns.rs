@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array,
-    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
+    Int8Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, FieldRef, Fields as ArrowFields, TimeUnit};
@@ -50,7 +50,10 @@ impl<T: Default> Values<T> {
     where
         T: arrow::datatypes::ArrowNativeType,
     {
-        (ScalarBuffer::from(std::mem::take(&mut self.values)), take_nulls(&mut self.valid))
+        (
+            ScalarBuffer::from(std::mem::take(&mut self.values)),
+            take_nulls(&mut self.valid),
+        )
     }
 }
 
@@ -70,7 +73,11 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     pub(crate) fn new() -> Self {
-        Self { values: Vec::new(), ends: Vec::new(), valid: Vec::new() }
+        Self {
+            values: Vec::new(),
+            ends: Vec::new(),
+            valid: Vec::new(),
+        }
     }
 
     #[inline]
@@ -92,7 +99,9 @@ impl Bytes {
     }
 
     fn start_of(&self, row: usize) -> usize {
-        self.ends[..row.min(self.ends.len())].last().map_or(0, |end| *end as usize)
+        self.ends[..row.min(self.ends.len())]
+            .last()
+            .map_or(0, |end| *end as usize)
     }
 
     pub(crate) fn truncate(&mut self, length: usize) {
@@ -103,7 +112,11 @@ impl Bytes {
 
     fn take(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
         let offsets = take_offsets(&mut self.ends);
-        (offsets, Buffer::from_vec(std::mem::take(&mut self.values)), take_nulls(&mut self.valid))
+        (
+            offsets,
+            Buffer::from_vec(std::mem::take(&mut self.values)),
+            take_nulls(&mut self.valid),
+        )
     }
 }
 
@@ -125,7 +138,9 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn new<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> Self {
         Self {
-            by_name: names.map(|(at, name)| (name.as_bytes().into(), at)).collect(),
+            by_name: names
+                .map(|(at, name)| (name.as_bytes().into(), at))
+                .collect(),
             expected: Vec::new(),
         }
     }
@@ -164,9 +179,25 @@ pub(crate) enum Column {
     TimestampNtz(Values<i64>),
     Utf8(Bytes),
     Binary(Bytes),
-    List { item: FieldRef, ends: Vec<i32>, valid: Vec<bool>, child: Box<Column> },
-    Struct { fields: ArrowFields, names: Names, valid: Vec<bool>, children: Vec<Column> },
-    Map { entries: FieldRef, ends: Vec<i32>, valid: Vec<bool>, keys: Box<Column>, values: Box<Column> },
+    List {
+        item: FieldRef,
+        ends: Vec<i32>,
+        valid: Vec<bool>,
+        child: Box<Column>,
+    },
+    Struct {
+        fields: ArrowFields,
+        names: Names,
+        valid: Vec<bool>,
+        children: Vec<Column>,
+    },
+    Map {
+        entries: FieldRef,
+        ends: Vec<i32>,
+        valid: Vec<bool>,
+        keys: Box<Column>,
+        values: Box<Column>,
+    },
 }
 
 impl Column {
@@ -272,15 +303,24 @@ impl Column {
             Self::Float64(c) => _ = c.push_option(None),
             Self::Decimal(c, ..) => _ = c.push_option(None),
             Self::Utf8(c) | Self::Binary(c) => c.seal(false),
-            Self::List { ends, valid, child, .. } => {
+            Self::List {
+                ends, valid, child, ..
+            } => {
                 ends.push(child.len() as i32);
                 valid.push(false);
             }
-            Self::Struct { valid, children, .. } => {
+            Self::Struct {
+                valid, children, ..
+            } => {
                 valid.push(false);
                 children.iter_mut().for_each(Self::push_null);
             }
-            Self::Map { ends, valid, values, .. } => {
+            Self::Map {
+                ends,
+                valid,
+                values,
+                ..
+            } => {
                 ends.push(values.len() as i32);
                 valid.push(false);
             }
@@ -299,16 +339,26 @@ impl Column {
             Self::Float64(c) => c.truncate(length),
             Self::Decimal(c, ..) => c.truncate(length),
             Self::Utf8(c) | Self::Binary(c) => c.truncate(length),
-            Self::List { ends, valid, child, .. } => {
+            Self::List {
+                ends, valid, child, ..
+            } => {
                 ends.truncate(length);
                 valid.truncate(length);
                 child.truncate(ends.last().map_or(0, |end| *end as usize));
             }
-            Self::Struct { valid, children, .. } => {
+            Self::Struct {
+                valid, children, ..
+            } => {
                 valid.truncate(length);
                 children.iter_mut().for_each(|child| child.truncate(length));
             }
-            Self::Map { ends, valid, keys, values, .. } => {
+            Self::Map {
+                ends,
+                valid,
+                keys,
+                values,
+                ..
+            } => {
                 ends.truncate(length);
                 valid.truncate(length);
                 let entries = ends.last().map_or(0, |end| *end as usize);
@@ -375,15 +425,28 @@ impl Column {
                 let (offsets, values, nulls) = c.take();
                 Arc::new(BinaryArray::try_new(offsets, values, nulls)?)
             }
-            Self::List { item, ends, valid, child } => Arc::new(ListArray::try_new(
+            Self::List {
+                item,
+                ends,
+                valid,
+                child,
+            } => Arc::new(ListArray::try_new(
                 Arc::clone(item),
                 take_offsets(ends),
                 child.take()?,
                 take_nulls(valid),
             )?),
-            Self::Struct { fields, valid, children, .. } => {
+            Self::Struct {
+                fields,
+                valid,
+                children,
+                ..
+            } => {
                 let length = valid.len();
-                let arrays = children.iter_mut().map(Self::take).collect::<Result<Vec<_>, _>>()?;
+                let arrays = children
+                    .iter_mut()
+                    .map(Self::take)
+                    .collect::<Result<Vec<_>, _>>()?;
                 Arc::new(StructArray::try_new_with_length(
                     fields.clone(),
                     arrays,
@@ -391,11 +454,18 @@ impl Column {
                     length,
                 )?)
             }
-            Self::Map { entries, ends, valid, keys, values } => {
+            Self::Map {
+                entries,
+                ends,
+                valid,
+                keys,
+                values,
+            } => {
                 let DataType::Struct(fields) = entries.data_type() else {
                     return Err(ArrowError::SchemaError("map entries are no struct".into()));
                 };
-                let pairs = StructArray::try_new(fields.clone(), vec![keys.take()?, values.take()?], None)?;
+                let pairs =
+                    StructArray::try_new(fields.clone(), vec![keys.take()?, values.take()?], None)?;
                 Arc::new(MapArray::try_new(
                     Arc::clone(entries),
                     take_offsets(ends),

@@ -102,7 +102,9 @@ impl RecordOptions {
     /// Takes the options out of a table's.
     pub fn new(options: &Options) -> Result<Self> {
         Ok(Self {
-            mode: options.get("mode").map_or(Ok(ParseMode::default()), str::parse)?,
+            mode: options
+                .get("mode")
+                .map_or(Ok(ParseMode::default()), str::parse)?,
             corrupt_column: options
                 .get("columnNameOfCorruptRecord")
                 .unwrap_or(CORRUPT_RECORD)
@@ -146,11 +148,19 @@ impl Malformed {
         if record.len() > READABLE {
             text.push('…');
         }
-        Self { offset, reason, record: text }
+        Self {
+            offset,
+            reason,
+            record: text,
+        }
     }
 
     /// As an error, once its place is known.
     pub fn at(self, place: String) -> ConnectorError {
-        ConnectorError::MalformedRecord { place, reason: self.reason, record: self.record }
+        ConnectorError::MalformedRecord {
+            place,
+            reason: self.reason,
+            record: self.record,
+        }
     }
 }
