@@ -350,7 +350,9 @@ impl Column {
                 valid, children, ..
             } => {
                 valid.truncate(length);
-                children.iter_mut().for_each(|child| child.truncate(length));
+                for child in children {
+                    child.truncate(length);
+                }
             }
             Self::Map {
                 ends,

@@ -22,6 +22,10 @@ use crate::{ConnectorError, Options, Result};
 
 /// How CSV is written.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct CsvOptions {
     /// What all text formats have.
     pub record: RecordOptions,

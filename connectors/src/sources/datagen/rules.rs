@@ -409,7 +409,7 @@ impl Rule {
                     .collect();
                 let picked = take(values, &UInt32Array::from(picks), None)?;
                 match &self.prefix {
-                    Some(prefix) => self.prefixed(prefix, &picked)?,
+                    Some(prefix) => prefixed(prefix, &picked)?,
                     None => picked,
                 }
             }
@@ -496,17 +496,6 @@ impl Rule {
         }
     }
 
-    fn prefixed(&self, prefix: &str, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-        let values = values.to_data();
-        let texts = arrow::array::StringArray::from(values);
-        let mut bytes = Bytes::new();
-        for text in texts.iter().flatten() {
-            bytes.values.extend_from_slice(prefix.as_bytes());
-            bytes.push(text.as_bytes());
-        }
-        Column::Utf8(bytes).take()
-    }
-
     fn letters(&self, rows: &[u64], length: usize) -> Result<ArrayRef, ArrowError> {
         const ALPHABET: &[u8; 64] =
             b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
@@ -532,6 +521,18 @@ impl Rule {
             Column::Utf8(bytes).take()
         }
     }
+}
+
+/// Texts with something before each.
+fn prefixed(prefix: &str, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let values = values.to_data();
+    let texts = arrow::array::StringArray::from(values);
+    let mut bytes = Bytes::new();
+    for text in texts.iter().flatten() {
+        bytes.values.extend_from_slice(prefix.as_bytes());
+        bytes.push(text.as_bytes());
+    }
+    Column::Utf8(bytes).take()
 }
 
 /// Evenly between 0 and `span`, both included.

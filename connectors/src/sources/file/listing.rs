@@ -117,6 +117,16 @@ pub(super) fn cannot_read(path: &Path, source: std::io::Error) -> ConnectorError
     }
 }
 
+/// The file as it is now; `None` where it is gone or empty.
+pub(super) fn look_again(found: &Found) -> Result<Option<Found>> {
+    let path = Path::new(&found.path);
+    match fs::metadata(path) {
+        Ok(metadata) => file(path, &metadata),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_read(path, error)),
+    }
+}
+
 fn has_wildcard(text: &str) -> bool {
     text.contains(['*', '?', '[', '{'])
 }

@@ -282,21 +282,29 @@ impl Source for FileSource {
             .unwrap_or(u64::MAX);
         let (mut files, mut bytes, mut newest) = (0, 0_u64, i64::MIN);
         let mut splits = Vec::new();
-        while let Some(file) = self.unread.front() {
-            let after = bytes.saturating_add(file.size);
-            // One file at least, or nothing would ever be read.
-            if files >= most_files || (files > 0 && after > most_bytes) {
+        while let Some(listed) = self.unread.front() {
+            if files >= most_files {
                 break;
             }
-            let file_splits = self.cut(file)?;
-            let Some(file) = self.unread.pop_front() else {
-                break;
+            // It may have been listed long ago, or while it was still being written.
+            let Some(file) = listing::look_again(listed)? else {
+                self.unread.pop_front();
+                continue;
             };
-            splits.extend(file_splits);
+            let after = bytes.saturating_add(file.size);
+            // One file at least, or nothing would ever be read.
+            if files > 0 && after > most_bytes {
+                break;
+            }
+            splits.extend(self.cut(&file)?);
+            self.unread.pop_front();
             files += 1;
             bytes = after;
             newest = newest.max(file.mtime);
             self.remember(&file.path, file.mtime);
+        }
+        if splits.is_empty() {
+            return Ok(None);
         }
         self.purge();
         self.logged.push_back(newest);

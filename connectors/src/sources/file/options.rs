@@ -97,6 +97,10 @@ pub(super) enum Clean {
 
 /// The options of a `file` source.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(super) struct FileOptions {
     /// The path as written.
     pub(super) written: String,
@@ -150,7 +154,7 @@ impl FileOptions {
         let latest_first = options.boolean("latestFirst", false)?;
         let max_files = options.integer("maxFilesPerTrigger", 1)?;
         let max_bytes = options.bytes("maxBytesPerTrigger")?;
-        let week = Duration::from_secs(7 * 24 * 3600);
+        let week = Duration::from_hours(7 * 24);
         let mut max_age = options.duration("maxFileAge")?.unwrap_or(week);
         if latest_first && (max_files.is_some() || max_bytes.is_some()) {
             // Old files may only be reached after all newer ones: they must not be too old then.

@@ -53,15 +53,12 @@ fn decode(text: &str) -> String {
         let hex = text
             .get(at + 1..at + 3)
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match hex.filter(|_| bytes[at] == b'%') {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
+        if let Some(byte) = hex.filter(|_| bytes[at] == b'%') {
+            out.push(byte);
+            at += 3;
+        } else {
+            out.push(bytes[at]);
+            at += 1;
         }
     }
     String::from_utf8(out).unwrap_or_else(|_| text.into())
@@ -95,14 +92,12 @@ pub(super) fn array(key: &Key, field: &Field, casts: &Casts, path: &Path) -> Res
 pub(super) fn infer<'a>(files: impl Iterator<Item = &'a [Key]>) -> Vec<Arc<Field>> {
     let mut found: Vec<(String, Option<DataType>)> = Vec::new();
     for key in files.flatten() {
-        let column = match found.iter().position(|(name, _)| *name == key.name) {
-            Some(index) => &mut found[index].1,
-            None => {
-                found.push((key.name.clone(), None));
-                let last = found.len() - 1;
-                &mut found[last].1
-            }
-        };
+        let known = found.iter().position(|(name, _)| *name == key.name);
+        let index = known.unwrap_or(found.len());
+        if known.is_none() {
+            found.push((key.name.clone(), None));
+        }
+        let column = &mut found[index].1;
         if let Some(text) = &key.value {
             let value = type_of(text);
             *column = Some(match column.take() {

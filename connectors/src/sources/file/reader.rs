@@ -1,5 +1,6 @@
 //! Reading the splits of a file source.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,14 +80,12 @@ impl SourceReader for FileReader {
                 continue;
             };
             output.push(Arc::clone(field));
-            match key_of(field.name()) {
-                Some(key) => columns.push(Column::Constant(partitions::array(
-                    key, field, casts, path,
-                )?)),
-                None => {
-                    columns.push(Column::Decoded(decoded.len()));
-                    decoded.push(Arc::clone(field));
-                }
+            if let Some(key) = key_of(field.name()) {
+                let value = partitions::array(key, field, casts, path)?;
+                columns.push(Column::Constant(value));
+            } else {
+                columns.push(Column::Decoded(decoded.len()));
+                decoded.push(Arc::clone(field));
             }
         }
         let corrupt = self
@@ -198,7 +197,8 @@ fn uri_escape(text: &str) -> String {
         match letter {
             ' ' | '%' | '"' | '<' | '>' | '#' | '?' | '\\' | '^' | '`' | '{' | '|' | '}' | '['
             | ']' => {
-                out.push_str(&format!("%{:02X}", letter as u32));
+                // Writing to a string cannot fail.
+                let _ = write!(out, "%{:02X}", letter as u32);
             }
             other => out.push(other),
         }
@@ -265,28 +265,24 @@ impl Text {
                 at,
                 ..
             } = self;
-            let (result, position) = match lines {
-                Some(lines) => {
-                    let position = lines.position();
-                    let block = lines.block()?;
-                    if block.is_empty() {
-                        break;
-                    }
-                    let result = decoder.push_lines(block);
-                    let read = *result.as_ref().unwrap_or(&0);
-                    let skipped = lines.position();
-                    lines.consume(read);
-                    (result, skipped.max(position))
+            let (result, position) = if let Some(lines) = lines {
+                let block = lines.block()?;
+                if block.is_empty() {
+                    break;
                 }
-                None => {
-                    if *at >= whole.len() {
-                        break;
-                    }
-                    let position = *at as u64;
-                    let result = decoder.push_whole(&whole[*at..]);
-                    *at += *result.as_ref().unwrap_or(&0);
-                    (result, position)
+                let result = decoder.push_lines(block);
+                let read = *result.as_ref().unwrap_or(&0);
+                let position = lines.position();
+                lines.consume(read);
+                (result, position)
+            } else {
+                if *at >= whole.len() {
+                    break;
                 }
+                let position = *at as u64;
+                let result = decoder.push_whole(&whole[*at..]);
+                *at += *result.as_ref().unwrap_or(&0);
+                (result, position)
             };
             if let Err(malformed) = result {
                 let place = self.place(position + malformed.offset as u64);
@@ -358,18 +354,13 @@ struct FileSplitReader {
 
 impl SplitReader for FileSplitReader {
     fn read(&mut self) -> Result<Read> {
-        let (batch, dropped) = match self.pending.take() {
-            Some(batch) => (batch, 0),
-            None => {
-                let next = match &mut self.body {
-                    Body::Text(text) => text.next()?,
-                    Body::Parquet(parquet) => parquet.next()?.map(|batch| (batch, 0)),
-                };
-                match next {
-                    None => return Ok(Read::End),
-                    Some(next) => next,
-                }
-            }
+        let next = match (self.pending.take(), &mut self.body) {
+            (Some(batch), _) => Some((batch, 0)),
+            (None, Body::Text(text)) => text.next()?,
+            (None, Body::Parquet(parquet)) => parquet.next()?.map(|batch| (batch, 0)),
+        };
+        let Some((batch, dropped)) = next else {
+            return Ok(Read::End);
         };
         let batch = if batch.num_rows() > BATCH_ROWS {
             self.pending = Some(batch.slice(BATCH_ROWS, batch.num_rows() - BATCH_ROWS));

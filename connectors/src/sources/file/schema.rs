@@ -122,7 +122,7 @@ fn infer(files: &[Found], options: &FileOptions) -> Result<Option<Schema>> {
                     continue;
                 }
                 read_blocks(&mut lines, |block, first| {
-                    inference.push_lines(block, first)
+                    inference.push_lines(block, first);
                 })?;
             }
             Ok((!inference.is_empty()).then(|| inference.finish()))

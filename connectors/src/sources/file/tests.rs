@@ -211,6 +211,20 @@ fn old_files_are_forgotten_with_the_log() {
 }
 
 #[test]
+fn a_listed_file_is_looked_at_again_before_it_is_planned() {
+    let dir = Dir::new();
+    for name in ["a.json", "b.json", "c.json"] {
+        dir.write(name, 0, "{\"a\":1}\n");
+    }
+    let mut source = dir.open(&[("maxFilesPerTrigger", "1")]);
+    assert_eq!(rows(&mut source), ["1"]);
+    fs::remove_file(dir.path("b.json")).expect("removed");
+    dir.write("c.json", 5, "{\"a\":2}\n{\"a\":3}\n");
+    assert_eq!(rows(&mut source), ["2", "3"]);
+    assert!(plan(&mut source).is_none());
+}
+
+#[test]
 fn names_alone_tell_files_apart_on_request() {
     let dir = Dir::new();
     dir.write("d=1/x.json", 0, "{\"a\":1}\n");
