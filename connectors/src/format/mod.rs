@@ -5,8 +5,9 @@
 //! | [`json`] | JSON records, by Spark's rules, straight into columns |
 //! | [`csv`] | CSV records, by Spark's rules |
 //! | [`casts`] | text to typed values: what both have in common |
-//! | [`pattern`], [`zone`], [`datetime`] | datetime patterns, time zones, timestamps |
-//! | `columns` | columns that can take back the last row |
+//! | [`pattern`], [`zone`], `datetime` | datetime patterns, time zones, timestamps |
+//! | `columns`, `values` | columns that can take back the last row |
+//! | `scan` | finding bytes eight at a time |
 //!
 //! A record that cannot be decoded follows the [`ParseMode`].
 
@@ -17,6 +18,7 @@ mod datetime;
 pub mod json;
 pub mod pattern;
 pub(crate) mod scan;
+pub(crate) mod values;
 pub mod zone;
 
 use std::str::FromStr;

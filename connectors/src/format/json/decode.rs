@@ -5,7 +5,8 @@
 
 use super::scanner::{Number, NumberKind, Scan, Scanner, Text, unescape};
 use crate::format::casts::{Casts, decode_base64, parse_decimal, parse_float, parse_integer};
-use crate::format::columns::{Bytes, Column, Names, Values, named_float};
+use crate::format::columns::{Column, Names, named_float};
+use crate::format::values::{Bytes, Values};
 
 /// What decoding needs beside the bytes.
 pub(super) struct Context<'a> {

@@ -20,6 +20,7 @@
 //! | `.start`, `.end` | 0, none | of a sequence; an end bounds the source |
 //! | `.start`, `.step`, `.disorder` | now (bounded: 2026-01-01), the pace (none: 1 ms), 0 | of an event time: row n is at start + n * step, early by up to disorder |
 
+mod random;
 mod rules;
 
 use std::sync::Arc;
