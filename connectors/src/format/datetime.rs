@@ -219,6 +219,8 @@ pub(crate) fn number(text: &mut &[u8], least: usize, most: usize) -> Option<u32>
 
 #[cfg(test)]
 mod tests {
+    use chrono::Datelike;
+
     use super::*;
 
     fn utc(text: &str) -> Option<i64> {
@@ -229,7 +231,6 @@ mod tests {
     fn days_agree_with_chrono() {
         for day in (-800_000..800_000).step_by(379) {
             let date = chrono::NaiveDate::from_num_days_from_ce_opt(day + 719_163).expect("a date");
-            use chrono::Datelike;
             assert_eq!(
                 days(i64::from(date.year()), date.month(), date.day()),
                 Some(i64::from(day))

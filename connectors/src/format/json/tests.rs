@@ -1,3 +1,5 @@
+#![expect(clippy::format_collect, reason = "short texts of a test")]
+
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};

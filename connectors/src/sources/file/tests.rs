@@ -1,3 +1,5 @@
+#![expect(clippy::format_collect, reason = "short texts of a test")]
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
