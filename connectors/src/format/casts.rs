@@ -20,7 +20,12 @@ pub struct Casts {
 
 impl Default for Casts {
     fn default() -> Self {
-        Self { zone: Zone::UTC, timestamp: None, timestamp_ntz: None, date: None }
+        Self {
+            zone: Zone::UTC,
+            timestamp: None,
+            timestamp_ntz: None,
+            date: None,
+        }
     }
 }
 
@@ -30,13 +35,19 @@ impl Casts {
         let zone = match options.get("timeZone") {
             None => Zone::UTC,
             Some(name) => Zone::parse(name).ok_or_else(|| {
-                options.bad("timeZone", "a zone such as 'UTC', '+02:00' or 'Europe/Paris'".into())
+                options.bad(
+                    "timeZone",
+                    "a zone such as 'UTC', '+02:00' or 'Europe/Paris'".into(),
+                )
             })?,
         };
         let pattern = |key: &str| match options.get(key) {
             None => Ok(None),
             Some(text) => Pattern::parse(text).map(Some).map_err(|why| {
-                options.bad(key, format!("a datetime pattern such as 'yyyy-MM-dd HH:mm:ss' ({why})"))
+                options.bad(
+                    key,
+                    format!("a datetime pattern such as 'yyyy-MM-dd HH:mm:ss' ({why})"),
+                )
             }),
         };
         Ok(Self {
@@ -91,7 +102,11 @@ pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
         }
         value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
     }
-    if negative { Some(value) } else { value.checked_neg() }
+    if negative {
+        Some(value)
+    } else {
+        value.checked_neg()
+    }
 }
 
 /// A decimal as its unscaled value, rounded half up to `scale`; `None` where it is no number or
@@ -102,8 +117,10 @@ pub(crate) fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i12
         b'+' => (false, &text[1..]),
         _ => (false, text),
     };
-    let mantissa_end =
-        unsigned.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(unsigned.len());
+    let mantissa_end = unsigned
+        .iter()
+        .position(|b| matches!(b, b'e' | b'E'))
+        .unwrap_or(unsigned.len());
     let exponent = match unsigned.get(mantissa_end + 1..) {
         None => 0,
         Some(exponent) => i32::try_from(parse_integer(exponent)?).ok()?,
@@ -113,7 +130,10 @@ pub(crate) fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i12
     let digits = mantissa.len() - usize::from(point.is_some());
     let after_point = point.map_or(0, |at| mantissa.len() - at - 1);
     if digits == 0
-        || !mantissa.iter().enumerate().all(|(at, b)| b.is_ascii_digit() || Some(at) == point)
+        || !mantissa
+            .iter()
+            .enumerate()
+            .all(|(at, b)| b.is_ascii_digit() || Some(at) == point)
     {
         return None;
     }
@@ -124,7 +144,11 @@ pub(crate) fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i12
     let limit = 10_i128.checked_pow(u32::from(precision))?;
     let mut value = 0_i128;
     let mut at = 0_i64;
-    for digit in mantissa.iter().filter(|b| **b != b'.').map(|b| i128::from(b - b'0')) {
+    for digit in mantissa
+        .iter()
+        .filter(|b| **b != b'.')
+        .map(|b| i128::from(b - b'0'))
+    {
         if at == kept {
             value += i128::from(digit >= 5);
             break;
@@ -145,7 +169,10 @@ pub(crate) fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i12
 /// A floating-point number as it is written; never a name such as NaN.
 pub(crate) fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     // Rust would also take "inf" and "nan".
-    if text.iter().any(|b| b.is_ascii_alphabetic() && !matches!(b, b'e' | b'E')) {
+    if text
+        .iter()
+        .any(|b| b.is_ascii_alphabetic() && !matches!(b, b'e' | b'E'))
+    {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok()
@@ -168,7 +195,9 @@ pub(crate) fn decode_base64(text: &[u8], out: &mut Vec<u8>) -> bool {
         }
         let mut bits = 0_u32;
         for byte in &group[..4 - padding] {
-            let Some(value) = base64_value(*byte) else { return false };
+            let Some(value) = base64_value(*byte) else {
+                return false;
+            };
             bits = bits << 6 | value;
         }
         bits <<= 6 * padding;

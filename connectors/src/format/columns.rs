@@ -7,112 +7,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array,
-    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
+    Int8Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
+    TimestampMicrosecondArray,
 };
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, FieldRef, Fields as ArrowFields, TimeUnit};
 use arrow::error::ArrowError;
 
 use super::casts::{Casts, parse_decimal, parse_float, parse_integer};
+use super::values::{Bytes, Values, take_nulls, take_offsets};
 use crate::{ConnectorError, Result};
-
-/// Values of one width.
-#[derive(Debug, Default)]
-pub(crate) struct Values<T> {
-    pub(crate) values: Vec<T>,
-    valid: Vec<bool>,
-}
-
-impl<T: Default> Values<T> {
-    #[inline]
-    pub(crate) fn push(&mut self, value: T) {
-        self.values.push(value);
-        self.valid.push(true);
-    }
-
-    /// Pushes the value, or null and `false` where there is none.
-    #[inline]
-    pub(crate) fn push_option(&mut self, value: Option<T>) -> bool {
-        self.valid.push(value.is_some());
-        let found = value.is_some();
-        self.values.push(value.unwrap_or_default());
-        found
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.values.truncate(length);
-        self.valid.truncate(length);
-    }
-
-    fn take(&mut self) -> (ScalarBuffer<T>, Option<NullBuffer>)
-    where
-        T: arrow::datatypes::ArrowNativeType,
-    {
-        (ScalarBuffer::from(std::mem::take(&mut self.values)), take_nulls(&mut self.valid))
-    }
-}
-
-fn take_nulls(valid: &mut Vec<bool>) -> Option<NullBuffer> {
-    let nulls = NullBuffer::from(std::mem::take(valid));
-    (nulls.null_count() > 0).then_some(nulls)
-}
-
-/// Values of any length: text or bytes.
-#[derive(Debug)]
-pub(crate) struct Bytes {
-    pub(crate) values: Vec<u8>,
-    /// Where each value ends.
-    ends: Vec<i32>,
-    valid: Vec<bool>,
-}
-
-impl Bytes {
-    pub(crate) fn new() -> Self {
-        Self { values: Vec::new(), ends: Vec::new(), valid: Vec::new() }
-    }
-
-    #[inline]
-    pub(crate) fn push(&mut self, value: &[u8]) {
-        self.values.extend_from_slice(value);
-        self.seal(true);
-    }
-
-    /// Ends the value whose bytes were appended to `values`.
-    #[inline]
-    pub(crate) fn seal(&mut self, valid: bool) {
-        self.ends.push(self.values.len() as i32);
-        self.valid.push(valid);
-    }
-
-    /// Drops what was appended to `values` since the last `seal`.
-    pub(crate) fn unwind(&mut self) {
-        self.values.truncate(self.start_of(self.ends.len()));
-    }
-
-    fn start_of(&self, row: usize) -> usize {
-        self.ends[..row.min(self.ends.len())].last().map_or(0, |end| *end as usize)
-    }
-
-    pub(crate) fn truncate(&mut self, length: usize) {
-        self.values.truncate(self.start_of(length));
-        self.ends.truncate(length);
-        self.valid.truncate(length);
-    }
-
-    fn take(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
-        let offsets = take_offsets(&mut self.ends);
-        (offsets, Buffer::from_vec(std::mem::take(&mut self.values)), take_nulls(&mut self.valid))
-    }
-}
-
-fn take_offsets(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    let mut offsets = Vec::with_capacity(ends.len() + 1);
-    offsets.push(0);
-    offsets.append(ends);
-    OffsetBuffer::new(ScalarBuffer::from(offsets))
-}
 
 /// The names of an object's fields, and which of them came in which order the last time.
 #[derive(Debug)]
@@ -125,7 +30,9 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn new<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> Self {
         Self {
-            by_name: names.map(|(at, name)| (name.as_bytes().into(), at)).collect(),
+            by_name: names
+                .map(|(at, name)| (name.as_bytes().into(), at))
+                .collect(),
             expected: Vec::new(),
         }
     }
@@ -164,9 +71,25 @@ pub(crate) enum Column {
     TimestampNtz(Values<i64>),
     Utf8(Bytes),
     Binary(Bytes),
-    List { item: FieldRef, ends: Vec<i32>, valid: Vec<bool>, child: Box<Column> },
-    Struct { fields: ArrowFields, names: Names, valid: Vec<bool>, children: Vec<Column> },
-    Map { entries: FieldRef, ends: Vec<i32>, valid: Vec<bool>, keys: Box<Column>, values: Box<Column> },
+    List {
+        item: FieldRef,
+        ends: Vec<i32>,
+        valid: Vec<bool>,
+        child: Box<Column>,
+    },
+    Struct {
+        fields: ArrowFields,
+        names: Names,
+        valid: Vec<bool>,
+        children: Vec<Column>,
+    },
+    Map {
+        entries: FieldRef,
+        ends: Vec<i32>,
+        valid: Vec<bool>,
+        keys: Box<Column>,
+        values: Box<Column>,
+    },
 }
 
 impl Column {
@@ -272,15 +195,24 @@ impl Column {
             Self::Float64(c) => _ = c.push_option(None),
             Self::Decimal(c, ..) => _ = c.push_option(None),
             Self::Utf8(c) | Self::Binary(c) => c.seal(false),
-            Self::List { ends, valid, child, .. } => {
+            Self::List {
+                ends, valid, child, ..
+            } => {
                 ends.push(child.len() as i32);
                 valid.push(false);
             }
-            Self::Struct { valid, children, .. } => {
+            Self::Struct {
+                valid, children, ..
+            } => {
                 valid.push(false);
                 children.iter_mut().for_each(Self::push_null);
             }
-            Self::Map { ends, valid, values, .. } => {
+            Self::Map {
+                ends,
+                valid,
+                values,
+                ..
+            } => {
                 ends.push(values.len() as i32);
                 valid.push(false);
             }
@@ -299,16 +231,28 @@ impl Column {
             Self::Float64(c) => c.truncate(length),
             Self::Decimal(c, ..) => c.truncate(length),
             Self::Utf8(c) | Self::Binary(c) => c.truncate(length),
-            Self::List { ends, valid, child, .. } => {
+            Self::List {
+                ends, valid, child, ..
+            } => {
                 ends.truncate(length);
                 valid.truncate(length);
                 child.truncate(ends.last().map_or(0, |end| *end as usize));
             }
-            Self::Struct { valid, children, .. } => {
+            Self::Struct {
+                valid, children, ..
+            } => {
                 valid.truncate(length);
-                children.iter_mut().for_each(|child| child.truncate(length));
+                for child in children {
+                    child.truncate(length);
+                }
             }
-            Self::Map { ends, valid, keys, values, .. } => {
+            Self::Map {
+                ends,
+                valid,
+                keys,
+                values,
+                ..
+            } => {
                 ends.truncate(length);
                 valid.truncate(length);
                 let entries = ends.last().map_or(0, |end| *end as usize);
@@ -375,15 +319,28 @@ impl Column {
                 let (offsets, values, nulls) = c.take();
                 Arc::new(BinaryArray::try_new(offsets, values, nulls)?)
             }
-            Self::List { item, ends, valid, child } => Arc::new(ListArray::try_new(
+            Self::List {
+                item,
+                ends,
+                valid,
+                child,
+            } => Arc::new(ListArray::try_new(
                 Arc::clone(item),
                 take_offsets(ends),
                 child.take()?,
                 take_nulls(valid),
             )?),
-            Self::Struct { fields, valid, children, .. } => {
+            Self::Struct {
+                fields,
+                valid,
+                children,
+                ..
+            } => {
                 let length = valid.len();
-                let arrays = children.iter_mut().map(Self::take).collect::<Result<Vec<_>, _>>()?;
+                let arrays = children
+                    .iter_mut()
+                    .map(Self::take)
+                    .collect::<Result<Vec<_>, _>>()?;
                 Arc::new(StructArray::try_new_with_length(
                     fields.clone(),
                     arrays,
@@ -391,11 +348,18 @@ impl Column {
                     length,
                 )?)
             }
-            Self::Map { entries, ends, valid, keys, values } => {
+            Self::Map {
+                entries,
+                ends,
+                valid,
+                keys,
+                values,
+            } => {
                 let DataType::Struct(fields) = entries.data_type() else {
                     return Err(ArrowError::SchemaError("map entries are no struct".into()));
                 };
-                let pairs = StructArray::try_new(fields.clone(), vec![keys.take()?, values.take()?], None)?;
+                let pairs =
+                    StructArray::try_new(fields.clone(), vec![keys.take()?, values.take()?], None)?;
                 Arc::new(MapArray::try_new(
                     Arc::clone(entries),
                     take_offsets(ends),

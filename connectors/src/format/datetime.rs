@@ -41,9 +41,10 @@ pub(crate) fn micros(
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let seconds = days(year, month, day)? * 86_400
-        + i64::from(hour * 3600 + minute * 60 + second);
-    seconds.checked_mul(SECOND)?.checked_add(i64::from(fraction))
+    let seconds = days(year, month, day)? * 86_400 + i64::from(hour * 3600 + minute * 60 + second);
+    seconds
+        .checked_mul(SECOND)?
+        .checked_add(i64::from(fraction))
 }
 
 /// A timestamp with a zone of its own or in `zone`, as microseconds since 1970 UTC.
@@ -101,7 +102,15 @@ fn iso(text: &[u8]) -> Option<(i64, &[u8])> {
     if let Some(digits) = rest.strip_prefix(b".") {
         (fraction, rest) = parse_fraction(digits)?;
     }
-    let local = micros(year, two(5)?, two(8)?, two(11)?, two(14)?, two(17)?, fraction)?;
+    let local = micros(
+        year,
+        two(5)?,
+        two(8)?,
+        two(11)?,
+        two(14)?,
+        two(17)?,
+        fraction,
+    )?;
     Some((local, rest))
 }
 
@@ -113,7 +122,10 @@ fn parse_fraction(text: &[u8]) -> Option<(u32, &[u8])> {
     }
     let mut value = 0;
     for at in 0..6 {
-        let digit = text.get(at).filter(|_| at < digits).map_or(0, |b| u32::from(b - b'0'));
+        let digit = text
+            .get(at)
+            .filter(|_| at < digits)
+            .map_or(0, |b| u32::from(b - b'0'));
         value = value * 10 + digit;
     }
     Some((value, &text[digits..]))
@@ -134,7 +146,12 @@ fn date_part(text: &[u8]) -> Option<(DatePart, &[u8])> {
         _ => (1, text),
     };
     let year = number(&mut rest, 4, 7)?;
-    let mut date = DatePart { year: sign * i64::from(year), month: 1, day: 1, fields: 1 };
+    let mut date = DatePart {
+        year: sign * i64::from(year),
+        month: 1,
+        day: 1,
+        fields: 1,
+    };
     if let Some(after) = rest.strip_prefix(b"-") {
         rest = after;
         date.month = number(&mut rest, 1, 2)?;
@@ -177,23 +194,33 @@ fn lenient(text: &[u8]) -> Option<(i64, Option<Zone>)> {
             }
         }
     }
-    let local = micros(date.year, date.month, date.day, hour, minute, second, fraction)?;
+    let local = micros(
+        date.year, date.month, date.day, hour, minute, second, fraction,
+    )?;
     Some((local, zone))
 }
 
 /// Between `least` and `most` digits at the start of `text`, which is moved behind them.
 pub(crate) fn number(text: &mut &[u8], least: usize, most: usize) -> Option<u32> {
-    let digits = text.iter().take(most).take_while(|b| b.is_ascii_digit()).count();
+    let digits = text
+        .iter()
+        .take(most)
+        .take_while(|b| b.is_ascii_digit())
+        .count();
     if digits < least || text.get(digits).is_some_and(u8::is_ascii_digit) {
         return None;
     }
-    let value = text[..digits].iter().fold(0, |value, b| value * 10 + u32::from(b - b'0'));
+    let value = text[..digits]
+        .iter()
+        .fold(0, |value, b| value * 10 + u32::from(b - b'0'));
     *text = &text[digits..];
     Some(value)
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::Datelike;
+
     use super::*;
 
     fn utc(text: &str) -> Option<i64> {
@@ -204,8 +231,10 @@ mod tests {
     fn days_agree_with_chrono() {
         for day in (-800_000..800_000).step_by(379) {
             let date = chrono::NaiveDate::from_num_days_from_ce_opt(day + 719_163).expect("a date");
-            use chrono::Datelike;
-            assert_eq!(days(i64::from(date.year()), date.month(), date.day()), Some(i64::from(day)));
+            assert_eq!(
+                days(i64::from(date.year()), date.month(), date.day()),
+                Some(i64::from(day))
+            );
         }
         assert_eq!(days(2025, 2, 29), None);
         assert_eq!(days(2024, 2, 29), Some(19_782));
@@ -215,15 +244,30 @@ mod tests {
     fn iso_timestamps_with_and_without_a_zone() {
         assert_eq!(utc("2026-01-01T00:00:00Z"), Some(1_767_225_600_000_000));
         assert_eq!(utc("2026-01-01 00:00:00.5"), Some(1_767_225_600_500_000));
-        assert_eq!(utc("2026-01-01T02:00:00.123456789+02:00"), Some(1_767_225_600_123_456));
-        assert_eq!(utc("2026-01-01T01:00:00 Europe/Paris"), Some(1_767_225_600_000_000));
+        assert_eq!(
+            utc("2026-01-01T02:00:00.123456789+02:00"),
+            Some(1_767_225_600_123_456)
+        );
+        assert_eq!(
+            utc("2026-01-01T01:00:00 Europe/Paris"),
+            Some(1_767_225_600_000_000)
+        );
         let paris = Zone::parse("Europe/Paris").expect("a zone");
-        assert_eq!(parse_timestamp(b"2026-01-01T01:00:00", paris), Some(1_767_225_600_000_000));
+        assert_eq!(
+            parse_timestamp(b"2026-01-01T01:00:00", paris),
+            Some(1_767_225_600_000_000)
+        );
     }
 
     #[test]
     fn parts_that_are_left_out_are_the_first_of_their_kind() {
-        for text in ["2026", "2026-01", "2026-1-1", " 2026-01-01 ", "2026-01-01T0:0"] {
+        for text in [
+            "2026",
+            "2026-01",
+            "2026-1-1",
+            " 2026-01-01 ",
+            "2026-01-01T0:0",
+        ] {
             assert_eq!(utc(text), Some(1_767_225_600_000_000), "{text}");
         }
         assert_eq!(parse_date(b"2026-01"), Some(20_454));
@@ -232,9 +276,19 @@ mod tests {
 
     #[test]
     fn what_is_no_timestamp_is_refused() {
-        for text in ["", "x", "2026-13-01", "2026-02-30", "2026-01-01T24:00:00", "20260101T00", "26-1-1",
-            "2026-01-01T00:00:00 Nowhere/City", "12:30", "2026-01-01X", "2026-01-01T00:60"]
-        {
+        for text in [
+            "",
+            "x",
+            "2026-13-01",
+            "2026-02-30",
+            "2026-01-01T24:00:00",
+            "20260101T00",
+            "26-1-1",
+            "2026-01-01T00:00:00 Nowhere/City",
+            "12:30",
+            "2026-01-01X",
+            "2026-01-01T00:60",
+        ] {
             assert_eq!(utc(text), None, "{text}");
         }
         assert_eq!(parse_timestamp_ntz(b"2026-01-01T00:00:00Z"), None);

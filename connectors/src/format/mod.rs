@@ -5,8 +5,9 @@
 //! | [`json`] | JSON records, by Spark's rules, straight into columns |
 //! | [`csv`] | CSV records, by Spark's rules |
 //! | [`casts`] | text to typed values: what both have in common |
-//! | [`pattern`], [`zone`], [`datetime`] | datetime patterns, time zones, timestamps |
-//! | `columns` | columns that can take back the last row |
+//! | [`pattern`], [`zone`], `datetime` | datetime patterns, time zones, timestamps |
+//! | `columns`, `values` | columns that can take back the last row |
+//! | `scan` | finding bytes eight at a time |
 //!
 //! A record that cannot be decoded follows the [`ParseMode`].
 
@@ -17,6 +18,7 @@ mod datetime;
 pub mod json;
 pub mod pattern;
 pub(crate) mod scan;
+pub(crate) mod values;
 pub mod zone;
 
 use std::str::FromStr;
@@ -102,7 +104,9 @@ impl RecordOptions {
     /// Takes the options out of a table's.
     pub fn new(options: &Options) -> Result<Self> {
         Ok(Self {
-            mode: options.get("mode").map_or(Ok(ParseMode::default()), str::parse)?,
+            mode: options
+                .get("mode")
+                .map_or(Ok(ParseMode::default()), str::parse)?,
             corrupt_column: options
                 .get("columnNameOfCorruptRecord")
                 .unwrap_or(CORRUPT_RECORD)
@@ -146,11 +150,19 @@ impl Malformed {
         if record.len() > READABLE {
             text.push('…');
         }
-        Self { offset, reason, record: text }
+        Self {
+            offset,
+            reason,
+            record: text,
+        }
     }
 
     /// As an error, once its place is known.
     pub fn at(self, place: String) -> ConnectorError {
-        ConnectorError::MalformedRecord { place, reason: self.reason, record: self.record }
+        ConnectorError::MalformedRecord {
+            place,
+            reason: self.reason,
+            record: self.record,
+        }
     }
 }

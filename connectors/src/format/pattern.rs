@@ -61,11 +61,28 @@ struct Fields {
 }
 
 const MONTHS: [&str; 12] = [
-    "january", "february", "march", "april", "may", "june", "july", "august", "september",
-    "october", "november", "december",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
 ];
-const DAYS: [&str; 7] =
-    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+const DAYS: [&str; 7] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+];
 
 impl Pattern {
     /// Reads a pattern; the error says which part of it is not understood.
@@ -153,7 +170,11 @@ fn parse_items(letters: &[char], at: &mut usize, nested: bool) -> Result<Vec<Ite
             }
         }
     }
-    if nested { Err("'[' without ']'".into()) } else { Ok(items) }
+    if nested {
+        Err("'[' without ']'".into())
+    } else {
+        Ok(items)
+    }
 }
 
 fn push_literal(items: &mut Vec<Item>, text: &str) {
@@ -203,15 +224,25 @@ fn item(letter: char, count: usize) -> Result<Item, String> {
         'K' => Part::HourOfHalf0,
         'm' => Part::Minute,
         's' => Part::Second,
-        _ => return Err(format!("the letter '{letter}' is not supported for reading")),
+        _ => {
+            return Err(format!(
+                "the letter '{letter}' is not supported for reading"
+            ));
+        }
     };
     if count > 2 {
-        return Err(format!("'{letter}' stands {count} times, at most 2 make sense"));
+        return Err(format!(
+            "'{letter}' stands {count} times, at most 2 make sense"
+        ));
     }
     Ok(Item::Number(part, count, 2))
 }
 
-fn read_items<'a>(items: &[Item], mut text: &'a str, mut fields: Fields) -> Option<(Fields, &'a str)> {
+fn read_items<'a>(
+    items: &[Item],
+    mut text: &'a str,
+    mut fields: Fields,
+) -> Option<(Fields, &'a str)> {
     for (at, item) in items.iter().enumerate() {
         match item {
             Item::Literal(literal) => text = text.strip_prefix(literal.as_str())?,
@@ -222,7 +253,10 @@ fn read_items<'a>(items: &[Item], mut text: &'a str, mut fields: Fields) -> Opti
             }
             Item::Number(part, least, most) => {
                 // Numbers side by side have the width of their letters, as in `yyyyMMdd`.
-                let adjacent = matches!(items.get(at + 1), Some(Item::Number(..) | Item::Fraction(_) | Item::ShortYear));
+                let adjacent = matches!(
+                    items.get(at + 1),
+                    Some(Item::Number(..) | Item::Fraction(_) | Item::ShortYear)
+                );
                 let (value, rest) = digits(text, *least, if adjacent { *least } else { *most })?;
                 text = rest;
                 fields.set(*part, value)?;
@@ -233,7 +267,11 @@ fn read_items<'a>(items: &[Item], mut text: &'a str, mut fields: Fields) -> Opti
                 text = rest;
             }
             Item::Fraction(most) => {
-                let length = text.bytes().take(*most).take_while(u8::is_ascii_digit).count();
+                let length = text
+                    .bytes()
+                    .take(*most)
+                    .take_while(u8::is_ascii_digit)
+                    .count();
                 let (value, rest) = digits(text, 1, *most)?;
                 text = rest;
                 let nanos = u64::from(value) * 10_u64.pow(9 - length as u32);
@@ -257,7 +295,9 @@ fn read_items<'a>(items: &[Item], mut text: &'a str, mut fields: Fields) -> Opti
             Item::Zone => {
                 let length = text
                     .bytes()
-                    .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b':' | b'/' | b'_'))
+                    .take_while(|b| {
+                        b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b':' | b'/' | b'_')
+                    })
                     .count();
                 fields.zone = Some(Zone::parse(&text[..length])?);
                 text = &text[length..];
@@ -287,7 +327,11 @@ impl Fields {
 }
 
 fn digits(text: &str, least: usize, most: usize) -> Option<(u32, &str)> {
-    let length = text.bytes().take(most).take_while(u8::is_ascii_digit).count();
+    let length = text
+        .bytes()
+        .take(most)
+        .take_while(u8::is_ascii_digit)
+        .count();
     if length < least {
         return None;
     }
@@ -298,7 +342,9 @@ fn digits(text: &str, least: usize, most: usize) -> Option<(u32, &str)> {
 fn name<'a>(text: &'a str, names: &[&str]) -> Option<(usize, &'a str)> {
     let letters = text.bytes().take_while(u8::is_ascii_alphabetic).count();
     let word = text[..letters].to_ascii_lowercase();
-    let index = names.iter().position(|name| word == *name || word == name[..3])?;
+    let index = names
+        .iter()
+        .position(|name| word == *name || word == name[..3])?;
     Some((index, &text[letters..]))
 }
 
@@ -307,20 +353,43 @@ mod tests {
     use super::*;
 
     fn read(pattern: &str, text: &str) -> Option<i64> {
-        Pattern::parse(pattern).expect("a pattern").timestamp(text, Zone::UTC)
+        Pattern::parse(pattern)
+            .expect("a pattern")
+            .timestamp(text, Zone::UTC)
     }
 
     const NOON: i64 = 1_767_268_800_000_000;
 
     #[test]
     fn common_patterns_are_read() {
-        assert_eq!(read("yyyy-MM-dd HH:mm:ss", "2026-01-01 12:00:00"), Some(NOON));
+        assert_eq!(
+            read("yyyy-MM-dd HH:mm:ss", "2026-01-01 12:00:00"),
+            Some(NOON)
+        );
         assert_eq!(read("dd/MM/yyyy HH:mm", "01/01/2026 12:00"), Some(NOON));
         assert_eq!(read("yyyyMMddHHmmss", "20260101120000"), Some(NOON));
-        assert_eq!(read("d MMM yyyy, h:mm a", "1 Jan 2026, 12:00 PM"), Some(NOON));
-        assert_eq!(read("yyyy-MM-dd'T'HH:mm:ss.SSSXXX", "2026-01-01T14:00:00.5+02:00"), Some(NOON + 500_000));
-        assert_eq!(read("yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]", "2026-01-01T12:00:00"), Some(NOON));
-        assert_eq!(read("EEE, d MMMM yyyy HH:mm:ss z", "Thu, 1 January 2026 12:00:00 UTC"), Some(NOON));
+        assert_eq!(
+            read("d MMM yyyy, h:mm a", "1 Jan 2026, 12:00 PM"),
+            Some(NOON)
+        );
+        assert_eq!(
+            read(
+                "yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+                "2026-01-01T14:00:00.5+02:00"
+            ),
+            Some(NOON + 500_000)
+        );
+        assert_eq!(
+            read("yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]", "2026-01-01T12:00:00"),
+            Some(NOON)
+        );
+        assert_eq!(
+            read(
+                "EEE, d MMMM yyyy HH:mm:ss z",
+                "Thu, 1 January 2026 12:00:00 UTC"
+            ),
+            Some(NOON)
+        );
         assert_eq!(read("yy-M-d H", "26-1-1 12"), Some(NOON));
     }
 
@@ -335,7 +404,11 @@ mod tests {
     #[test]
     fn a_pattern_that_is_not_understood_says_why() {
         assert!(Pattern::parse("yyyy-ww").unwrap_err().contains("'w'"));
-        assert!(Pattern::parse("yyyy-MM-dd'T").unwrap_err().contains("quote"));
+        assert!(
+            Pattern::parse("yyyy-MM-dd'T")
+                .unwrap_err()
+                .contains("quote")
+        );
         assert!(Pattern::parse("yyyy[-MM").is_err());
     }
 }

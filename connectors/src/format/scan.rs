@@ -11,7 +11,7 @@ const fn zero_bytes(word: u64) -> u64 {
 /// Where `needle` first stands at or after `from`, or the length.
 #[inline]
 pub(crate) fn find_byte(bytes: &[u8], from: usize, needle: u8) -> usize {
-    let pattern = ONES * needle as u64;
+    let pattern = ONES * u64::from(needle);
     let mut at = from;
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let hits = zero_bytes(u64::from_le_bytes(*chunk) ^ pattern);
@@ -30,12 +30,13 @@ pub(crate) fn find_byte(bytes: &[u8], from: usize, needle: u8) -> usize {
 /// length.
 #[inline]
 pub(crate) fn find_string_end(bytes: &[u8], from: usize, quote: u8) -> usize {
-    let pattern = ONES * quote as u64;
+    let pattern = ONES * u64::from(quote);
     let mut at = from;
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
         let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let hits = zero_bytes(word ^ pattern) | zero_bytes(word ^ (ONES * b'\\' as u64)) | controls;
+        let hits =
+            zero_bytes(word ^ pattern) | zero_bytes(word ^ (ONES * u64::from(b'\\'))) | controls;
         if hits != 0 {
             return at + (hits.trailing_zeros() / 8) as usize;
         }

@@ -28,7 +28,9 @@ impl Zone {
         if matches!(text, "Z" | "z" | "UTC" | "GMT" | "UT") {
             return Some(Self::UTC);
         }
-        let sign_at = ["UTC", "GMT", "UT"].iter().find_map(|prefix| text.strip_prefix(prefix));
+        let sign_at = ["UTC", "GMT", "UT"]
+            .iter()
+            .find_map(|prefix| text.strip_prefix(prefix));
         let signed = sign_at.unwrap_or(text);
         if let Some(seconds) = parse_offset(signed) {
             return Some(Self::Fixed(seconds));
@@ -106,7 +108,10 @@ mod tests {
         assert_eq!(Zone::parse("+02:00"), Some(Zone::Fixed(7200)));
         assert_eq!(Zone::parse("-0330"), Some(Zone::Fixed(-12_600)));
         assert_eq!(Zone::parse("GMT+1"), Some(Zone::Fixed(3600)));
-        assert_eq!(Zone::parse("Europe/Paris"), Some(Zone::Region(Tz::Europe__Paris)));
+        assert_eq!(
+            Zone::parse("Europe/Paris"),
+            Some(Zone::Region(Tz::Europe__Paris))
+        );
         assert_eq!(Zone::parse("Mars/Base"), None);
         assert_eq!(Zone::parse("+2:3:4:5"), None);
         assert_eq!(Zone::parse(""), None);

@@ -63,9 +63,14 @@ impl MemorySource {
     /// Adds rows to a partition of its own name; watermarks are kept per partition.
     pub fn add_to(&self, partition: &str, batch: RecordBatch) -> Result<()> {
         let fits = batch.num_columns() == self.schema.fields().len()
-            && batch.schema().fields().iter().zip(self.schema.fields()).all(|(found, wanted)| {
-                found.name() == wanted.name() && found.data_type() == wanted.data_type()
-            });
+            && batch
+                .schema()
+                .fields()
+                .iter()
+                .zip(self.schema.fields())
+                .all(|(found, wanted)| {
+                    found.name() == wanted.name() && found.data_type() == wanted.data_type()
+                });
         if !fits {
             return Err(ConnectorError::Schema(format!(
                 "the batch has the columns {:?}, the memory source {:?}: add batches of the source's schema",
@@ -94,7 +99,11 @@ impl MemorySource {
 }
 
 fn describe(schema: &Schema) -> Vec<String> {
-    schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
+    schema
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), field.data_type()))
+        .collect()
 }
 
 impl Source for MemorySource {
@@ -111,7 +120,9 @@ impl Source for MemorySource {
     }
 
     fn restore(&mut self, log: &[PlannedRange]) -> Result<()> {
-        let Some(end) = log.last().map(|range| &range.end) else { return Ok(()) };
+        let Some(end) = log.last().map(|range| &range.end) else {
+            return Ok(());
+        };
         let offset = end.as_u64().and_then(|offset| usize::try_from(offset).ok());
         self.planned = offset.ok_or_else(|| {
             ConnectorError::Inconsistent(format!(
@@ -135,7 +146,8 @@ impl Source for MemorySource {
         for (_, batch) in &store.batches[self.planned..available] {
             rows += batch.num_rows() as u64;
             bytes += batch.get_array_memory_size() as u64;
-            let too_much = limit.rows.is_some_and(|most| rows > most) || limit.bytes.is_some_and(|most| bytes > most);
+            let too_much = limit.rows.is_some_and(|most| rows > most)
+                || limit.bytes.is_some_and(|most| bytes > most);
             if end > self.planned && (too_much || self.one_batch_per_epoch) {
                 break;
             }
@@ -156,7 +168,11 @@ impl Source for MemorySource {
                 bytes,
             })
             .collect();
-        let range = PlannedRange { start: json!(self.planned), end: json!(end), splits };
+        let range = PlannedRange {
+            start: json!(self.planned),
+            end: json!(end),
+            splits,
+        };
         drop(store);
         self.planned = end;
         Ok(Some(range))
@@ -186,7 +202,9 @@ impl Source for MemorySource {
     }
 
     fn reader(&self) -> Arc<dyn SourceReader> {
-        Arc::new(MemoryReader { store: Arc::clone(&self.store) })
+        Arc::new(MemoryReader {
+            store: Arc::clone(&self.store),
+        })
     }
 }
 
@@ -211,14 +229,20 @@ impl SourceReader for MemoryReader {
             .iter()
             .map(|index| {
                 let index = index.as_u64().and_then(|index| usize::try_from(index).ok());
-                let (_, batch) = index.and_then(|index| store.batches.get(index)).ok_or_else(missing)?;
-                batch.project(projection).map_err(|source| ConnectorError::Arrow {
-                    context: "reading the memory source".into(),
-                    source,
-                })
+                let (_, batch) = index
+                    .and_then(|index| store.batches.get(index))
+                    .ok_or_else(missing)?;
+                batch
+                    .project(projection)
+                    .map_err(|source| ConnectorError::Arrow {
+                        context: "reading the memory source".into(),
+                        source,
+                    })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Box::new(MemorySplit { batches: batches.into_iter() }))
+        Ok(Box::new(MemorySplit {
+            batches: batches.into_iter(),
+        }))
     }
 }
 
@@ -228,7 +252,10 @@ struct MemorySplit {
 
 impl SplitReader for MemorySplit {
     fn read(&mut self) -> Result<Read> {
-        Ok(self.batches.next().map_or(Read::End, |batch| Read::Batch { batch, dropped: 0 }))
+        Ok(self
+            .batches
+            .next()
+            .map_or(Read::End, |batch| Read::Batch { batch, dropped: 0 }))
     }
 }
 
@@ -240,11 +267,19 @@ mod tests {
     use super::*;
 
     fn source() -> MemorySource {
-        MemorySource::new(Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])))
+        MemorySource::new(Arc::new(Schema::new(vec![Field::new(
+            "n",
+            DataType::Int64,
+            true,
+        )])))
     }
 
     fn batch(source: &MemorySource, numbers: &[i64]) -> RecordBatch {
-        RecordBatch::try_new(source.schema(), vec![Arc::new(Int64Array::from(numbers.to_vec()))]).expect("a batch")
+        RecordBatch::try_new(
+            source.schema(),
+            vec![Arc::new(Int64Array::from(numbers.to_vec()))],
+        )
+        .expect("a batch")
     }
 
     fn plan(source: &mut MemorySource) -> Option<PlannedRange> {
@@ -263,7 +298,10 @@ mod tests {
         assert_eq!((&range.start, &range.end), (&json!(0), &json!(3)));
         let partitions: Vec<_> = range.splits.iter().map(|split| &*split.partition).collect();
         assert_eq!(partitions, ["memory-0", "p"]);
-        let mut reader = source.reader().open(&range.splits[0], &[0]).expect("a split");
+        let mut reader = source
+            .reader()
+            .open(&range.splits[0], &[0])
+            .expect("a split");
         let mut rows = 0;
         while let Read::Batch { batch, .. } = reader.read().expect("a batch") {
             rows += batch.num_rows();
@@ -292,11 +330,20 @@ mod tests {
     #[test]
     fn batches_of_another_schema_and_offsets_of_another_run_are_refused() {
         let mut source = source();
-        let other = MemorySource::new(Arc::new(Schema::new(vec![Field::new("m", DataType::Int64, true)])));
+        let other = MemorySource::new(Arc::new(Schema::new(vec![Field::new(
+            "m",
+            DataType::Int64,
+            true,
+        )])));
         assert!(source.add(batch(&other, &[1])).is_err());
         source.add(batch(&source, &[1])).expect("added");
         let range = plan(&mut source).expect("rows");
-        let Err(error) = other.reader().open(&range.splits[0], &[0]) else { panic!("it holds nothing") };
-        assert!(error.to_string().contains("add the same batches again"), "{error}");
+        let Err(error) = other.reader().open(&range.splits[0], &[0]) else {
+            panic!("it holds nothing")
+        };
+        assert!(
+            error.to_string().contains("add the same batches again"),
+            "{error}"
+        );
     }
 }

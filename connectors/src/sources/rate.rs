@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -51,7 +53,9 @@ pub struct RateSource {
 
 /// Milliseconds since 1970.
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -66,9 +70,13 @@ impl RateSource {
         ]));
         if let Some(declared) = schema {
             let same = declared.fields().len() == 2
-                && declared.fields().iter().zip(own.fields()).all(|(declared, own)| {
-                    declared.name() == own.name() && declared.data_type() == own.data_type()
-                });
+                && declared
+                    .fields()
+                    .iter()
+                    .zip(own.fields())
+                    .all(|(declared, own)| {
+                        declared.name() == own.name() && declared.data_type() == own.data_type()
+                    });
             if !same {
                 return Err(ConnectorError::Schema(
                     "the connector 'rate' has the columns (timestamp TIMESTAMP, value BIGINT): declare these, or none".into(),
@@ -82,7 +90,10 @@ impl RateSource {
         Ok(Self {
             schema: own,
             rows_per_second: whole("rowsPerSecond", 1)?,
-            ramp_up: options.duration("rampUpTime")?.unwrap_or_default().as_secs() as i64,
+            ramp_up: options
+                .duration("rampUpTime")?
+                .unwrap_or_default()
+                .as_secs() as i64,
             partitions: whole("numPartitions", 1)?,
             start_time: now(),
             second: 0,
@@ -94,7 +105,11 @@ impl RateSource {
     fn value_at(&self, seconds: i64) -> i64 {
         let gain = self.rows_per_second / (self.ramp_up + 1);
         let ramp = |seconds: i64| {
-            if seconds % 2 == 1 { (seconds + 1) / 2 * gain * seconds } else { seconds / 2 * gain * (seconds + 1) }
+            if seconds % 2 == 1 {
+                (seconds + 1) / 2 * gain * seconds
+            } else {
+                seconds / 2 * gain * (seconds + 1)
+            }
         };
         if seconds <= self.ramp_up {
             ramp(seconds)
@@ -105,7 +120,8 @@ impl RateSource {
     }
 
     fn latest(&self) -> i64 {
-        self.frozen.unwrap_or_else(|| ((now() - self.start_time) / 1000).max(self.second))
+        self.frozen
+            .unwrap_or_else(|| ((now() - self.start_time) / 1000).max(self.second))
     }
 }
 
@@ -126,7 +142,9 @@ impl Source for RateSource {
     }
 
     fn restore(&mut self, log: &[PlannedRange]) -> Result<()> {
-        let Some(last) = log.last() else { return Ok(()) };
+        let Some(last) = log.last() else {
+            return Ok(());
+        };
         let foreign = |what: &Value| {
             ConnectorError::Inconsistent(format!(
                 "the offset log holds {what}, which is no offset of a rate source. Use another checkpointLocation"
@@ -170,12 +188,21 @@ impl Source for RateSource {
                     end_second: end,
                 };
                 let rows = (last - first) / self.partitions + 1;
-                let range = serde_json::to_value(&range)
-                    .map_err(|why| ConnectorError::Inconsistent(format!("a range of 'rate': {why}")))?;
-                Ok(Split { partition: Arc::from(format!("rate-{partition}")), range, bytes: rows as u64 * 16 })
+                let range = serde_json::to_value(&range).map_err(|why| {
+                    ConnectorError::Inconsistent(format!("a range of 'rate': {why}"))
+                })?;
+                Ok(Split {
+                    partition: Arc::from(format!("rate-{partition}")),
+                    range,
+                    bytes: rows as u64 * 16,
+                })
             })
             .collect::<Result<_>>()?;
-        Ok(Some(PlannedRange { start: json!(start), end: json!(end), splits }))
+        Ok(Some(PlannedRange {
+            start: json!(start),
+            end: json!(end),
+            splits,
+        }))
     }
 
     fn committed(&mut self, _: &PlannedRange) -> Result<()> {
@@ -200,7 +227,9 @@ impl Source for RateSource {
     }
 
     fn reader(&self) -> Arc<dyn SourceReader> {
-        Arc::new(RateReader { schema: Arc::clone(&self.schema) })
+        Arc::new(RateReader {
+            schema: Arc::clone(&self.schema),
+        })
     }
 }
 
@@ -217,12 +246,20 @@ impl SourceReader for RateReader {
                 split.range
             ))
         })?;
-        let schema = self.schema.project(projection).map_err(|source| ConnectorError::Arrow {
-            context: "reading the rate source".into(),
-            source,
-        })?;
+        let schema = self
+            .schema
+            .project(projection)
+            .map_err(|source| ConnectorError::Arrow {
+                context: "reading the rate source".into(),
+                source,
+            })?;
         let next = range.first + range.offset;
-        Ok(Box::new(RateSplitReader { range, next, projection: projection.into(), schema: Arc::new(schema) }))
+        Ok(Box::new(RateSplitReader {
+            range,
+            next,
+            projection: projection.into(),
+            schema: Arc::new(schema),
+        }))
     }
 }
 
@@ -235,12 +272,22 @@ struct RateSplitReader {
 
 impl SplitReader for RateSplitReader {
     fn read(&mut self) -> Result<Read> {
-        let RateSplit { start_time, first, end, step, start_second, end_second, .. } = self.range;
+        let RateSplit {
+            start_time,
+            first,
+            end,
+            step,
+            start_second,
+            end_second,
+            ..
+        } = self.range;
         if self.next >= end {
             return Ok(Read::End);
         }
-        let values: Vec<i64> =
-            (self.next..end).step_by(usize::try_from(step.max(1)).unwrap_or(1)).take(BATCH_ROWS).collect();
+        let values: Vec<i64> = (self.next..end)
+            .step_by(usize::try_from(step.max(1)).unwrap_or(1))
+            .take(BATCH_ROWS)
+            .collect();
         let rows = values.len();
         self.next += step * rows as i64;
         let per_value = (end_second - start_second) as f64 * 1000.0 / (end - first).max(1) as f64;
@@ -263,7 +310,10 @@ impl SplitReader for RateSplitReader {
             .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .map_err(|source| ConnectorError::Arrow { context: "building a batch of 'rate'".into(), source })?;
+            .map_err(|source| ConnectorError::Arrow {
+                context: "building a batch of 'rate'".into(),
+                source,
+            })?;
         Ok(Read::Batch { batch, dropped: 0 })
     }
 }
@@ -281,7 +331,12 @@ mod tests {
         for split in &range.splits {
             let mut reader = source.reader().open(split, &[0, 1]).expect("a split");
             while let Read::Batch { batch, .. } = reader.read().expect("a batch") {
-                let column = batch.column(1).as_any().downcast_ref::<Int64Array>().expect("values").clone();
+                let column = batch
+                    .column(1)
+                    .as_any()
+                    .downcast_ref::<Int64Array>()
+                    .expect("values")
+                    .clone();
                 found.extend(column.values().iter().copied());
             }
         }
@@ -301,8 +356,14 @@ mod tests {
     fn partitions_share_the_values_and_a_restart_goes_on() {
         let mut source = open(&[("rowsPerSecond", "10000"), ("numPartitions", "3")]);
         source.start_time -= 5_000;
-        let first = source.plan(ReadLimit::default()).expect("a plan").expect("rows");
-        assert_eq!((first.start.clone(), first.end.clone()), (json!(0), json!(5)));
+        let first = source
+            .plan(ReadLimit::default())
+            .expect("a plan")
+            .expect("rows");
+        assert_eq!(
+            (first.start.clone(), first.end.clone()),
+            (json!(0), json!(5))
+        );
         assert_eq!(values(&source, &first), (0..50_000).collect::<Vec<_>>());
         assert_eq!(&*first.splits[2].partition, "rate-2");
 

@@ -39,7 +39,12 @@ pub struct CsvInference {
 impl CsvInference {
     /// Nothing seen yet.
     pub fn new(options: CsvOptions, infer_types: bool) -> Self {
-        Self { options, infer_types, names: None, types: Vec::new() }
+        Self {
+            options,
+            infer_types,
+            names: None,
+            types: Vec::new(),
+        }
     }
 
     /// Takes whole lines of a file into account; `first` says that they are its beginning.
@@ -78,7 +83,9 @@ impl CsvInference {
         let casts = &self.options.record.casts;
         if !self.infer_types || least == Type::Text {
             Type::Text
-        } else if least <= Type::Int && parse_integer(text).is_some_and(|n| i32::try_from(n).is_ok()) {
+        } else if least <= Type::Int
+            && parse_integer(text).is_some_and(|n| i32::try_from(n).is_ok())
+        {
             Type::Int
         } else if least <= Type::Long && parse_integer(text).is_some() {
             Type::Long
@@ -107,7 +114,9 @@ impl CsvInference {
     /// The schema of all lines so far.
     pub fn finish(self) -> Schema {
         let names = self.names.unwrap_or_else(|| {
-            (0..self.types.len()).map(|index| format!("_c{index}")).collect()
+            (0..self.types.len())
+                .map(|index| format!("_c{index}"))
+                .collect()
         });
         let fields: Vec<_> = names
             .into_iter()
@@ -137,7 +146,10 @@ fn widen(one: Type, other: Type) -> Type {
     match (low, high) {
         (Type::Null, found) => found,
         (low, high) if low == high => low,
-        (Type::Int | Type::Long | Type::BigInteger, Type::Long | Type::BigInteger | Type::Double)
+        (
+            Type::Int | Type::Long | Type::BigInteger,
+            Type::Long | Type::BigInteger | Type::Double,
+        )
         | (Type::Date, Type::Timestamp) => high,
         _ => Type::Text,
     }
@@ -163,8 +175,11 @@ fn safe_names<'a>(texts: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<String> 
         .map(|text| String::from_utf8_lossy(text.unwrap_or_default()).into_owned())
         .collect();
     let mut seen = HashSet::new();
-    let twice: HashSet<String> =
-        names.iter().map(|name| name.to_lowercase()).filter(|name| !seen.insert(name.clone())).collect();
+    let twice: HashSet<String> = names
+        .iter()
+        .map(|name| name.to_lowercase())
+        .filter(|name| !seen.insert(name.clone()))
+        .collect();
     names
         .into_iter()
         .enumerate()

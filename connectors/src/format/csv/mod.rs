@@ -22,6 +22,10 @@ use crate::{ConnectorError, Options, Result};
 
 /// How CSV is written.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct CsvOptions {
     /// What all text formats have.
     pub record: RecordOptions,
@@ -92,10 +96,19 @@ impl CsvOptions {
                 _ => Err(options.bad(key, "one ASCII character".into())),
             },
         };
-        let separator_key = if options.get("sep").is_some() { "sep" } else { "delimiter" };
-        let separator = options.get(separator_key).map_or(default.separator, unescape_option);
+        let separator_key = if options.get("sep").is_some() {
+            "sep"
+        } else {
+            "delimiter"
+        };
+        let separator = options
+            .get(separator_key)
+            .map_or(default.separator, unescape_option);
         if separator.is_empty() || separator.contains(&b'\n') {
-            return Err(options.bad(separator_key, "at least one character, and no newline".into()));
+            return Err(options.bad(
+                separator_key,
+                "at least one character, and no newline".into(),
+            ));
         }
         Ok(Self {
             record: RecordOptions::new(options)?,
@@ -114,7 +127,8 @@ impl CsvOptions {
 
     /// Whether a line holds no record.
     fn is_nothing(&self, line: &[u8]) -> bool {
-        line.trim_ascii().is_empty() || (self.comment.is_some() && line.first().copied() == self.comment)
+        line.trim_ascii().is_empty()
+            || (self.comment.is_some() && line.first().copied() == self.comment)
     }
 
     /// The end of the record that begins at `at`, once its fields are read into `tokens`; `None`
@@ -128,7 +142,10 @@ impl CsvOptions {
             return (tokens.read(bytes, at, self), true);
         }
         let line = &bytes[..line_end];
-        let line = line.strip_suffix(b"\r").filter(|l| l.len() >= at).unwrap_or(line);
+        let line = line
+            .strip_suffix(b"\r")
+            .filter(|l| l.len() >= at)
+            .unwrap_or(line);
         tokens.read(line, at, self);
         (line_end, true)
     }
@@ -164,7 +181,12 @@ impl CsvDecoder {
     /// A decoder of the columns `wanted` of files whose fields are `fields`, in order; a corrupt
     /// record column among them has no place in the files. `first` says that what follows is the
     /// beginning of a file, where a header stands if there is one.
-    pub fn new(fields: &Schema, wanted: SchemaRef, options: CsvOptions, first: bool) -> Result<Self> {
+    pub fn new(
+        fields: &Schema,
+        wanted: SchemaRef,
+        options: CsvOptions,
+        first: bool,
+    ) -> Result<Self> {
         let corrupt = options.record.corrupt_index(&wanted)?;
         let columns = wanted
             .fields()
@@ -247,7 +269,8 @@ impl CsvDecoder {
         }
         match self.options.record.mode {
             ParseMode::Permissive => {
-                if let Some(Column::Utf8(values)) = self.corrupt.map(|index| &mut self.columns[index])
+                if let Some(Column::Utf8(values)) =
+                    self.corrupt.map(|index| &mut self.columns[index])
                 {
                     values.truncate(row);
                     let record = record.strip_suffix(b"\r").unwrap_or(record);
@@ -280,7 +303,9 @@ impl CsvDecoder {
     }
 
     fn take_back(&mut self, rows: usize) {
-        self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        self.columns
+            .iter_mut()
+            .for_each(|column| column.truncate(rows));
         self.rows = rows;
     }
 
@@ -298,7 +323,10 @@ impl CsvDecoder {
 
     /// Hands out the rows so far, and how many records were dropped beside them.
     pub fn flush(&mut self) -> Result<(RecordBatch, u64)> {
-        let context = |source| ConnectorError::Arrow { context: "building a batch from CSV".into(), source };
+        let context = |source| ConnectorError::Arrow {
+            context: "building a batch from CSV".into(),
+            source,
+        };
         let arrays = self
             .columns
             .iter_mut()

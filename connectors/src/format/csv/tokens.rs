@@ -35,7 +35,11 @@ impl Tokens {
         options: &'a CsvOptions,
     ) -> Option<&'a [u8]> {
         let span = self.spans.get(index)?;
-        let source = if span.rewritten { &self.unescaped } else { input };
+        let source = if span.rewritten {
+            &self.unescaped
+        } else {
+            input
+        };
         let text = &source[span.start..span.end];
         let text = match (text.is_empty(), span.quoted) {
             (true, false) => return None,
@@ -82,7 +86,12 @@ impl Tokens {
                 last -= 1;
             }
         }
-        self.spans.push(Span { start, end: last, rewritten: false, quoted: false });
+        self.spans.push(Span {
+            start,
+            end: last,
+            rewritten: false,
+            quoted: false,
+        });
         end
     }
 
@@ -95,7 +104,9 @@ impl Tokens {
         // What stands between `copied` and `at` has not been rewritten yet.
         let (mut copied, mut at) = (content, content);
         let (last, end) = loop {
-            let Some(&byte) = input.get(at) else { break (at, at) };
+            let Some(&byte) = input.get(at) else {
+                break (at, at);
+            };
             let next = input.get(at + 1).copied();
             let escapes = Some(byte) == options.escape
                 && (next == Some(quote) || (byte != quote && next == options.escape));
@@ -113,7 +124,11 @@ impl Tokens {
                     self.unescaped.truncate(before);
                     return None;
                 }
-                let end = if input.get(behind) == Some(&b'\r') { behind + 1 } else { behind };
+                let end = if input.get(behind) == Some(&b'\r') {
+                    behind + 1
+                } else {
+                    behind
+                };
                 break (at, end);
             } else {
                 at += 1;
@@ -121,9 +136,19 @@ impl Tokens {
         };
         let span = if rewritten {
             self.unescaped.extend_from_slice(&input[copied..last]);
-            Span { start: before, end: self.unescaped.len(), rewritten, quoted: true }
+            Span {
+                start: before,
+                end: self.unescaped.len(),
+                rewritten,
+                quoted: true,
+            }
         } else {
-            Span { start: content, end: last, rewritten, quoted: true }
+            Span {
+                start: content,
+                end: last,
+                rewritten,
+                quoted: true,
+            }
         };
         self.spans.push(span);
         Some(end)

@@ -5,7 +5,8 @@
 
 use super::scanner::{Number, NumberKind, Scan, Scanner, Text, unescape};
 use crate::format::casts::{Casts, decode_base64, parse_decimal, parse_float, parse_integer};
-use crate::format::columns::{Bytes, Column, Names, Values, named_float};
+use crate::format::columns::{Column, Names, named_float};
+use crate::format::values::{Bytes, Values};
 
 /// What decoding needs beside the bytes.
 pub(super) struct Context<'a> {
@@ -118,11 +119,20 @@ pub(super) fn value(
             Ok(string(text, column, context).into())
         }
         Some(b'{') => match column {
-            Column::Struct { names, valid, children, .. } => {
+            Column::Struct {
+                names,
+                valid,
+                children,
+                ..
+            } => {
                 let row = valid.len();
                 let wrong = object(scanner, names, children, row, context)?;
                 valid.push(true);
-                Ok(if wrong.is_none() { Fit::Whole } else { Fit::Part })
+                Ok(if wrong.is_none() {
+                    Fit::Whole
+                } else {
+                    Fit::Part
+                })
             }
             Column::Map { .. } => map(scanner, column, context),
             _ => as_written(scanner, column),
@@ -171,7 +181,11 @@ fn decode_number(number: Number<'_>, column: &mut Column) -> bool {
         values.push_option(integer(number).and_then(|value| T::try_from(value).ok()))
     }
     fn integer(number: Number<'_>) -> Option<i64> {
-        if number.kind == NumberKind::Integer { parse_integer(number.raw) } else { None }
+        if number.kind == NumberKind::Integer {
+            parse_integer(number.raw)
+        } else {
+            None
+        }
     }
     match column {
         Column::Int64(values) => values.push_option(integer(number)),
@@ -225,9 +239,7 @@ fn string(text: Text<'_>, column: &mut Column, context: &mut Context<'_>) -> boo
             values.push_option(parse_decimal(text, *precision, *scale))
         }
         Column::Float64(values) => values.push_option(named_float(text)),
-        Column::Float32(values) => {
-            values.push_option(named_float(text).map(|value| value as f32))
-        }
+        Column::Float32(values) => values.push_option(named_float(text).map(|value| value as f32)),
         Column::Binary(values) => {
             let decoded = decode_base64(text, &mut values.values);
             if !decoded {
@@ -254,7 +266,10 @@ fn push_text(values: &mut Bytes, text: Text<'_>) {
 
 /// An array, whose bracket comes next. A wrong element makes the whole of it null.
 fn list(scanner: &mut Scanner<'_>, column: &mut Column, context: &mut Context<'_>) -> Scan<Fit> {
-    let Column::List { ends, valid, child, .. } = column else {
+    let Column::List {
+        ends, valid, child, ..
+    } = column
+    else {
         return as_written(scanner, column);
     };
     let before = child.len();
@@ -283,7 +298,14 @@ fn list(scanner: &mut Scanner<'_>, column: &mut Column, context: &mut Context<'_
 /// An object as a map, whose brace comes next. A wrong value makes the whole of it null; the last
 /// of two equal keys wins.
 fn map(scanner: &mut Scanner<'_>, column: &mut Column, context: &mut Context<'_>) -> Scan<Fit> {
-    let Column::Map { ends, valid, keys, values, .. } = column else {
+    let Column::Map {
+        ends,
+        valid,
+        keys,
+        values,
+        ..
+    } = column
+    else {
         return as_written(scanner, column);
     };
     let before = values.len();

@@ -75,7 +75,13 @@ impl JsonInference {
     }
 
     fn value(&self, scanner: &mut Scanner<'_>) -> Scan<Type> {
-        let scalar = |found| if self.primitives_as_string { Type::Text } else { found };
+        let scalar = |found| {
+            if self.primitives_as_string {
+                Type::Text
+            } else {
+                found
+            }
+        };
         match scanner.peek() {
             Some(b'{') => {
                 let mut fields = BTreeMap::new();
@@ -119,13 +125,15 @@ impl JsonInference {
             _ => {
                 let number = scanner.number()?;
                 let digits = number.raw.iter().filter(|b| b.is_ascii_digit()).count();
-                Ok(scalar(if number.kind != NumberKind::Integer || digits > 38 {
-                    Type::Double
-                } else if crate::format::casts::parse_integer(number.raw).is_some() {
-                    Type::Long
-                } else {
-                    Type::BigInteger
-                }))
+                Ok(scalar(
+                    if number.kind != NumberKind::Integer || digits > 38 {
+                        Type::Double
+                    } else if crate::format::casts::parse_integer(number.raw).is_some() {
+                        Type::Long
+                    } else {
+                        Type::BigInteger
+                    },
+                ))
             }
         }
     }
@@ -141,7 +149,11 @@ impl JsonInference {
             Some(Type::Object(fields)) => canonical_fields(fields),
             _ => Vec::new(),
         };
-        if self.corrupt && !fields.iter().any(|field| *field.name() == self.corrupt_column) {
+        if self.corrupt
+            && !fields
+                .iter()
+                .any(|field| *field.name() == self.corrupt_column)
+        {
             fields.insert(0, Field::new(self.corrupt_column, DataType::Utf8, true));
         }
         Schema::new(fields)
@@ -209,7 +221,11 @@ mod tests {
             inference.push_record(record.as_bytes());
         }
         let schema = inference.finish();
-        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
+        schema
+            .fields()
+            .iter()
+            .map(|f| (f.name().clone(), f.data_type().clone()))
+            .collect()
     }
 
     #[test]
@@ -223,7 +239,9 @@ mod tests {
         assert_eq!(names, ["a", "b", "l", "n", "o", "t", "z"]);
         assert_eq!(found[0].1, DataType::Utf8);
         assert_eq!(found[1].1, DataType::Decimal128(38, 0));
-        assert!(matches!(&found[2].1, DataType::List(item) if item.data_type() == &DataType::Float64));
+        assert!(
+            matches!(&found[2].1, DataType::List(item) if item.data_type() == &DataType::Float64)
+        );
         assert_eq!(found[3].1, DataType::Utf8);
         assert!(matches!(&found[4].1, DataType::Struct(fields) if fields.len() == 2));
         assert_eq!(found[6].1, DataType::Float64);

@@ -56,7 +56,11 @@ impl JsonDecoder {
             .iter()
             .map(|field| Column::new(field.name(), field.data_type()))
             .collect::<Result<_>>()?;
-        let names = schema.fields().iter().map(|field| field.name().as_str()).enumerate();
+        let names = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .enumerate();
         Ok(Self {
             names: Names::new(names.filter(|(index, _)| Some(*index) != corrupt)),
             columns,
@@ -137,8 +141,18 @@ impl JsonDecoder {
     }
 
     fn decode(&mut self, record: &[u8]) -> Scan<Outcome> {
-        let Self { columns, names, rows, options, scratch, .. } = self;
-        let mut context = Context { casts: &options.casts, scratch };
+        let Self {
+            columns,
+            names,
+            rows,
+            options,
+            scratch,
+            ..
+        } = self;
+        let mut context = Context {
+            casts: &options.casts,
+            scratch,
+        };
         let mut scanner = Scanner::new(record);
         let mut wrong = None;
         match scanner.peek() {
@@ -169,7 +183,9 @@ impl JsonDecoder {
     }
 
     fn take_back(&mut self, rows: usize) {
-        self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        self.columns
+            .iter_mut()
+            .for_each(|column| column.truncate(rows));
         self.rows = rows;
     }
 
@@ -197,7 +213,10 @@ impl JsonDecoder {
 
     /// Hands out the rows so far, and how many records were dropped beside them.
     pub fn flush(&mut self) -> Result<(RecordBatch, u64)> {
-        let context = |source| ConnectorError::Arrow { context: "building a batch from JSON".into(), source };
+        let context = |source| ConnectorError::Arrow {
+            context: "building a batch from JSON".into(),
+            source,
+        };
         let arrays = self
             .columns
             .iter_mut()

@@ -47,7 +47,11 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, depth: 0 }
+        Self {
+            bytes,
+            at: 0,
+            depth: 0,
+        }
     }
 
     pub(super) fn error<T>(&self, what: &'static str) -> Scan<T> {
@@ -83,7 +87,11 @@ impl<'a> Scanner<'a> {
     pub(super) fn enter(&mut self) -> Scan<()> {
         self.at += 1;
         self.depth += 1;
-        if self.depth > MAX_DEPTH { self.error("nested deeper than 1000 levels") } else { Ok(()) }
+        if self.depth > MAX_DEPTH {
+            self.error("nested deeper than 1000 levels")
+        } else {
+            Ok(())
+        }
     }
 
     /// Leaves an array or object.
@@ -144,7 +152,11 @@ impl<'a> Scanner<'a> {
     /// The colon behind a key.
     #[inline]
     pub(super) fn colon(&mut self) -> Scan<()> {
-        if self.eat(b':') { Ok(()) } else { self.error("a colon was expected") }
+        if self.eat(b':') {
+            Ok(())
+        } else {
+            self.error("a colon was expected")
+        }
     }
 
     /// A string; its opening quote comes next.
@@ -159,7 +171,10 @@ impl<'a> Scanner<'a> {
             match self.bytes.get(at) {
                 Some(byte) if *byte == quote => {
                     self.at = at + 1;
-                    return Ok(Text { raw: &self.bytes[start..at], escaped });
+                    return Ok(Text {
+                        raw: &self.bytes[start..at],
+                        escaped,
+                    });
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -167,7 +182,8 @@ impl<'a> Scanner<'a> {
                 }
                 Some(_) => {
                     self.at = at;
-                    return self.error("a control character inside a string (write it as an escape)");
+                    return self
+                        .error("a control character inside a string (write it as an escape)");
                 }
                 None => {
                     self.at = at;
@@ -233,17 +249,30 @@ impl<'a> Scanner<'a> {
             }
         }
         self.at = at;
-        Ok(Number { raw: &self.bytes[start..at], kind })
+        Ok(Number {
+            raw: &self.bytes[start..at],
+            kind,
+        })
     }
 
     fn named_number(&mut self, start: usize) -> Scan<Number<'a>> {
-        const NAMES: [&[u8]; 7] =
-            [b"NaN", b"Infinity", b"+Infinity", b"-Infinity", b"INF", b"+INF", b"-INF"];
+        const NAMES: [&[u8]; 7] = [
+            b"NaN",
+            b"Infinity",
+            b"+Infinity",
+            b"-Infinity",
+            b"INF",
+            b"+INF",
+            b"-INF",
+        ];
         for name in NAMES {
             if self.bytes[start..].starts_with(name) {
                 self.at = start + name.len();
                 self.check_word_end()?;
-                return Ok(Number { raw: name, kind: NumberKind::Named });
+                return Ok(Number {
+                    raw: name,
+                    kind: NumberKind::Named,
+                });
             }
         }
         self.error("a value was expected")
@@ -309,7 +338,9 @@ impl<'a> Scanner<'a> {
 
 fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
     let digits = bytes.get(at..at + 4)?;
-    digits.iter().try_fold(0, |value, byte| Some(value << 4 | char::from(*byte).to_digit(16)?))
+    digits.iter().try_fold(0, |value, byte| {
+        Some(value << 4 | char::from(*byte).to_digit(16)?)
+    })
 }
 
 /// Undoes the escapes of a string that was scanned.

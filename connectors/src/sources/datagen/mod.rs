@@ -20,6 +20,7 @@
 //! | `.start`, `.end` | 0, none | of a sequence; an end bounds the source |
 //! | `.start`, `.step`, `.disorder` | now (bounded: 2026-01-01), the pace (none: 1 ms), 0 | of an event time: row n is at start + n * step, early by up to disorder |
 
+mod random;
 mod rules;
 
 use std::sync::Arc;
@@ -88,23 +89,36 @@ impl DatagenSource {
         };
         let declared_rows = either("number-of-rows", "numberOfRows")?;
         let declared_pace = either("rows-per-second", "rowsPerSecond")?;
-        let sequence_ends = schema
-            .fields()
-            .iter()
-            .any(|field| options.get(&format!("fields.{}.end", field.name())).is_some());
+        let sequence_ends = schema.fields().iter().any(|field| {
+            options
+                .get(&format!("fields.{}.end", field.name()))
+                .is_some()
+        });
         let bounded = declared_rows.is_some() || sequence_ends;
         let rows_per_second = declared_pace.or(if bounded { None } else { Some(10_000) });
         let seed = options.integer("seed", 0)?.unwrap_or(0);
-        let pace = Pace { rows_per_second, bounded };
+        let pace = Pace {
+            rows_per_second,
+            bounded,
+        };
         let rules = schema
             .fields()
             .iter()
             .map(|field| Rule::new(field, options, seed, pace))
             .collect::<Result<Vec<_>>>()?;
-        let rows = rules.iter().filter_map(|rule| rule.rows).chain(declared_rows).min();
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let rows = rules
+            .iter()
+            .filter_map(|rule| rule.rows)
+            .chain(declared_rows)
+            .min();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Ok(Self {
-            reader: Arc::new(DatagenReader { schema, rules: rules.into() }),
+            reader: Arc::new(DatagenReader {
+                schema,
+                rules: rules.into(),
+            }),
             rows_per_second,
             rows,
             partitions: options.integer("numPartitions", 1)?.unwrap_or(1),
@@ -128,12 +142,22 @@ impl DatagenSource {
 
 /// Refuses options that do not exist, and those of fields that do not exist.
 fn check_keys(options: &Options, schema: &Schema) -> Result<()> {
-    let mut known: Vec<String> =
-        ["rows-per-second", "rowsPerSecond", "number-of-rows", "numberOfRows", "numPartitions", "seed"]
-            .map(String::from)
-            .into();
+    let mut known: Vec<String> = [
+        "rows-per-second",
+        "rowsPerSecond",
+        "number-of-rows",
+        "numberOfRows",
+        "numPartitions",
+        "seed",
+    ]
+    .map(String::from)
+    .into();
     for field in schema.fields() {
-        known.extend(rules::KEYS.iter().map(|key| format!("fields.{}.{key}", field.name())));
+        known.extend(
+            rules::KEYS
+                .iter()
+                .map(|key| format!("fields.{}.{key}", field.name())),
+        );
     }
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     options.check_known(NAME, &known)
@@ -149,12 +173,19 @@ impl Source for DatagenSource {
     }
 
     fn description(&self) -> String {
-        let pace = self.rows_per_second.map_or("unlimited".into(), |rate| rate.to_string());
-        format!("DatagenSource[rowsPerSecond={pace}, numPartitions={}]", self.partitions)
+        let pace = self
+            .rows_per_second
+            .map_or("unlimited".into(), |rate| rate.to_string());
+        format!(
+            "DatagenSource[rowsPerSecond={pace}, numPartitions={}]",
+            self.partitions
+        )
     }
 
     fn restore(&mut self, log: &[PlannedRange]) -> Result<()> {
-        let Some(last) = log.last() else { return Ok(()) };
+        let Some(last) = log.last() else {
+            return Ok(());
+        };
         let foreign = |what: &Value| {
             ConnectorError::Inconsistent(format!(
                 "the offset log holds {what}, which is no offset of a datagen source. Use another checkpointLocation"
@@ -162,7 +193,8 @@ impl Source for DatagenSource {
         };
         self.planned = last.end.as_u64().ok_or_else(|| foreign(&last.end))?;
         if let Some(split) = log.iter().rev().find_map(|range| range.splits.first()) {
-            let range = GeneratedSplit::deserialize(&split.range).map_err(|_| foreign(&split.range))?;
+            let range =
+                GeneratedSplit::deserialize(&split.range).map_err(|_| foreign(&split.range))?;
             self.origin = range.origin;
         }
         Ok(())
@@ -174,8 +206,15 @@ impl Source for DatagenSource {
 
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>> {
         let start = self.planned;
-        let most = limit.rows.unwrap_or(if self.rows_per_second.is_some() { u64::MAX } else { EPOCH_ROWS });
-        let end = self.available().unwrap_or(u64::MAX).min(start.saturating_add(most.max(1)));
+        let most = limit.rows.unwrap_or(if self.rows_per_second.is_some() {
+            u64::MAX
+        } else {
+            EPOCH_ROWS
+        });
+        let end = self
+            .available()
+            .unwrap_or(u64::MAX)
+            .min(start.saturating_add(most.max(1)));
         if end <= start {
             return Ok(None);
         }
@@ -194,14 +233,23 @@ impl Source for DatagenSource {
                     partitions: self.partitions,
                     origin: self.origin,
                 };
-                let range = serde_json::to_value(split)
-                    .map_err(|why| ConnectorError::Inconsistent(format!("a range of 'datagen': {why}")))?;
+                let range = serde_json::to_value(split).map_err(|why| {
+                    ConnectorError::Inconsistent(format!("a range of 'datagen': {why}"))
+                })?;
                 let bytes = (until - first).div_ceil(self.partitions) * row_bytes;
-                splits.push(Split { partition: Arc::from(format!("datagen-{partition}")), range, bytes });
+                splits.push(Split {
+                    partition: Arc::from(format!("datagen-{partition}")),
+                    range,
+                    bytes,
+                });
             }
             first = until;
         }
-        Ok(Some(PlannedRange { start: json!(start), end: json!(end), splits }))
+        Ok(Some(PlannedRange {
+            start: json!(start),
+            end: json!(end),
+            splits,
+        }))
     }
 
     fn committed(&mut self, _: &PlannedRange) -> Result<()> {
@@ -210,13 +258,19 @@ impl Source for DatagenSource {
 
     fn freeze(&mut self) -> Result<()> {
         // A source without pace or bound has no "now": it ends after what an epoch holds.
-        let there = self.available().unwrap_or(self.planned.saturating_add(EPOCH_ROWS));
+        let there = self
+            .available()
+            .unwrap_or(self.planned.saturating_add(EPOCH_ROWS));
         self.frozen = Some(there);
         Ok(())
     }
 
     fn exhausted(&self) -> bool {
-        [self.rows, self.frozen].into_iter().flatten().min().is_some_and(|end| self.planned >= end)
+        [self.rows, self.frozen]
+            .into_iter()
+            .flatten()
+            .min()
+            .is_some_and(|end| self.planned >= end)
     }
 
     fn poll_interval(&self) -> Duration {
@@ -246,7 +300,10 @@ impl SourceReader for DatagenReader {
                 split.range
             ))
         })?;
-        let schema = self.schema.project(projection).map_err(|source| arrow_error("*", source))?;
+        let schema = self
+            .schema
+            .project(projection)
+            .map_err(|source| arrow_error("*", source))?;
         let partitions = range.partitions.max(1);
         let behind = (range.partition + partitions - range.first % partitions) % partitions;
         Ok(Box::new(DatagenSplit {
@@ -277,14 +334,21 @@ impl SplitReader for DatagenSplit {
             return Ok(Read::End);
         }
         let step = usize::try_from(self.step).unwrap_or(usize::MAX);
-        let rows: Vec<u64> = (self.next..self.end).step_by(step).take(BATCH_ROWS).collect();
-        self.next = self.next.saturating_add(self.step.saturating_mul(rows.len() as u64));
+        let rows: Vec<u64> = (self.next..self.end)
+            .step_by(step)
+            .take(BATCH_ROWS)
+            .collect();
+        self.next = self
+            .next
+            .saturating_add(self.step.saturating_mul(rows.len() as u64));
         let columns = self
             .projection
             .iter()
             .zip(self.schema.fields())
             .map(|(index, field)| {
-                self.rules[*index].make(&rows, self.origin).map_err(|source| arrow_error(field.name(), source))
+                self.rules[*index]
+                    .make(&rows, self.origin)
+                    .map_err(|source| arrow_error(field.name(), source))
             })
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));

@@ -10,8 +10,10 @@ use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
 
+use super::random::{draw, mix, push_number, scale, skewed, unit};
 use crate::format::casts::Casts;
-use crate::format::columns::{Bytes, Column};
+use crate::format::columns::Column;
+use crate::format::values::Bytes;
 use crate::{ConnectorError, Options, Result};
 
 /// What the rules that speak of time share.
@@ -24,17 +26,35 @@ pub(super) struct Pace {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Sequence { start: i64 },
+    Sequence {
+        start: i64,
+    },
     /// Between `min` and `min + span`, both included; `skew` > 0 prefers small ones.
-    Integer { min: i64, span: u64, skew: f64 },
-    Float { min: f64, max: f64 },
+    Integer {
+        min: i64,
+        span: u64,
+        skew: f64,
+    },
+    Float {
+        min: f64,
+        max: f64,
+    },
     Boolean,
     /// One of some values, by the upper edges of their shares.
-    Values { values: ArrayRef, edges: Vec<u64> },
+    Values {
+        values: ArrayRef,
+        edges: Vec<u64>,
+    },
     /// So many letters and digits.
-    Letters { length: usize },
+    Letters {
+        length: usize,
+    },
     /// `start` (or the query's own) plus the row's number times `step.0 / step.1`, and late by at most `disorder`.
-    EventTime { start: Option<i64>, step: (i64, i64), disorder: u64 },
+    EventTime {
+        start: Option<i64>,
+        step: (i64, i64),
+        disorder: u64,
+    },
 }
 
 /// How a column is made.
@@ -51,28 +71,19 @@ pub(super) struct Rule {
 
 /// The options of a field, behind `fields.NAME.`.
 pub(super) const KEYS: &[&str] = &[
-    "kind", "min", "max", "start", "end", "length", "values", "skew", "null-rate", "prefix", "step", "disorder",
+    "kind",
+    "min",
+    "max",
+    "start",
+    "end",
+    "length",
+    "values",
+    "skew",
+    "null-rate",
+    "prefix",
+    "step",
+    "disorder",
 ];
-
-/// Scrambles 64 bits (splitmix64's finisher).
-#[inline]
-const fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
-}
-
-/// The random number of a row.
-#[inline]
-const fn draw(seed: u64, row: u64) -> u64 {
-    mix(seed.wrapping_add(row.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
-}
-
-/// Between 0 and 1, without 1.
-#[inline]
-fn unit(bits: u64) -> f64 {
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
-}
 
 struct Keys<'a> {
     options: &'a Options,
@@ -93,13 +104,20 @@ impl Keys<'_> {
     }
 
     fn number<T: std::str::FromStr>(&self, what: &str) -> Result<Option<T>> {
-        let Some(text) = self.get(what) else { return Ok(None) };
-        text.trim().parse().map(Some).map_err(|_| self.bad(what, "a number that fits the column"))
+        let Some(text) = self.get(what) else {
+            return Ok(None);
+        };
+        text.trim()
+            .parse()
+            .map(Some)
+            .map_err(|_| self.bad(what, "a number that fits the column"))
     }
 
     /// A number, or for a DATE or TIMESTAMP such a value, in the unit of the column.
     fn value(&self, what: &str, data_type: &DataType) -> Result<Option<i64>> {
-        let Some(text) = self.get(what) else { return Ok(None) };
+        let Some(text) = self.get(what) else {
+            return Ok(None);
+        };
         let casts = Casts::default();
         let found = match data_type {
             DataType::Timestamp(..) if text.eq_ignore_ascii_case("now") => return Ok(None),
@@ -111,12 +129,17 @@ impl Keys<'_> {
             }
             _ => text.trim().parse().ok(),
         };
-        found.map(Some).ok_or_else(|| self.bad(what, "a value of the column's type"))
+        found
+            .map(Some)
+            .ok_or_else(|| self.bad(what, "a value of the column's type"))
     }
 
     fn micros(&self, what: &str) -> Result<Option<i64>> {
         let key = self.key(what);
-        Ok(self.options.duration(&key)?.map(|length| length.as_micros() as i64))
+        Ok(self
+            .options
+            .duration(&key)?
+            .map(|length| length.as_micros() as i64))
     }
 }
 
@@ -139,7 +162,10 @@ fn range_of(data_type: &DataType) -> Option<(i64, i64)> {
 
 impl Rule {
     pub(super) fn new(field: &Field, options: &Options, seed: u64, pace: Pace) -> Result<Self> {
-        let keys = Keys { options, name: field.name() };
+        let keys = Keys {
+            options,
+            name: field.name(),
+        };
         let data_type = field.data_type().clone();
         let mut rows = None;
         let prefix = keys.get("prefix").map(str::to_owned);
@@ -151,20 +177,33 @@ impl Rule {
             "sequence" => {
                 let numeric = data_type == DataType::Utf8 || range_of(&data_type).is_some();
                 if !numeric {
-                    return Err(keys.bad("kind", "random: only whole numbers, times and STRINGs have sequences"));
+                    return Err(keys.bad(
+                        "kind",
+                        "random: only whole numbers, times and STRINGs have sequences",
+                    ));
                 }
                 let start = keys.value("start", &data_type)?.unwrap_or(0);
                 if let Some(end) = keys.value("end", &data_type)? {
                     let count = i128::from(end) - i128::from(start) + 1;
-                    rows = Some(u64::try_from(count).map_err(|_| keys.bad("end", "an end after the start"))?);
+                    rows = Some(
+                        u64::try_from(count)
+                            .map_err(|_| keys.bad("end", "an end after the start"))?,
+                    );
                 }
                 Kind::Sequence { start }
             }
             "event-time" | "eventtime" | "event_time" => {
                 if !matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _)) {
-                    return Err(keys.bad("kind", "sequence or random: only a TIMESTAMP is an event time"));
+                    return Err(keys.bad(
+                        "kind",
+                        "sequence or random: only a TIMESTAMP is an event time",
+                    ));
                 }
-                let fixed = if pace.bounded { Some(1_767_225_600_000_000) } else { None };
+                let fixed = if pace.bounded {
+                    Some(1_767_225_600_000_000)
+                } else {
+                    None
+                };
                 let start = match keys.get("start") {
                     Some(now) if now.eq_ignore_ascii_case("now") => None,
                     _ => keys.value("start", &data_type)?.or(fixed),
@@ -174,7 +213,11 @@ impl Rule {
                     (None, Some(rate)) => (1_000_000, i64::try_from(rate).unwrap_or(i64::MAX)),
                     (None, None) => (1_000, 1),
                 };
-                Kind::EventTime { start, step, disorder: keys.micros("disorder")?.unwrap_or(0) as u64 }
+                Kind::EventTime {
+                    start,
+                    step,
+                    disorder: keys.micros("disorder")?.unwrap_or(0) as u64,
+                }
             }
             "random" => Self::random(&keys, field, prefix.is_some())?,
             _ => return Err(keys.bad("kind", "sequence, random or event-time")),
@@ -184,8 +227,17 @@ impl Rule {
             return Err(keys.bad("null-rate", "a share between 0 and 1"));
         }
         // Columns of other names draw other numbers.
-        let salt = field.name().bytes().fold(0_u64, |salt, byte| mix(salt ^ u64::from(byte)).wrapping_add(1));
-        Ok(Self { kind, data_type, prefix, null_rate, seed: mix(seed ^ salt), rows })
+        let salt = field.name().bytes().fold(0_u64, |salt, byte| {
+            mix(salt ^ u64::from(byte)).wrapping_add(1)
+        });
+        Ok(Self {
+            kind,
+            data_type,
+            prefix,
+            null_rate,
+            seed: mix(seed ^ salt),
+            rows,
+        })
     }
 
     fn random(keys: &Keys<'_>, field: &Field, prefixed: bool) -> Result<Kind> {
@@ -199,7 +251,9 @@ impl Rule {
         }
         let integers = match range_of(data_type) {
             Some(range) => Some(range),
-            None if data_type == &DataType::Utf8 && (prefixed || keys.get("max").is_some()) => Some((0, 999_999)),
+            None if data_type == &DataType::Utf8 && (prefixed || keys.get("max").is_some()) => {
+                Some((0, 999_999))
+            }
             None => None,
         };
         if let Some((least, most)) = integers {
@@ -217,7 +271,11 @@ impl Rule {
             if !fits {
                 return Err(keys.bad("max", "a number that fits the column's type"));
             }
-            return Ok(Kind::Integer { min, span: max.abs_diff(min), skew });
+            return Ok(Kind::Integer {
+                min,
+                span: max.abs_diff(min),
+                skew,
+            });
         }
         match data_type {
             DataType::Float32 | DataType::Float64 => {
@@ -229,9 +287,9 @@ impl Rule {
                 Ok(Kind::Float { min, max })
             }
             DataType::Boolean => Ok(Kind::Boolean),
-            DataType::Utf8 | DataType::Binary => {
-                Ok(Kind::Letters { length: keys.number("length")?.unwrap_or(10) })
-            }
+            DataType::Utf8 | DataType::Binary => Ok(Kind::Letters {
+                length: keys.number("length")?.unwrap_or(10),
+            }),
             other => Err(ConnectorError::Schema(format!(
                 "the connector 'datagen' cannot make the column '{}' of type {other}: declare it as a number, BOOLEAN, STRING, BINARY, DATE or TIMESTAMP",
                 field.name()
@@ -243,7 +301,9 @@ impl Rule {
     fn values(keys: &Keys<'_>, field: &Field, text: &str, skew: f64) -> Result<Kind> {
         let mut column = Column::new(field.name(), field.data_type())?;
         let weighted = text.split(',').all(|value| {
-            value.rsplit_once(':').is_some_and(|(_, weight)| weight.trim().parse::<f64>().is_ok_and(|w| w >= 0.0))
+            value
+                .rsplit_once(':')
+                .is_some_and(|(_, weight)| weight.trim().parse::<f64>().is_ok_and(|w| w >= 0.0))
         });
         let mut shares = Vec::new();
         for (rank, value) in text.split(',').enumerate() {
@@ -252,7 +312,10 @@ impl Rule {
                 None => (value, ((rank + 1) as f64).powf(-skew)),
             };
             if !column.push_text(value.trim().as_bytes(), &Casts::default()) {
-                return Err(keys.bad("values", "values of the column's type, as in 'a,b,c' or 'a:3,b:1'"));
+                return Err(keys.bad(
+                    "values",
+                    "values of the column's type, as in 'a,b,c' or 'a:3,b:1'",
+                ));
             }
             shares.push(weight);
         }
@@ -268,7 +331,9 @@ impl Rule {
                 (sum * u64::MAX as f64) as u64
             })
             .collect();
-        let values = column.take().map_err(|source| arrow_error(field.name(), source))?;
+        let values = column
+            .take()
+            .map_err(|source| arrow_error(field.name(), source))?;
         Ok(Kind::Values { values, edges })
     }
 
@@ -276,26 +341,40 @@ impl Rule {
     pub(super) fn make(&self, rows: &[u64], origin: i64) -> Result<ArrayRef, ArrowError> {
         let seed = self.seed;
         let array: ArrayRef = match &self.kind {
-            Kind::Sequence { start } => {
-                self.integers(rows.iter().map(|row| start.wrapping_add(*row as i64)).collect())?
-            }
+            Kind::Sequence { start } => self.integers(
+                rows.iter()
+                    .map(|row| start.wrapping_add(*row as i64))
+                    .collect(),
+            )?,
             Kind::Integer { min, span, skew } => {
                 let picks = rows.iter().map(|row| {
                     let bits = draw(seed, *row);
-                    let offset = if *skew > 0.0 { skewed(unit(bits), *span, *skew) } else { scale(bits, *span) };
+                    let offset = if *skew > 0.0 {
+                        skewed(unit(bits), *span, *skew)
+                    } else {
+                        scale(bits, *span)
+                    };
                     min.wrapping_add_unsigned(offset)
                 });
                 self.integers(picks.collect())?
             }
             Kind::Float { min, max } => {
-                let values: Vec<f64> =
-                    rows.iter().map(|row| min + unit(draw(seed, *row)) * (max - min)).collect();
+                let values: Vec<f64> = rows
+                    .iter()
+                    .map(|row| min + unit(draw(seed, *row)) * (max - min))
+                    .collect();
                 let array: ArrayRef = Arc::new(arrow::array::Float64Array::from(values));
-                if self.data_type == DataType::Float64 { array } else { arrow::compute::cast(&array, &self.data_type)? }
+                if self.data_type == DataType::Float64 {
+                    array
+                } else {
+                    arrow::compute::cast(&array, &self.data_type)?
+                }
             }
-            Kind::Boolean => {
-                Arc::new(rows.iter().map(|row| Some(draw(seed, *row) >> 63 == 1)).collect::<BooleanArray>())
-            }
+            Kind::Boolean => Arc::new(
+                rows.iter()
+                    .map(|row| Some(draw(seed, *row) >> 63 == 1))
+                    .collect::<BooleanArray>(),
+            ),
             Kind::Values { values, edges } => {
                 let last = edges.len() - 1;
                 let picks: Vec<u32> = rows
@@ -312,26 +391,37 @@ impl Rule {
                     .collect();
                 let picked = take(values, &UInt32Array::from(picks), None)?;
                 match &self.prefix {
-                    Some(prefix) => self.prefixed(prefix, &picked)?,
+                    Some(prefix) => prefixed(prefix, &picked)?,
                     None => picked,
                 }
             }
             Kind::Letters { length } => self.letters(rows, *length)?,
-            Kind::EventTime { start, step, disorder } => {
+            Kind::EventTime {
+                start,
+                step,
+                disorder,
+            } => {
                 let start = start.unwrap_or(origin);
                 let times: Vec<i64> = rows
                     .iter()
                     .map(|row| {
-                        let passed = match i64::try_from(*row).ok().and_then(|row| row.checked_mul(step.0)) {
+                        let passed = match i64::try_from(*row)
+                            .ok()
+                            .and_then(|row| row.checked_mul(step.0))
+                        {
                             Some(product) => product / step.1,
-                            None => (i128::from(*row) * i128::from(step.0) / i128::from(step.1)) as i64,
+                            None => {
+                                (i128::from(*row) * i128::from(step.0) / i128::from(step.1)) as i64
+                            }
                         };
                         let late = scale(draw(seed, *row), *disorder) as i64;
                         start.wrapping_add(passed).wrapping_sub(late)
                     })
                     .collect();
                 let DataType::Timestamp(_, zone) = &self.data_type else {
-                    return Err(ArrowError::SchemaError("an event time that is no timestamp".into()));
+                    return Err(ArrowError::SchemaError(
+                        "an event time that is no timestamp".into(),
+                    ));
                 };
                 Arc::new(TimestampMicrosecondArray::from(times).with_timezone_opt(zone.clone()))
             }
@@ -339,8 +429,11 @@ impl Rule {
         if self.null_rate <= 0.0 {
             return Ok(array);
         }
-        let valid: NullBuffer =
-            rows.iter().map(|row| unit(draw(!seed, *row)) >= self.null_rate).collect::<Vec<_>>().into();
+        let valid: NullBuffer = rows
+            .iter()
+            .map(|row| unit(draw(!seed, *row)) >= self.null_rate)
+            .collect::<Vec<_>>()
+            .into();
         let data = array.to_data().into_builder().nulls(Some(valid)).build()?;
         Ok(make_array(data))
     }
@@ -360,9 +453,9 @@ impl Rule {
                 Column::Utf8(bytes).take()
             }
             DataType::Int64 => Ok(Arc::new(Int64Array::from(numbers))),
-            DataType::Timestamp(_, zone) => {
-                Ok(Arc::new(TimestampMicrosecondArray::from(numbers).with_timezone_opt(zone.clone())))
-            }
+            DataType::Timestamp(_, zone) => Ok(Arc::new(
+                TimestampMicrosecondArray::from(numbers).with_timezone_opt(zone.clone()),
+            )),
             DataType::Date32 => {
                 let days: Vec<i32> = numbers.into_iter().map(|day| day as i32).collect();
                 Ok(Arc::new(arrow::array::Date32Array::from(days)))
@@ -370,29 +463,24 @@ impl Rule {
             DataType::Decimal128(precision, scale) => {
                 let values: Vec<i128> = numbers.into_iter().map(i128::from).collect();
                 let array = arrow::array::Decimal128Array::from(values);
-                Ok(Arc::new(array.with_precision_and_scale(*precision, *scale)?))
+                Ok(Arc::new(
+                    array.with_precision_and_scale(*precision, *scale)?,
+                ))
             }
             other => {
                 let array: ArrayRef = Arc::new(Int64Array::from(numbers));
-                let options = CastOptions { safe: false, ..CastOptions::default() };
+                let options = CastOptions {
+                    safe: false,
+                    ..CastOptions::default()
+                };
                 cast_with_options(&array, other, &options)
             }
         }
     }
 
-    fn prefixed(&self, prefix: &str, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-        let values = values.to_data();
-        let texts = arrow::array::StringArray::from(values);
-        let mut bytes = Bytes::new();
-        for text in texts.iter().flatten() {
-            bytes.values.extend_from_slice(prefix.as_bytes());
-            bytes.push(text.as_bytes());
-        }
-        Column::Utf8(bytes).take()
-    }
-
     fn letters(&self, rows: &[u64], length: usize) -> Result<ArrayRef, ArrowError> {
-        const ALPHABET: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+        const ALPHABET: &[u8; 64] =
+            b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
         let mut bytes = Bytes::new();
         for row in rows {
             let mut state = draw(self.seed, *row);
@@ -409,51 +497,29 @@ impl Rule {
             }
             bytes.seal(true);
         }
-        if self.data_type == DataType::Binary { Column::Binary(bytes).take() } else { Column::Utf8(bytes).take() }
-    }
-}
-
-/// Evenly between 0 and `span`, both included.
-#[inline]
-fn scale(bits: u64, span: u64) -> u64 {
-    match span.checked_add(1) {
-        None => bits,
-        Some(count) => ((u128::from(bits) * u128::from(count)) >> 64) as u64,
-    }
-}
-
-/// Between 0 and `span` with a density that falls like `(n + 1)^-skew`: the inverse of the
-/// continuous distribution, which is near enough to Zipf's and needs no table.
-fn skewed(unit: f64, span: u64, skew: f64) -> u64 {
-    let count = span as f64 + 1.0;
-    let found = if (skew - 1.0).abs() < 1e-9 {
-        (count + 1.0).powf(unit)
-    } else {
-        let exponent = 1.0 - skew;
-        (unit * ((count + 1.0).powf(exponent) - 1.0) + 1.0).powf(1.0 / exponent)
-    };
-    ((found - 1.0) as u64).min(span)
-}
-
-/// Appends a number in decimal digits.
-fn push_number(out: &mut Vec<u8>, number: i64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    let mut left = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
+        if self.data_type == DataType::Binary {
+            Column::Binary(bytes).take()
+        } else {
+            Column::Utf8(bytes).take()
         }
     }
-    if number < 0 {
-        out.push(b'-');
+}
+
+/// Texts with something before each.
+fn prefixed(prefix: &str, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let values = values.to_data();
+    let texts = arrow::array::StringArray::from(values);
+    let mut bytes = Bytes::new();
+    for text in texts.iter().flatten() {
+        bytes.values.extend_from_slice(prefix.as_bytes());
+        bytes.push(text.as_bytes());
     }
-    out.extend_from_slice(&digits[at..]);
+    Column::Utf8(bytes).take()
 }
 
 pub(super) fn arrow_error(name: &str, source: ArrowError) -> ConnectorError {
-    ConnectorError::Arrow { context: format!("generating the column '{name}'"), source }
+    ConnectorError::Arrow {
+        context: format!("generating the column '{name}'"),
+        source,
+    }
 }

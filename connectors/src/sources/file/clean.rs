@@ -32,13 +32,20 @@ pub(super) fn clean(file: &FileSplit, how: &Clean) -> bool {
 }
 
 pub(super) fn mtime(metadata: &fs::Metadata) -> Option<i64> {
-    let since = metadata.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let since = metadata
+        .modified()
+        .ok()?
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()?;
     i64::try_from(since.as_millis()).ok()
 }
 
 /// Moves a file below `directory`, under its whole path, as Spark does.
 fn archive(path: &Path, directory: &Path) -> io::Result<()> {
-    let relative: PathBuf = path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect();
+    let relative: PathBuf = path
+        .components()
+        .filter(|part| matches!(part, std::path::Component::Normal(_)))
+        .collect();
     let target = directory.join(relative);
     if target.exists() {
         return Err(io::ErrorKind::AlreadyExists.into());

@@ -26,14 +26,21 @@ pub(super) fn open_checked(path: &Path, size: u64) -> Result<File> {
     };
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(changed("was removed")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(changed("was removed"));
+        }
         Err(error) => return Err(cannot_read(path, error)),
     };
-    let now = file.metadata().map_err(|error| cannot_read(path, error))?.len();
+    let now = file
+        .metadata()
+        .map_err(|error| cannot_read(path, error))?
+        .len();
     if now == size {
         Ok(file)
     } else {
-        Err(changed(&format!("changed its size from {size} to {now} bytes")))
+        Err(changed(&format!(
+            "changed its size from {size} to {now} bytes"
+        )))
     }
 }
 
@@ -72,7 +79,8 @@ impl Lines {
                 // One byte earlier, to see whether a line starts exactly here.
                 base = start.saturating_sub(1);
                 end = start.saturating_add(length);
-                file.seek(SeekFrom::Start(base)).map_err(|error| cannot_read(path, error))?;
+                file.seek(SeekFrom::Start(base))
+                    .map_err(|error| cannot_read(path, error))?;
                 expected = Some(size - base.min(size));
                 Box::new(file.take(size - base.min(size)))
             }
@@ -82,7 +90,10 @@ impl Lines {
             }
             Compression::Zstd => {
                 format = "zstd";
-                Box::new(zstd::stream::read::Decoder::new(file).map_err(|error| cannot_read(path, error))?)
+                Box::new(
+                    zstd::stream::read::Decoder::new(file)
+                        .map_err(|error| cannot_read(path, error))?,
+                )
             }
         };
         Ok(Self {
@@ -218,7 +229,10 @@ impl Lines {
 
     fn broken(&self, error: &std::io::Error) -> ConnectorError {
         if self.format == "text" {
-            return cannot_read(&self.path, std::io::Error::new(error.kind(), error.to_string()));
+            return cannot_read(
+                &self.path,
+                std::io::Error::new(error.kind(), error.to_string()),
+            );
         }
         ConnectorError::BadFile {
             path: self.path.clone(),

@@ -95,16 +95,36 @@ fn file(path: &Path, metadata: &fs::Metadata) -> Result<Option<Found>> {
             path.display()
         ))
     })?;
-    let modified = metadata.modified().map_err(|error| cannot_read(path, error))?;
+    let modified = metadata
+        .modified()
+        .map_err(|error| cannot_read(path, error))?;
     let mtime = match modified.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
     };
-    Ok(Some(Found { path: text.into(), size: metadata.len(), mtime }))
+    Ok(Some(Found {
+        path: text.into(),
+        size: metadata.len(),
+        mtime,
+    }))
 }
 
 pub(super) fn cannot_read(path: &Path, source: std::io::Error) -> ConnectorError {
-    ConnectorError::Io { action: "cannot read", path: path.into(), source }
+    ConnectorError::Io {
+        action: "cannot read",
+        path: path.into(),
+        source,
+    }
+}
+
+/// The file as it is now; `None` where it is gone or empty.
+pub(super) fn look_again(found: &Found) -> Result<Option<Found>> {
+    let path = Path::new(&found.path);
+    match fs::metadata(path) {
+        Ok(metadata) => file(path, &metadata),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_read(path, error)),
+    }
 }
 
 fn has_wildcard(text: &str) -> bool {
@@ -121,7 +141,9 @@ pub(super) fn fixed_root(path: &Path) -> PathBuf {
     if !is_glob(path) {
         return path.into();
     }
-    path.components().take_while(|part| !has_wildcard(&part.as_os_str().to_string_lossy())).collect()
+    path.components()
+        .take_while(|part| !has_wildcard(&part.as_os_str().to_string_lossy()))
+        .collect()
 }
 
 /// The paths that a glob names, component by component.
@@ -147,7 +169,11 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         for directory in reached {
             let entries = match fs::read_dir(&directory) {
                 Ok(entries) => entries,
-                Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => continue,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) =>
+                {
+                    continue;
+                }
                 Err(error) => return Err(cannot_read(&directory, error)),
             };
             for entry in entries {

@@ -36,12 +36,16 @@ pub(super) fn committed_files(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     let directory = path.join(DIRECTORY);
     for attempt in 0..ATTEMPTS {
         std::thread::sleep(Duration::from_millis(attempt));
-        let Some((names, claimed)) = run_names(&directory)? else { return Ok(None) };
+        let Some((names, claimed)) = run_names(&directory)? else {
+            return Ok(None);
+        };
         if names.is_empty() {
             return Ok(claimed.then(Vec::new));
         }
         if let Some(files) = chain(&directory, names)? {
-            return Ok(Some(files.into_iter().map(|file| path.join(file)).collect()));
+            return Ok(Some(
+                files.into_iter().map(|file| path.join(file)).collect(),
+            ));
         }
     }
     Err(ConnectorError::Inconsistent(format!(
@@ -56,7 +60,9 @@ pub(super) fn committed_files(path: &Path) -> Result<Option<Vec<PathBuf>>> {
 fn run_names(directory: &Path) -> Result<Option<(Vec<(u64, u64, String)>, bool)>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(cannot_read(directory, error)),
     };
     let (mut runs, mut claimed) = (Vec::new(), false);
@@ -64,7 +70,9 @@ fn run_names(directory: &Path) -> Result<Option<(Vec<(u64, u64, String)>, bool)>
         let entry = entry.map_err(|error| cannot_read(directory, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         claimed |= name == "owner.json" || name == "pending.json";
-        let epochs = name.strip_suffix(".json").and_then(|name| name.split_once('.'));
+        let epochs = name
+            .strip_suffix(".json")
+            .and_then(|name| name.split_once('.'));
         if let Some((first, last)) = epochs.and_then(|(epochs, _)| epochs.split_once('-'))
             && let (Ok(first), Ok(last)) = (first.parse(), last.parse())
         {
@@ -90,10 +98,17 @@ fn chain(directory: &Path, mut runs: Vec<(u64, u64, String)>) -> Result<Option<V
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(cannot_read(&path, error)),
         };
-        let bad = |reason| ConnectorError::BadFile { path: path.clone(), format: "manifest", reason };
+        let bad = |reason| ConnectorError::BadFile {
+            path: path.clone(),
+            format: "manifest",
+            reason,
+        };
         let run: Run = serde_json::from_slice(&text).map_err(|why| bad(why.to_string()))?;
         if run.version != 1 {
-            return Err(bad(format!("its version is {}; read it with a newer release", run.version)));
+            return Err(bad(format!(
+                "its version is {}; read it with a newer release",
+                run.version
+            )));
         }
         files.extend(run.files.into_iter().map(|file| file.path));
         wanted = run.previous;

@@ -112,7 +112,11 @@ impl FileSource {
         let schema = schema::resolve(schema, &checked)?;
         let options = Arc::new(checked);
         Ok(Self {
-            reader: Arc::new(FileReader { schema, options: Arc::clone(&options), root }),
+            reader: Arc::new(FileReader {
+                schema,
+                options: Arc::clone(&options),
+                root,
+            }),
             options,
             seen: HashMap::new(),
             newest: i64::MIN,
@@ -132,7 +136,11 @@ impl FileSource {
     }
 
     fn key<'a>(&self, path: &'a str) -> &'a str {
-        if self.options.file_name_only { path.rsplit('/').next().unwrap_or(path) } else { path }
+        if self.options.file_name_only {
+            path.rsplit('/').next().unwrap_or(path)
+        } else {
+            path
+        }
     }
 
     /// Takes a file for planned.
@@ -144,7 +152,9 @@ impl FileSource {
 
     /// Forgets files that are too old to be taken for new ones.
     fn purge(&mut self) {
-        let Ok(age) = i64::try_from(self.options.max_age.as_millis()) else { return };
+        let Ok(age) = i64::try_from(self.options.max_age.as_millis()) else {
+            return;
+        };
         if self.newest > i64::MIN {
             self.horizon = self.horizon.max(self.newest.saturating_sub(age));
             let horizon = self.horizon;
@@ -180,7 +190,9 @@ impl FileSource {
         let format = &self.options.format;
         let range = match format {
             Format::Parquet => PARQUET_RANGE,
-            _ if format.multi_line() || self.options.compression_of(path)? != Compression::None => u64::MAX,
+            _ if format.multi_line() || self.options.compression_of(path)? != Compression::None => {
+                u64::MAX
+            }
             _ => TEXT_RANGE,
         };
         let mut splits = Vec::new();
@@ -188,18 +200,36 @@ impl FileSource {
         while start < file.size {
             let left = file.size - start;
             // No crumbs at the end.
-            let length = if left < range.saturating_add(range / 2) { left } else { range };
-            let split = FileSplit { path: file.path.clone(), size: file.size, mtime: file.mtime, start, length };
+            let length = if left < range.saturating_add(range / 2) {
+                left
+            } else {
+                range
+            };
+            let split = FileSplit {
+                path: file.path.clone(),
+                size: file.size,
+                mtime: file.mtime,
+                start,
+                length,
+            };
             let range = serde_json::to_value(&split)
                 .map_err(|why| ConnectorError::Inconsistent(format!("{}: {why}", file.path)))?;
-            splits.push(Split { partition: Arc::from(PARTITION), range, bytes: length });
+            splits.push(Split {
+                partition: Arc::from(PARTITION),
+                range,
+                bytes: length,
+            });
             start += length;
         }
         Ok(splits)
     }
 
     fn offset_json(offset: i64) -> Value {
-        if offset < 0 { Value::Null } else { json!({ "logOffset": offset }) }
+        if offset < 0 {
+            Value::Null
+        } else {
+            json!({ "logOffset": offset })
+        }
     }
 }
 
@@ -245,28 +275,46 @@ impl Source for FileSource {
             return Ok(None);
         }
         let most_files = self.options.max_files.unwrap_or(u64::MAX);
-        let most_bytes = [self.options.max_bytes, limit.bytes].into_iter().flatten().min().unwrap_or(u64::MAX);
+        let most_bytes = [self.options.max_bytes, limit.bytes]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(u64::MAX);
         let (mut files, mut bytes, mut newest) = (0, 0_u64, i64::MIN);
         let mut splits = Vec::new();
-        while let Some(file) = self.unread.front() {
-            let after = bytes.saturating_add(file.size);
-            // One file at least, or nothing would ever be read.
-            if files >= most_files || (files > 0 && after > most_bytes) {
+        while let Some(listed) = self.unread.front() {
+            if files >= most_files {
                 break;
             }
-            let file_splits = self.cut(file)?;
-            let Some(file) = self.unread.pop_front() else { break };
-            splits.extend(file_splits);
+            // It may have been listed long ago, or while it was still being written.
+            let Some(file) = listing::look_again(listed)? else {
+                self.unread.pop_front();
+                continue;
+            };
+            let after = bytes.saturating_add(file.size);
+            // One file at least, or nothing would ever be read.
+            if files > 0 && after > most_bytes {
+                break;
+            }
+            splits.extend(self.cut(&file)?);
+            self.unread.pop_front();
             files += 1;
             bytes = after;
             newest = newest.max(file.mtime);
             self.remember(&file.path, file.mtime);
         }
+        if splits.is_empty() {
+            return Ok(None);
+        }
         self.purge();
         self.logged.push_back(newest);
         let start = Self::offset_json(self.offset);
         self.offset += 1;
-        Ok(Some(PlannedRange { start, end: Self::offset_json(self.offset), splits }))
+        Ok(Some(PlannedRange {
+            start,
+            end: Self::offset_json(self.offset),
+            splits,
+        }))
     }
 
     fn committed(&mut self, range: &PlannedRange) -> Result<()> {
@@ -302,8 +350,13 @@ impl Source for FileSource {
 
     fn forgettable(&self) -> usize {
         // The last range holds the offset, and the newest file keeps the horizon where it is.
-        let keep_from = self.logged.iter().position(|newest| *newest >= self.horizon);
-        keep_from.unwrap_or(self.logged.len()).min(self.logged.len().saturating_sub(1))
+        let keep_from = self
+            .logged
+            .iter()
+            .position(|newest| *newest >= self.horizon);
+        keep_from
+            .unwrap_or(self.logged.len())
+            .min(self.logged.len().saturating_sub(1))
     }
 
     fn reader(&self) -> Arc<dyn SourceReader> {

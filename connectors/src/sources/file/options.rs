@@ -33,8 +33,15 @@ const KEYS: &[&str] = &[
 /// The format of the files.
 #[derive(Clone, Debug)]
 pub(super) enum Format {
-    Json { record: RecordOptions, multi_line: bool, primitives_as_string: bool },
-    Csv { options: CsvOptions, infer_types: bool },
+    Json {
+        record: RecordOptions,
+        multi_line: bool,
+        primitives_as_string: bool,
+    },
+    Csv {
+        options: CsvOptions,
+        infer_types: bool,
+    },
     Parquet,
 }
 
@@ -67,7 +74,8 @@ impl Format {
 
     /// Whether which records are taken depends on columns that nobody asked for.
     pub(super) fn checks_all_columns(&self) -> bool {
-        self.record().is_some_and(|record| record.mode != ParseMode::Permissive)
+        self.record()
+            .is_some_and(|record| record.mode != ParseMode::Permissive)
     }
 }
 
@@ -89,6 +97,10 @@ pub(super) enum Clean {
 
 /// The options of a `file` source.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(super) struct FileOptions {
     /// The path as written.
     pub(super) written: String,
@@ -110,10 +122,15 @@ pub(super) struct FileOptions {
 
 impl FileOptions {
     pub(super) fn new(options: &Options) -> Result<Self> {
-        let written = options.require(NAME, "path", "write 'path' = 'DIRECTORY', a file or a glob")?;
+        let written =
+            options.require(NAME, "path", "write 'path' = 'DIRECTORY', a file or a glob")?;
         let format = Self::format(options)?;
         let path = local_path(options, written)?;
-        let clean = match options.get("cleanSource").map(str::to_ascii_lowercase).as_deref() {
+        let clean = match options
+            .get("cleanSource")
+            .map(str::to_ascii_lowercase)
+            .as_deref()
+        {
             None | Some("off") => Clean::Off,
             Some("delete") => Clean::Delete,
             Some("archive") => {
@@ -126,7 +143,8 @@ impl FileOptions {
                 if directory.starts_with(super::listing::fixed_root(&path)) {
                     return Err(options.bad(
                         "sourceArchiveDir",
-                        "a directory outside of 'path', else archived files would be read again".into(),
+                        "a directory outside of 'path', else archived files would be read again"
+                            .into(),
                     ));
                 }
                 Clean::Archive(directory)
@@ -136,7 +154,7 @@ impl FileOptions {
         let latest_first = options.boolean("latestFirst", false)?;
         let max_files = options.integer("maxFilesPerTrigger", 1)?;
         let max_bytes = options.bytes("maxBytesPerTrigger")?;
-        let week = Duration::from_secs(7 * 24 * 3600);
+        let week = Duration::from_hours(7 * 24);
         let mut max_age = options.duration("maxFileAge")?.unwrap_or(week);
         if latest_first && (max_files.is_some() || max_bytes.is_some()) {
             // Old files may only be reached after all newer ones: they must not be too old then.
@@ -146,11 +164,17 @@ impl FileOptions {
             None => None,
             Some(pattern) => Some(
                 Glob::new(pattern)
-                    .map_err(|why| options.bad("pathGlobFilter", format!("a glob such as '*.json' ({why})")))?
+                    .map_err(|why| {
+                        options.bad("pathGlobFilter", format!("a glob such as '*.json' ({why})"))
+                    })?
                     .compile_matcher(),
             ),
         };
-        let compression = match options.get("compression").map(str::to_ascii_lowercase).as_deref() {
+        let compression = match options
+            .get("compression")
+            .map(str::to_ascii_lowercase)
+            .as_deref()
+        {
             None | Some("auto") => None,
             Some("none" | "uncompressed") => Some(Compression::None),
             Some("gzip" | "gz") => Some(Compression::Gzip),
@@ -176,7 +200,11 @@ impl FileOptions {
     }
 
     fn format(options: &Options) -> Result<Format> {
-        let name = options.require(NAME, "format", "write 'format' = 'json', 'csv' or 'parquet'")?;
+        let name = options.require(
+            NAME,
+            "format",
+            "write 'format' = 'json', 'csv' or 'parquet'",
+        )?;
         let format = match name.to_ascii_lowercase().as_str() {
             "json" => Format::Json {
                 record: RecordOptions::new(options)?,
@@ -211,7 +239,11 @@ impl FileOptions {
         if let Some(fixed) = self.compression {
             return Ok(fixed);
         }
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let extension = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_ascii_lowercase();
         match extension.as_str() {
             "gz" | "gzip" => Ok(Compression::Gzip),
             "zst" | "zstd" => Ok(Compression::Zstd),
@@ -228,7 +260,9 @@ impl FileOptions {
 }
 
 fn local_path(options: &Options, written: &str) -> Result<PathBuf> {
-    let local = written.strip_prefix("file://").or_else(|| written.strip_prefix("file:"));
+    let local = written
+        .strip_prefix("file://")
+        .or_else(|| written.strip_prefix("file:"));
     if local.is_none() && written.contains("://") {
         return Err(options.bad("path", "a path of this machine".into()));
     }

@@ -17,7 +17,9 @@ fn bad_file(path: &Path, reason: impl std::fmt::Display) -> ConnectorError {
     ConnectorError::BadFile {
         path: path.into(),
         format: "parquet",
-        reason: format!("{reason}. The file is truncated, damaged or of another format: write it again, or move it away"),
+        reason: format!(
+            "{reason}. The file is truncated, damaged or of another format: write it again, or move it away"
+        ),
     }
 }
 
@@ -39,11 +41,14 @@ fn engine_field(field: &Arc<Field>) -> Arc<Field> {
 
 fn engine_type(found: &DataType) -> DataType {
     match found {
-        DataType::Timestamp(_, zone) => {
-            DataType::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| Arc::from("UTC")))
-        }
+        DataType::Timestamp(_, zone) => DataType::Timestamp(
+            TimeUnit::Microsecond,
+            zone.as_ref().map(|_| Arc::from("UTC")),
+        ),
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+        }
         DataType::Date64 => DataType::Date32,
         DataType::UInt8 => DataType::Int16,
         DataType::UInt16 => DataType::Int32,
@@ -71,7 +76,12 @@ pub(super) struct ParquetSplit {
 
 impl ParquetSplit {
     /// The columns `wanted`; one that the file does not have is null.
-    pub(super) fn open(file: File, path: &Path, range: (u64, u64), wanted: SchemaRef) -> Result<Self> {
+    pub(super) fn open(
+        file: File,
+        path: &Path,
+        range: (u64, u64),
+        wanted: SchemaRef,
+    ) -> Result<Self> {
         let builder = builder(file, path)?;
         let own = Arc::clone(builder.schema());
         let roots: Vec<Option<usize>> = wanted
@@ -79,7 +89,9 @@ impl ParquetSplit {
             .iter()
             .map(|field| {
                 own.index_of(field.name()).ok().or_else(|| {
-                    own.fields().iter().position(|found| found.name().eq_ignore_ascii_case(field.name()))
+                    own.fields()
+                        .iter()
+                        .position(|found| found.name().eq_ignore_ascii_case(field.name()))
                 })
             })
             .collect();
@@ -97,7 +109,10 @@ impl ParquetSplit {
             .iter()
             .enumerate()
             .filter(|(_, group)| {
-                let first = group.columns().first().map_or(0, |column| column.byte_range().0);
+                let first = group
+                    .columns()
+                    .first()
+                    .map_or(0, |column| column.byte_range().0);
                 let size = u64::try_from(group.compressed_size()).unwrap_or(0);
                 (start..end).contains(&(first + size / 2))
             })
@@ -110,12 +125,19 @@ impl ParquetSplit {
             .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(|why| bad_file(path, why))?;
-        Ok(Self { path: path.into(), reader, places, wanted })
+        Ok(Self {
+            path: path.into(),
+            reader,
+            places,
+            wanted,
+        })
     }
 
     /// The next batch of the wanted columns.
     pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.reader.next() else { return Ok(None) };
+        let Some(batch) = self.reader.next() else {
+            return Ok(None);
+        };
         let batch = batch.map_err(|why| bad_file(&self.path, why))?;
         let columns = self
             .wanted
@@ -150,14 +172,30 @@ impl ParquetSplit {
             ))
         };
         // Text is never taken for a number behind the user's back.
-        let text = |found: &DataType| matches!(found, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-        let binary = |found: &DataType| matches!(found, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
-        if text(array.data_type()) != text(field.data_type()) && !binary(array.data_type()) && !field.data_type().is_nested()
+        let text = |found: &DataType| {
+            matches!(
+                found,
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+            )
+        };
+        let binary = |found: &DataType| {
+            matches!(
+                found,
+                DataType::Binary | DataType::LargeBinary | DataType::BinaryView
+            )
+        };
+        if text(array.data_type()) != text(field.data_type())
+            && !binary(array.data_type())
+            && !field.data_type().is_nested()
             && !matches!(array.data_type(), DataType::Dictionary(..))
         {
             return Err(mismatch(String::new()));
         }
-        let options = CastOptions { safe: false, ..CastOptions::default() };
-        cast_with_options(array, field.data_type(), &options).map_err(|why| mismatch(format!(" ({why})")))
+        let options = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
+        cast_with_options(array, field.data_type(), &options)
+            .map_err(|why| mismatch(format!(" ({why})")))
     }
 }

@@ -22,15 +22,24 @@ pub(super) struct Key {
 
 /// The keys in the directories between `root` and the file at `path`.
 pub(super) fn keys(root: &Path, path: &Path) -> Vec<Key> {
-    let between = path.parent().and_then(|parent| parent.strip_prefix(root).ok());
+    let between = path
+        .parent()
+        .and_then(|parent| parent.strip_prefix(root).ok());
     between
         .into_iter()
         .flat_map(Path::components)
         .filter_map(|part| {
             let text = part.as_os_str().to_string_lossy();
             let (name, value) = text.split_once('=')?;
-            let value = if value == NULL { None } else { Some(decode(value)) };
-            (!name.is_empty()).then(|| Key { name: decode(name), value })
+            let value = if value == NULL {
+                None
+            } else {
+                Some(decode(value))
+            };
+            (!name.is_empty()).then(|| Key {
+                name: decode(name),
+                value,
+            })
         })
         .collect()
 }
@@ -41,16 +50,15 @@ fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let hex = text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match hex.filter(|_| bytes[at] == b'%') {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
+        let hex = text
+            .get(at + 1..at + 3)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        if let Some(byte) = hex.filter(|_| bytes[at] == b'%') {
+            out.push(byte);
+            at += 3;
+        } else {
+            out.push(bytes[at]);
+            at += 1;
         }
     }
     String::from_utf8(out).unwrap_or_else(|_| text.into())
@@ -84,14 +92,12 @@ pub(super) fn array(key: &Key, field: &Field, casts: &Casts, path: &Path) -> Res
 pub(super) fn infer<'a>(files: impl Iterator<Item = &'a [Key]>) -> Vec<Arc<Field>> {
     let mut found: Vec<(String, Option<DataType>)> = Vec::new();
     for key in files.flatten() {
-        let column = match found.iter().position(|(name, _)| *name == key.name) {
-            Some(index) => &mut found[index].1,
-            None => {
-                found.push((key.name.clone(), None));
-                let last = found.len() - 1;
-                &mut found[last].1
-            }
-        };
+        let known = found.iter().position(|(name, _)| *name == key.name);
+        let index = known.unwrap_or(found.len());
+        if known.is_none() {
+            found.push((key.name.clone(), None));
+        }
+        let column = &mut found[index].1;
         if let Some(text) = &key.value {
             let value = type_of(text);
             *column = Some(match column.take() {
@@ -110,7 +116,11 @@ pub(super) fn infer<'a>(files: impl Iterator<Item = &'a [Key]>) -> Vec<Arc<Field
 fn type_of(text: &str) -> DataType {
     let bytes = text.as_bytes();
     if let Some(number) = parse_integer(bytes) {
-        return if i32::try_from(number).is_ok() { DataType::Int32 } else { DataType::Int64 };
+        return if i32::try_from(number).is_ok() {
+            DataType::Int32
+        } else {
+            DataType::Int64
+        };
     }
     if parse_float::<f64>(bytes).is_some() {
         DataType::Float64
@@ -129,7 +139,13 @@ fn widen(one: &DataType, other: &DataType) -> DataType {
         _ => None,
     };
     match (rank(one), rank(other)) {
-        (Some(left), Some(right)) => if left > right { one.clone() } else { other.clone() },
+        (Some(left), Some(right)) => {
+            if left > right {
+                one.clone()
+            } else {
+                other.clone()
+            }
+        }
         _ => DataType::Utf8,
     }
 }
@@ -145,14 +161,29 @@ mod tests {
     #[test]
     fn keys_are_decoded_and_null_has_a_name_of_its_own() {
         let found = of("/in/a=x%3Ay/plain/b=__HIVE_DEFAULT_PARTITION__/f.json");
-        assert_eq!(found[0], Key { name: "a".into(), value: Some("x:y".into()) });
-        assert_eq!(found[1], Key { name: "b".into(), value: None });
+        assert_eq!(
+            found[0],
+            Key {
+                name: "a".into(),
+                value: Some("x:y".into())
+            }
+        );
+        assert_eq!(
+            found[1],
+            Key {
+                name: "b".into(),
+                value: None
+            }
+        );
         assert!(of("/in/f=1.json").is_empty());
     }
 
     #[test]
     fn types_are_the_narrowest_that_hold_all_values() {
-        let files = [of("/in/a=1/b=2026-01-01/c=1/f"), of("/in/a=3000000000/b=x/c=1/f")];
+        let files = [
+            of("/in/a=1/b=2026-01-01/c=1/f"),
+            of("/in/a=3000000000/b=x/c=1/f"),
+        ];
         let fields = infer(files.iter().map(Vec::as_slice));
         let types: Vec<_> = fields.iter().map(|f| f.data_type().clone()).collect();
         assert_eq!(types, [DataType::Int64, DataType::Utf8, DataType::Int32]);

@@ -1,9 +1,13 @@
 //! Reading the splits of a file source.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray,
+    TimestampMicrosecondArray, UInt32Array,
+};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -41,14 +45,25 @@ impl SourceReader for FileReader {
     fn open(&self, split: &Split, projection: &[usize]) -> Result<Box<dyn SplitReader>> {
         let file = FileSplit::of(&split.range)?;
         let path = Path::new(&file.path);
-        let keys = if self.options.recursive { Vec::new() } else { partitions::keys(&self.root, path) };
+        let keys = if self.options.recursive {
+            Vec::new()
+        } else {
+            partitions::keys(&self.root, path)
+        };
         let default = Casts::default();
-        let casts = self.options.format.record().map_or(&default, |record| &record.casts);
+        let casts = self
+            .options
+            .format
+            .record()
+            .map_or(&default, |record| &record.casts);
         let key_of = |name: &str| keys.iter().find(|key| key.name.eq_ignore_ascii_case(name));
 
         let fields = self.schema.fields();
-        let in_file: Vec<_> =
-            fields.iter().filter(|field| key_of(field.name()).is_none()).map(Arc::clone).collect();
+        let in_file: Vec<_> = fields
+            .iter()
+            .filter(|field| key_of(field.name()).is_none())
+            .map(Arc::clone)
+            .collect();
         let in_file = Schema::new(in_file);
         let mut decoded = Vec::new();
         let mut columns = Vec::with_capacity(projection.len());
@@ -65,16 +80,22 @@ impl SourceReader for FileReader {
                 continue;
             };
             output.push(Arc::clone(field));
-            match key_of(field.name()) {
-                Some(key) => columns.push(Column::Constant(partitions::array(key, field, casts, path)?)),
-                None => {
-                    columns.push(Column::Decoded(decoded.len()));
-                    decoded.push(Arc::clone(field));
-                }
+            if let Some(key) = key_of(field.name()) {
+                let value = partitions::array(key, field, casts, path)?;
+                columns.push(Column::Constant(value));
+            } else {
+                columns.push(Column::Decoded(decoded.len()));
+                decoded.push(Arc::clone(field));
             }
         }
-        let corrupt = self.options.format.record().map(|record| record.corrupt_column.as_str());
-        let wants_corrupt = decoded.iter().any(|field| Some(field.name().as_str()) == corrupt);
+        let corrupt = self
+            .options
+            .format
+            .record()
+            .map(|record| record.corrupt_column.as_str());
+        let wants_corrupt = decoded
+            .iter()
+            .any(|field| Some(field.name().as_str()) == corrupt);
         if wants_corrupt || self.options.format.checks_all_columns() {
             // Whether a record is corrupt must not depend on the columns that a query uses.
             for field in in_file.fields() {
@@ -84,26 +105,50 @@ impl SourceReader for FileReader {
             }
         }
         let body = self.body(&file, path, &in_file, Arc::new(Schema::new(decoded)))?;
-        Ok(Box::new(FileSplitReader { body, columns, output: Arc::new(Schema::new(output)), pending: None }))
+        Ok(Box::new(FileSplitReader {
+            body,
+            columns,
+            output: Arc::new(Schema::new(output)),
+            pending: None,
+        }))
     }
 }
 
 impl FileReader {
-    fn body(&self, file: &FileSplit, path: &Path, in_file: &Schema, wanted: SchemaRef) -> Result<Body> {
+    fn body(
+        &self,
+        file: &FileSplit,
+        path: &Path,
+        in_file: &Schema,
+        wanted: SchemaRef,
+    ) -> Result<Body> {
         let range = (file.start, file.length);
         let compression = self.options.compression_of(path)?;
         let decoder = match &self.options.format {
             Format::Parquet => {
                 let opened = open_checked(path, file.size)?;
-                return ParquetSplit::open(opened, path, range, wanted).map(Box::new).map(Body::Parquet);
+                return ParquetSplit::open(opened, path, range, wanted)
+                    .map(Box::new)
+                    .map(Body::Parquet);
             }
             Format::Json { record, .. } => Decoder::Json(JsonDecoder::new(wanted, record.clone())?),
-            Format::Csv { options, .. } => {
-                Decoder::Csv(CsvDecoder::new(in_file, wanted, options.clone(), file.start == 0)?)
-            }
+            Format::Csv { options, .. } => Decoder::Csv(CsvDecoder::new(
+                in_file,
+                wanted,
+                options.clone(),
+                file.start == 0,
+            )?),
         };
         let lines = Lines::open(path, file.size, range, compression)?;
-        let mut text = Text { path: path.into(), decoder, lines: None, whole: Vec::new(), at: 0, file: file.clone(), compression };
+        let mut text = Text {
+            path: path.into(),
+            decoder,
+            lines: None,
+            whole: Vec::new(),
+            at: 0,
+            file: file.clone(),
+            compression,
+        };
         if self.options.format.multi_line() {
             text.whole = lines.whole()?;
         } else {
@@ -117,8 +162,13 @@ impl FileReader {
 fn metadata(file: &FileSplit, path: &Path) -> Result<ArrayRef> {
     let text = |value: String| -> ArrayRef { Arc::new(StringArray::from(vec![value])) };
     let number = |value: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![value as i64])) };
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let modified = TimestampMicrosecondArray::from(vec![file.mtime.saturating_mul(1000)]).with_timezone("UTC");
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let modified =
+        TimestampMicrosecondArray::from(vec![file.mtime.saturating_mul(1000)]).with_timezone("UTC");
     let columns = vec![
         text(uri(&file.path)),
         text(uri_escape(&name)),
@@ -128,8 +178,11 @@ fn metadata(file: &FileSplit, path: &Path) -> Result<ArrayRef> {
         Arc::new(modified),
     ];
     let fields = schema::metadata().fields().clone();
-    let array = StructArray::try_new(fields, columns, None)
-        .map_err(|source| ConnectorError::Arrow { context: "building the metadata column".into(), source })?;
+    let array =
+        StructArray::try_new(fields, columns, None).map_err(|source| ConnectorError::Arrow {
+            context: "building the metadata column".into(),
+            source,
+        })?;
     Ok(Arc::new(array))
 }
 
@@ -142,8 +195,10 @@ fn uri_escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
-            ' ' | '%' | '"' | '<' | '>' | '#' | '?' | '\\' | '^' | '`' | '{' | '|' | '}' | '[' | ']' => {
-                out.push_str(&format!("%{:02X}", letter as u32));
+            ' ' | '%' | '"' | '<' | '>' | '#' | '?' | '\\' | '^' | '`' | '{' | '|' | '}' | '['
+            | ']' => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "%{:02X}", letter as u32);
             }
             other => out.push(other),
         }
@@ -203,29 +258,31 @@ impl Text {
     /// Decodes until a batch is full or nothing is left.
     fn next(&mut self) -> Result<Option<(RecordBatch, u64)>> {
         while !self.decoder.is_full() {
-            let Self { decoder, lines, whole, at, .. } = self;
-            let (result, position) = match lines {
-                Some(lines) => {
-                    let position = lines.position();
-                    let block = lines.block()?;
-                    if block.is_empty() {
-                        break;
-                    }
-                    let result = decoder.push_lines(block);
-                    let read = *result.as_ref().unwrap_or(&0);
-                    let skipped = lines.position();
-                    lines.consume(read);
-                    (result, skipped.max(position))
+            let Self {
+                decoder,
+                lines,
+                whole,
+                at,
+                ..
+            } = self;
+            let (result, position) = if let Some(lines) = lines {
+                let block = lines.block()?;
+                if block.is_empty() {
+                    break;
                 }
-                None => {
-                    if *at >= whole.len() {
-                        break;
-                    }
-                    let position = *at as u64;
-                    let result = decoder.push_whole(&whole[*at..]);
-                    *at += *result.as_ref().unwrap_or(&0);
-                    (result, position)
+                let result = decoder.push_lines(block);
+                let read = *result.as_ref().unwrap_or(&0);
+                let position = lines.position();
+                lines.consume(read);
+                (result, position)
+            } else {
+                if *at >= whole.len() {
+                    break;
                 }
+                let position = *at as u64;
+                let result = decoder.push_whole(&whole[*at..]);
+                *at += *result.as_ref().unwrap_or(&0);
+                (result, position)
             };
             if let Err(malformed) = result {
                 let place = self.place(position + malformed.offset as u64);
@@ -259,7 +316,13 @@ impl Text {
         if self.lines.is_none() {
             return Some(1 + count(&self.whole[..(position as usize).min(self.whole.len())]));
         }
-        let mut lines = Lines::open(&self.path, self.file.size, (0, self.file.size), self.compression).ok()?;
+        let mut lines = Lines::open(
+            &self.path,
+            self.file.size,
+            (0, self.file.size),
+            self.compression,
+        )
+        .ok()?;
         let mut line = 1;
         loop {
             let start = lines.position();
@@ -291,18 +354,13 @@ struct FileSplitReader {
 
 impl SplitReader for FileSplitReader {
     fn read(&mut self) -> Result<Read> {
-        let (batch, dropped) = match self.pending.take() {
-            Some(batch) => (batch, 0),
-            None => {
-                let next = match &mut self.body {
-                    Body::Text(text) => text.next()?,
-                    Body::Parquet(parquet) => parquet.next()?.map(|batch| (batch, 0)),
-                };
-                match next {
-                    None => return Ok(Read::End),
-                    Some(next) => next,
-                }
-            }
+        let next = match (self.pending.take(), &mut self.body) {
+            (Some(batch), _) => Some((batch, 0)),
+            (None, Body::Text(text)) => text.next()?,
+            (None, Body::Parquet(parquet)) => parquet.next()?.map(|batch| (batch, 0)),
+        };
+        let Some((batch, dropped)) = next else {
+            return Ok(Read::End);
         };
         let batch = if batch.num_rows() > BATCH_ROWS {
             self.pending = Some(batch.slice(BATCH_ROWS, batch.num_rows() - BATCH_ROWS));
@@ -312,7 +370,10 @@ impl SplitReader for FileSplitReader {
         };
         let batch = self
             .assemble(&batch)
-            .map_err(|source| ConnectorError::Arrow { context: "building a batch of a file".into(), source })?;
+            .map_err(|source| ConnectorError::Arrow {
+                context: "building a batch of a file".into(),
+                source,
+            })?;
         Ok(Read::Batch { batch, dropped })
     }
 }

@@ -23,7 +23,9 @@ pub(super) fn resolve(declared: Option<SchemaRef>, options: &FileOptions) -> Res
     if let Some(declared) = declared {
         let fields: Vec<_> = declared.fields().iter().map(nullable).collect();
         if let Some(twice) = duplicate(&fields) {
-            return Err(ConnectorError::Schema(format!("the column '{twice}' is declared twice: rename one")));
+            return Err(ConnectorError::Schema(format!(
+                "the column '{twice}' is declared twice: rename one"
+            )));
         }
         if let Some(record) = options.format.record() {
             record.corrupt_index(&declared)?;
@@ -55,7 +57,10 @@ pub(super) fn resolve(declared: Option<SchemaRef>, options: &FileOptions) -> Res
     let mut fields: Vec<_> = data.fields().iter().map(nullable).collect();
     if !options.recursive {
         let root = listing::fixed_root(&options.path);
-        let keys: Vec<_> = files.iter().map(|file| partitions::keys(&root, Path::new(&file.path))).collect();
+        let keys: Vec<_> = files
+            .iter()
+            .map(|file| partitions::keys(&root, Path::new(&file.path)))
+            .collect();
         for key in partitions::infer(keys.iter().map(Vec::as_slice)) {
             fields.retain(|field| field.name() != key.name());
             fields.push(key);
@@ -85,7 +90,11 @@ fn infer(files: &[Found], options: &FileOptions) -> Result<Option<Schema>> {
                 parquet::schema(open_checked(path, file.size)?, path).map(Some)
             }
         },
-        Format::Json { record, multi_line, primitives_as_string } => {
+        Format::Json {
+            record,
+            multi_line,
+            primitives_as_string,
+        } => {
             let mut inference = JsonInference::new(record, *primitives_as_string);
             for file in sample {
                 let mut lines = open(file, options)?;
@@ -101,7 +110,10 @@ fn infer(files: &[Found], options: &FileOptions) -> Result<Option<Schema>> {
             }
             Ok((!inference.is_empty()).then(|| inference.finish()))
         }
-        Format::Csv { options: csv, infer_types } => {
+        Format::Csv {
+            options: csv,
+            infer_types,
+        } => {
             let mut inference = CsvInference::new(csv.clone(), *infer_types);
             for file in sample {
                 let mut lines = open(file, options)?;
@@ -109,7 +121,9 @@ fn infer(files: &[Found], options: &FileOptions) -> Result<Option<Schema>> {
                     inference.push_lines(&lines.whole()?, true);
                     continue;
                 }
-                read_blocks(&mut lines, |block, first| inference.push_lines(block, first))?;
+                read_blocks(&mut lines, |block, first| {
+                    inference.push_lines(block, first);
+                })?;
             }
             Ok((!inference.is_empty()).then(|| inference.finish()))
         }
@@ -118,7 +132,12 @@ fn infer(files: &[Found], options: &FileOptions) -> Result<Option<Schema>> {
 
 fn open(file: &Found, options: &FileOptions) -> Result<Lines> {
     let path = Path::new(&file.path);
-    Lines::open(path, file.size, (0, file.size), options.compression_of(path)?)
+    Lines::open(
+        path,
+        file.size,
+        (0, file.size),
+        options.compression_of(path)?,
+    )
 }
 
 /// The first blocks of a file, as many as a sample needs.
@@ -138,7 +157,10 @@ fn read_blocks(lines: &mut Lines, mut each: impl FnMut(&[u8], bool)) -> Result<(
 
 fn duplicate(fields: &[Arc<Field>]) -> Option<String> {
     let mut seen = std::collections::HashSet::new();
-    fields.iter().find(|field| !seen.insert(field.name().as_str())).map(|field| field.name().clone())
+    fields
+        .iter()
+        .find(|field| !seen.insert(field.name().as_str()))
+        .map(|field| field.name().clone())
 }
 
 /// The same column, where it and everything in it may be null.
@@ -149,14 +171,23 @@ fn nullable(field: &Arc<Field>) -> Arc<Field> {
         DataType::Map(entries, sorted) => match entries.data_type() {
             DataType::Struct(pair) if pair.len() == 2 => {
                 let pair = Fields::from(vec![Arc::clone(&pair[0]), nullable(&pair[1])]);
-                let entries = entries.as_ref().clone().with_data_type(DataType::Struct(pair));
+                let entries = entries
+                    .as_ref()
+                    .clone()
+                    .with_data_type(DataType::Struct(pair));
                 DataType::Map(Arc::new(entries), *sorted)
             }
             _ => field.data_type().clone(),
         },
         other => other.clone(),
     };
-    Arc::new(field.as_ref().clone().with_data_type(data_type).with_nullable(true))
+    Arc::new(
+        field
+            .as_ref()
+            .clone()
+            .with_data_type(data_type)
+            .with_nullable(true),
+    )
 }
 
 /// The fields of the hidden `_metadata` column, as in Spark.

@@ -1,3 +1,5 @@
+#![expect(clippy::format_collect, reason = "short texts of a test")]
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,11 +30,21 @@ impl Dir {
         fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
         fs::write(&path, content).expect("a file");
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + time);
-        fs::File::options().write(true).open(&path).expect("a file").set_modified(time).expect("a time");
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("a file")
+            .set_modified(time)
+            .expect("a time");
     }
 
     fn options(&self, pairs: &[(&str, &str)]) -> Options {
-        let mut options: Options = [("path", self.0.path().to_str().expect("UTF-8")), ("format", "json")].into_iter().collect();
+        let mut options: Options = [
+            ("path", self.0.path().to_str().expect("UTF-8")),
+            ("format", "json"),
+        ]
+        .into_iter()
+        .collect();
         for (key, value) in pairs {
             options.set(*key, *value);
         }
@@ -40,19 +52,32 @@ impl Dir {
     }
 
     fn open(&self, pairs: &[(&str, &str)]) -> FileSource {
-        FileSource::open(&self.options(pairs), Some(schema(&[("a", DataType::Int64)]))).expect("a source")
+        FileSource::open(
+            &self.options(pairs),
+            Some(schema(&[("a", DataType::Int64)])),
+        )
+        .expect("a source")
     }
 }
 
 fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
-    Arc::new(Schema::new(columns.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        columns
+            .iter()
+            .map(|(name, t)| Field::new(*name, t.clone(), true))
+            .collect::<Vec<_>>(),
+    ))
 }
 
 fn plan(source: &mut FileSource) -> Option<PlannedRange> {
     source.plan(ReadLimit::default()).expect("a plan")
 }
 
-fn try_read(source: &FileSource, range: &PlannedRange, projection: &[usize]) -> Result<Vec<RecordBatch>> {
+fn try_read(
+    source: &FileSource,
+    range: &PlannedRange,
+    projection: &[usize],
+) -> Result<Vec<RecordBatch>> {
     let mut batches = Vec::new();
     for split in &range.splits {
         let mut reader = source.reader().open(split, projection)?;
@@ -74,17 +99,32 @@ fn shown(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("-");
     let mut found = Vec::new();
     for batch in batches {
-        let formats: Vec<_> =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).expect("a format")).collect();
+        let formats: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options).expect("a format"))
+            .collect();
         found.extend((0..batch.num_rows()).map(|row| {
-            formats.iter().map(|f| f.value(row).to_string()).collect::<Vec<_>>().join("|")
+            formats
+                .iter()
+                .map(|f| f.value(row).to_string())
+                .collect::<Vec<_>>()
+                .join("|")
         }));
     }
     found
 }
 
 fn names(range: &PlannedRange) -> Vec<String> {
-    let name = |split: &Split| FileSplit::of(&split.range).expect("a file").path.rsplit('/').next().unwrap_or_default().to_owned();
+    let name = |split: &Split| {
+        FileSplit::of(&split.range)
+            .expect("a file")
+            .path
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     range.splits.iter().map(name).collect()
 }
 
@@ -99,17 +139,27 @@ fn files_are_read_once_in_the_order_of_their_times_also_after_a_restart() {
     let mut source = dir.open(&[]);
     let first = plan(&mut source).expect("files");
     assert_eq!(names(&first), ["b.json", "a.json"]);
-    assert_eq!((&first.start, &first.end), (&Value::Null, &json!({"logOffset": 0})));
+    assert_eq!(
+        (&first.start, &first.end),
+        (&Value::Null, &json!({"logOffset": 0}))
+    );
     assert!(plan(&mut source).is_none());
 
     dir.write("c.json", 0, "{\"a\":3}");
-    let logged: PlannedRange = serde_json::from_str(&serde_json::to_string(&first).expect("JSON")).expect("a range");
+    let logged: PlannedRange =
+        serde_json::from_str(&serde_json::to_string(&first).expect("JSON")).expect("a range");
     let mut again = dir.open(&[]);
     again.restore(&[logged]).expect("restored");
-    assert_eq!(again.latest_offset().expect("an offset"), Some(json!({"logOffset": 1})));
+    assert_eq!(
+        again.latest_offset().expect("an offset"),
+        Some(json!({"logOffset": 1}))
+    );
     let second = plan(&mut again).expect("a file");
     assert_eq!(names(&second), ["c.json"]);
-    assert_eq!((&second.start, &second.end), (&json!({"logOffset": 0}), &json!({"logOffset": 1})));
+    assert_eq!(
+        (&second.start, &second.end),
+        (&json!({"logOffset": 0}), &json!({"logOffset": 1}))
+    );
 }
 
 #[test]
@@ -119,9 +169,15 @@ fn a_range_is_limited_by_files_and_bytes() {
         dir.write(&format!("{n}.json"), n, "{\"a\":1}\n");
     }
     let mut source = dir.open(&[("maxFilesPerTrigger", "2")]);
-    assert_eq!(names(&plan(&mut source).expect("files")), ["0.json", "1.json"]);
+    assert_eq!(
+        names(&plan(&mut source).expect("files")),
+        ["0.json", "1.json"]
+    );
     let mut source = dir.open(&[("maxFilesPerTrigger", "2"), ("latestFirst", "true")]);
-    assert_eq!(names(&plan(&mut source).expect("files")), ["4.json", "3.json"]);
+    assert_eq!(
+        names(&plan(&mut source).expect("files")),
+        ["4.json", "3.json"]
+    );
     let mut source = dir.open(&[("maxBytesPerTrigger", "24")]);
     assert_eq!(names(&plan(&mut source).expect("files")).len(), 3);
     let mut source = dir.open(&[("maxBytesPerTrigger", "1")]);
@@ -157,6 +213,20 @@ fn old_files_are_forgotten_with_the_log() {
 }
 
 #[test]
+fn a_listed_file_is_looked_at_again_before_it_is_planned() {
+    let dir = Dir::new();
+    for name in ["a.json", "b.json", "c.json"] {
+        dir.write(name, 0, "{\"a\":1}\n");
+    }
+    let mut source = dir.open(&[("maxFilesPerTrigger", "1")]);
+    assert_eq!(rows(&mut source), ["1"]);
+    fs::remove_file(dir.path("b.json")).expect("removed");
+    dir.write("c.json", 5, "{\"a\":2}\n{\"a\":3}\n");
+    assert_eq!(rows(&mut source), ["2", "3"]);
+    assert!(plan(&mut source).is_none());
+}
+
+#[test]
 fn names_alone_tell_files_apart_on_request() {
     let dir = Dir::new();
     dir.write("d=1/x.json", 0, "{\"a\":1}\n");
@@ -173,7 +243,13 @@ fn globs_filters_and_nested_directories() {
     dir.write("y/c.json", 2, "{\"a\":3}\n");
     let glob = format!("{}/x*/*.json", dir.0.path().display());
     assert_eq!(rows(&mut dir.open(&[("path", &glob)])), ["1", "2"]);
-    assert_eq!(rows(&mut dir.open(&[("recursiveFileLookup", "true"), ("pathGlobFilter", "[ac].json")])), ["1", "3"]);
+    assert_eq!(
+        rows(&mut dir.open(&[
+            ("recursiveFileLookup", "true"),
+            ("pathGlobFilter", "[ac].json")
+        ])),
+        ["1", "3"]
+    );
     assert!(plan(&mut dir.open(&[])).is_none());
     let one = format!("file://{}/y/c.json", dir.0.path().display());
     assert_eq!(rows(&mut dir.open(&[("path", &one)])), ["3"]);
@@ -191,12 +267,21 @@ fn clean_source_archives_or_deletes_what_is_committed_and_unchanged() {
     source.committed(&range).expect("committed");
     assert!(!dir.path("a.json").exists() && dir.path("b.json").exists());
     assert_eq!(source.left_behind(), 1);
-    let moved = archive.0.path().join(dir.path("a.json").strip_prefix("/").expect("absolute"));
-    assert_eq!(fs::read_to_string(moved).expect("the archived file"), "{\"a\":1}\n");
+    let moved = archive
+        .0
+        .path()
+        .join(dir.path("a.json").strip_prefix("/").expect("absolute"));
+    assert_eq!(
+        fs::read_to_string(moved).expect("the archived file"),
+        "{\"a\":1}\n"
+    );
     source.committed(&range).expect("committed twice");
 
     let inside = dir.path("done");
-    let options = dir.options(&[("cleanSource", "archive"), ("sourceArchiveDir", inside.to_str().expect("UTF-8"))]);
+    let options = dir.options(&[
+        ("cleanSource", "archive"),
+        ("sourceArchiveDir", inside.to_str().expect("UTF-8")),
+    ]);
     assert!(FileSource::open(&options, Some(schema(&[("a", DataType::Int64)]))).is_err());
 
     let dir = Dir::new();
@@ -211,14 +296,32 @@ fn clean_source_archives_or_deletes_what_is_committed_and_unchanged() {
 #[test]
 fn partition_directories_become_columns() {
     let dir = Dir::new();
-    dir.write("c=a%2Fb/d=2026-01-01/x.json", 0, "{\"a\":1,\"c\":\"file\"}\n");
-    dir.write("c=__HIVE_DEFAULT_PARTITION__/d=2026-01-02/x.json", 1, "{\"a\":2}\n");
-    let declared = schema(&[("c", DataType::Utf8), ("a", DataType::Int64), ("d", DataType::Date32)]);
+    dir.write(
+        "c=a%2Fb/d=2026-01-01/x.json",
+        0,
+        "{\"a\":1,\"c\":\"file\"}\n",
+    );
+    dir.write(
+        "c=__HIVE_DEFAULT_PARTITION__/d=2026-01-02/x.json",
+        1,
+        "{\"a\":2}\n",
+    );
+    let declared = schema(&[
+        ("c", DataType::Utf8),
+        ("a", DataType::Int64),
+        ("d", DataType::Date32),
+    ]);
     let mut source = FileSource::open(&dir.options(&[]), Some(declared)).expect("a source");
     assert_eq!(rows(&mut source), ["a/b|1|2026-01-01", "-|2|2026-01-02"]);
 
-    let mut inferred = FileSource::open(&dir.options(&[("schemaInference", "true")]), None).expect("a source");
-    let names: Vec<_> = inferred.schema().fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+    let mut inferred =
+        FileSource::open(&dir.options(&[("schemaInference", "true")]), None).expect("a source");
+    let names: Vec<_> = inferred
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| format!("{} {}", f.name(), f.data_type()))
+        .collect();
     assert_eq!(names, ["a Int64", "c Utf8", "d Date32"]);
     assert_eq!(rows(&mut inferred), ["1|a/b|2026-01-01", "2|-|2026-01-02"]);
 
@@ -226,7 +329,10 @@ fn partition_directories_become_columns() {
     let mut source = FileSource::open(&dir.options(&[]), Some(wrong)).expect("a source");
     let range = plan(&mut source).expect("files");
     let error = try_read(&source, &range, &[1]).unwrap_err().to_string();
-    assert!(error.contains("d=2026-01-01") && error.contains("STRING"), "{error}");
+    assert!(
+        error.contains("d=2026-01-01") && error.contains("STRING"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -237,13 +343,17 @@ fn the_metadata_column_says_where_a_row_came_from() {
     let range = plan(&mut source).expect("a file");
     let batches = try_read(&source, &range, &[0, 1]).expect("rows");
     assert_eq!(batches[0].schema().field(1).name(), METADATA_COLUMN);
-    let DataType::Struct(fields) = batches[0].schema().field(1).data_type().clone() else { panic!("a struct") };
+    let DataType::Struct(fields) = batches[0].schema().field(1).data_type().clone() else {
+        panic!("a struct")
+    };
     assert_eq!(&fields, source.metadata_schema().fields());
     let found = shown(&batches);
     let uri = format!("file://{}/my%20file.json", dir.0.path().display());
     assert_eq!(
         found[1],
-        format!("2|{{file_path: {uri}, file_name: my%20file.json, file_size: 16, file_block_start: 0, file_block_length: 16, file_modification_time: 2026-01-01T00:00:00Z}}")
+        format!(
+            "2|{{file_path: {uri}, file_name: my%20file.json, file_size: 16, file_block_start: 0, file_block_length: 16, file_modification_time: 2026-01-01T00:00:00Z}}"
+        )
     );
 }
 
@@ -259,14 +369,35 @@ fn ranges_of_a_file_give_every_line_once() {
         let mut splits = Vec::new();
         let mut start = 0;
         while start < file.size {
-            let split = FileSplit { start, length, ..file.clone() };
-            splits.push(Split { range: serde_json::to_value(split).expect("JSON"), ..whole.splits[0].clone() });
+            let split = FileSplit {
+                start,
+                length,
+                ..file.clone()
+            };
+            splits.push(Split {
+                range: serde_json::to_value(split).expect("JSON"),
+                ..whole.splits[0].clone()
+            });
             start += length;
         }
-        let batches = try_read(&source, &PlannedRange { splits, ..whole.clone() }, &[0]).expect("rows");
-        let found: Vec<i64> =
-            batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
-        assert_eq!(found, (0..300).collect::<Vec<_>>(), "ranges of {length} bytes");
+        let batches = try_read(
+            &source,
+            &PlannedRange {
+                splits,
+                ..whole.clone()
+            },
+            &[0],
+        )
+        .expect("rows");
+        let found: Vec<i64> = batches
+            .iter()
+            .flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec())
+            .collect();
+        assert_eq!(
+            found,
+            (0..300).collect::<Vec<_>>(),
+            "ranges of {length} bytes"
+        );
     }
 }
 
@@ -274,11 +405,33 @@ fn ranges_of_a_file_give_every_line_once() {
 fn large_files_are_cut_and_compressed_ones_are_not() {
     let dir = Dir::new();
     let source = dir.open(&[]);
-    let found = |path: &str| Found { path: path.into(), size: 40 << 20, mtime: 0 };
-    let lengths = |splits: Vec<Split>| splits.iter().map(|split| split.bytes >> 20).collect::<Vec<_>>();
-    assert_eq!(lengths(source.cut(&found("/x.json")).expect("splits")), [16, 16, 8]);
-    assert_eq!(lengths(source.cut(&found("/x.json.gz")).expect("splits")), [40]);
-    assert_eq!(lengths(dir.open(&[("multiLine", "true")]).cut(&found("/x.json")).expect("splits")), [40]);
+    let found = |path: &str| Found {
+        path: path.into(),
+        size: 40 << 20,
+        mtime: 0,
+    };
+    let lengths = |splits: Vec<Split>| {
+        splits
+            .iter()
+            .map(|split| split.bytes >> 20)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        lengths(source.cut(&found("/x.json")).expect("splits")),
+        [16, 16, 8]
+    );
+    assert_eq!(
+        lengths(source.cut(&found("/x.json.gz")).expect("splits")),
+        [40]
+    );
+    assert_eq!(
+        lengths(
+            dir.open(&[("multiLine", "true")])
+                .cut(&found("/x.json"))
+                .expect("splits")
+        ),
+        [40]
+    );
     assert!(source.cut(&found("/x.json.bz2")).is_err());
 }
 
@@ -293,18 +446,28 @@ fn compressed_files_are_read_and_truncated_ones_named() {
     let dir = Dir::new();
     let text: String = (0..3000).map(|n| format!("{{\"a\":{n}}}\n")).collect();
     dir.write("a.json.gz", 0, gzip(text.as_bytes()));
-    dir.write("b.json.zst", 1, zstd::encode_all(text.as_bytes(), 1).expect("in memory"));
+    dir.write(
+        "b.json.zst",
+        1,
+        zstd::encode_all(text.as_bytes(), 1).expect("in memory"),
+    );
     assert_eq!(rows(&mut dir.open(&[])).len(), 6000);
     for (name, content) in [
         ("c.json.gz", gzip(text.as_bytes())),
-        ("d.json.zst", zstd::encode_all(text.as_bytes(), 1).expect("in memory")),
+        (
+            "d.json.zst",
+            zstd::encode_all(text.as_bytes(), 1).expect("in memory"),
+        ),
     ] {
         let dir = Dir::new();
         dir.write(name, 0, &content[..content.len() / 2]);
         let mut source = dir.open(&[]);
         let range = plan(&mut source).expect("a file");
         let error = try_read(&source, &range, &[0]).unwrap_err().to_string();
-        assert!(error.contains(name) && error.contains("truncated"), "{error}");
+        assert!(
+            error.contains(name) && error.contains("truncated"),
+            "{error}"
+        );
     }
 }
 
@@ -316,38 +479,71 @@ fn files_that_vanish_or_change_are_named() {
     let range = plan(&mut source).expect("a file");
     dir.write("a.json", 0, "{\"a\":1}\n{\"a\":2}\n");
     let error = try_read(&source, &range, &[0]).unwrap_err().to_string();
-    assert!(error.contains("a.json") && error.contains("changed its size from 8 to 16"), "{error}");
+    assert!(
+        error.contains("a.json") && error.contains("changed its size from 8 to 16"),
+        "{error}"
+    );
     fs::remove_file(dir.path("a.json")).expect("removed");
     let error = try_read(&source, &range, &[0]).unwrap_err().to_string();
-    assert!(error.contains("a.json") && error.contains("was removed"), "{error}");
+    assert!(
+        error.contains("a.json") && error.contains("was removed"),
+        "{error}"
+    );
 }
 
 #[test]
 fn records_that_are_broken_are_named_by_line_or_kept() {
     let dir = Dir::new();
-    dir.write("a.json", 0, "\u{FEFF}{\"a\":1}\n{\"a\":2}\n{\"a\":\"x\"}\n{\"a\":4,");
+    dir.write(
+        "a.json",
+        0,
+        "\u{FEFF}{\"a\":1}\n{\"a\":2}\n{\"a\":\"x\"}\n{\"a\":4,",
+    );
     let mut source = dir.open(&[("mode", "FAILFAST")]);
     let range = plan(&mut source).expect("a file");
     let error = try_read(&source, &range, &[]).unwrap_err().to_string();
-    assert!(error.contains("a.json:3: the value of 'a' is no BIGINT"), "{error}");
+    assert!(
+        error.contains("a.json:3: the value of 'a' is no BIGINT"),
+        "{error}"
+    );
     let columns = schema(&[("a", DataType::Int64), ("_corrupt_record", DataType::Utf8)]);
     let mut source = FileSource::open(&dir.options(&[]), Some(columns)).expect("a source");
-    assert_eq!(rows(&mut source), ["1|-", "2|-", "-|{\"a\":\"x\"}", "-|{\"a\":4,"]);
+    assert_eq!(
+        rows(&mut source),
+        ["1|-", "2|-", "-|{\"a\":\"x\"}", "-|{\"a\":4,"]
+    );
     // The corrupt column alone tells the same.
     let mut again = dir.open(&[]);
     let range = plan(&mut again).expect("a file");
-    assert_eq!(shown(&try_read(&source, &range, &[1]).expect("rows"))[2], "{\"a\":\"x\"}");
+    assert_eq!(
+        shown(&try_read(&source, &range, &[1]).expect("rows"))[2],
+        "{\"a\":\"x\"}"
+    );
 }
 
 #[test]
 fn csv_positions_leave_partition_columns_out() {
     let dir = Dir::new();
     dir.write("d=7/a.csv", 0, "x,y\n1,2\n");
-    let declared = schema(&[("x", DataType::Int32), ("d", DataType::Int32), ("y", DataType::Int32)]);
+    let declared = schema(&[
+        ("x", DataType::Int32),
+        ("d", DataType::Int32),
+        ("y", DataType::Int32),
+    ]);
     let options = dir.options(&[("format", "csv"), ("header", "true")]);
-    assert_eq!(rows(&mut FileSource::open(&options, Some(declared)).expect("a source")), ["1|7|2"]);
-    let options = dir.options(&[("format", "csv"), ("header", "true"), ("inferSchema", "true")]);
-    assert_eq!(rows(&mut FileSource::open(&options, None).expect("a source")), ["1|2|7"]);
+    assert_eq!(
+        rows(&mut FileSource::open(&options, Some(declared)).expect("a source")),
+        ["1|7|2"]
+    );
+    let options = dir.options(&[
+        ("format", "csv"),
+        ("header", "true"),
+        ("inferSchema", "true"),
+    ]);
+    assert_eq!(
+        rows(&mut FileSource::open(&options, None).expect("a source")),
+        ["1|2|7"]
+    );
 }
 
 #[test]
@@ -361,7 +557,8 @@ fn multi_line_json_is_one_document_a_file() {
 fn parquet(columns: Vec<(&str, arrow::array::ArrayRef)>) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter(columns).expect("a batch");
     let mut out = Vec::new();
-    let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut out, batch.schema(), None).expect("a writer");
+    let mut writer =
+        ::parquet::arrow::ArrowWriter::try_new(&mut out, batch.schema(), None).expect("a writer");
     writer.write(&batch).expect("in memory");
     writer.close().expect("in memory");
     out
@@ -375,19 +572,40 @@ fn parquet_brings_its_own_schema_and_takes_declared_ones() {
     let content = parquet(vec![("N", numbers), ("s", texts)]);
     dir.write("a.parquet", 0, &content);
     let options = dir.options(&[("format", "parquet")]);
-    assert_eq!(rows(&mut FileSource::open(&options, None).expect("a source")), ["1|x", "2|y"]);
+    assert_eq!(
+        rows(&mut FileSource::open(&options, None).expect("a source")),
+        ["1|x", "2|y"]
+    );
     let declared = schema(&[("missing", DataType::Utf8), ("n", DataType::Int64)]);
-    assert_eq!(rows(&mut FileSource::open(&options, Some(declared)).expect("a source")), ["-|1", "-|2"]);
+    assert_eq!(
+        rows(&mut FileSource::open(&options, Some(declared)).expect("a source")),
+        ["-|1", "-|2"]
+    );
 
-    let mut source = FileSource::open(&options, Some(schema(&[("s", DataType::Int64)]))).expect("a source");
+    let mut source =
+        FileSource::open(&options, Some(schema(&[("s", DataType::Int64)]))).expect("a source");
     let range = plan(&mut source).expect("a file");
-    assert!(try_read(&source, &range, &[0]).unwrap_err().to_string().contains("declare it as it is"));
-    assert_eq!(try_read(&source, &range, &[]).expect("rows")[0].num_rows(), 2);
+    assert!(
+        try_read(&source, &range, &[0])
+            .unwrap_err()
+            .to_string()
+            .contains("declare it as it is")
+    );
+    assert_eq!(
+        try_read(&source, &range, &[]).expect("rows")[0].num_rows(),
+        2
+    );
 
     dir.write("b.parquet", 1, &content[..content.len() - 10]);
-    let mut source = FileSource::open(&options, Some(schema(&[("n", DataType::Int32)]))).expect("a source");
+    let mut source =
+        FileSource::open(&options, Some(schema(&[("n", DataType::Int32)]))).expect("a source");
     let range = plan(&mut source).expect("files");
-    assert!(try_read(&source, &range, &[0]).unwrap_err().to_string().contains("b.parquet as parquet"));
+    assert!(
+        try_read(&source, &range, &[0])
+            .unwrap_err()
+            .to_string()
+            .contains("b.parquet as parquet")
+    );
 }
 
 #[test]
@@ -403,29 +621,70 @@ fn a_manifest_decides_which_files_there_are() {
     dir.write("_tidemark/owner.json", 0, "{}");
     let mut source = dir.open(&[]);
     assert!(plan(&mut source).is_none());
-    dir.write("_tidemark/00000000000000000000-00000000000000000031.1.json", 0, run(Value::Null, "a.json"));
-    dir.write("_tidemark/00000000000000000031-00000000000000000031.0.json", 0, run(json!(30), "gone.json"));
-    dir.write("_tidemark/00000000000000000032-00000000000000000032.0.json", 0, run(json!(31), "b.json"));
-    assert_eq!(names(&plan(&mut source).expect("files")), ["a.json", "b.json"]);
+    dir.write(
+        "_tidemark/00000000000000000000-00000000000000000031.1.json",
+        0,
+        run(Value::Null, "a.json"),
+    );
+    dir.write(
+        "_tidemark/00000000000000000031-00000000000000000031.0.json",
+        0,
+        run(json!(30), "gone.json"),
+    );
+    dir.write(
+        "_tidemark/00000000000000000032-00000000000000000032.0.json",
+        0,
+        run(json!(31), "b.json"),
+    );
+    assert_eq!(
+        names(&plan(&mut source).expect("files")),
+        ["a.json", "b.json"]
+    );
 }
 
 #[test]
 fn mistakes_are_named_with_their_remedy() {
     let dir = Dir::new();
     let message = |pairs: &[(&str, &str)], declared: Option<SchemaRef>| {
-        FileSource::open(&dir.options(pairs), declared).unwrap_err().to_string()
+        FileSource::open(&dir.options(pairs), declared)
+            .unwrap_err()
+            .to_string()
     };
     let columns = || Some(schema(&[("a", DataType::Int64)]));
     let cases = [
         (message(&[], None), "'schemaInference' = 'true'"),
-        (message(&[("schemaInference", "true")], None), "put a file there first"),
-        (message(&[("path", "/does/not/exist")], columns()), "does not exist"),
-        (message(&[("path", "s3://bucket/x")], columns()), "a path of this machine"),
-        (message(&[("format", "orc")], columns()), "json, csv or parquet"),
-        (message(&[("maxFilePerTrigger", "1")], columns()), "did you mean 'maxFilesPerTrigger'"),
-        (message(&[("cleanSource", "archive")], columns()), "sourceArchiveDir"),
-        (message(&[("mode", "LAX")], columns()), "PERMISSIVE, DROPMALFORMED or FAILFAST"),
-        (message(&[], Some(schema(&[("_corrupt_record", DataType::Int64)]))), "declare it as STRING"),
+        (
+            message(&[("schemaInference", "true")], None),
+            "put a file there first",
+        ),
+        (
+            message(&[("path", "/does/not/exist")], columns()),
+            "does not exist",
+        ),
+        (
+            message(&[("path", "s3://bucket/x")], columns()),
+            "a path of this machine",
+        ),
+        (
+            message(&[("format", "orc")], columns()),
+            "json, csv or parquet",
+        ),
+        (
+            message(&[("maxFilePerTrigger", "1")], columns()),
+            "did you mean 'maxFilesPerTrigger'",
+        ),
+        (
+            message(&[("cleanSource", "archive")], columns()),
+            "sourceArchiveDir",
+        ),
+        (
+            message(&[("mode", "LAX")], columns()),
+            "PERMISSIVE, DROPMALFORMED or FAILFAST",
+        ),
+        (
+            message(&[], Some(schema(&[("_corrupt_record", DataType::Int64)]))),
+            "declare it as STRING",
+        ),
     ];
     for (found, expected) in cases {
         assert!(found.contains(expected), "{found}");
