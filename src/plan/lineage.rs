@@ -82,7 +82,6 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
             project: Some(exprs),
             ..
         } => exprs.iter().map(|expr| below.expression(expr)).collect(),
-        Operator::FilterProject { project: None, .. } => below.texts,
         Operator::Unnest { column, .. } => {
             let mut texts = below.texts;
             if expanded && let Some(list) = texts.get_mut(*column) {
@@ -112,7 +111,7 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
                 })
                 .collect()
         }
-        Operator::Union => below.texts,
+        Operator::Union | Operator::FilterProject { project: None, .. } => below.texts,
     };
     match naming {
         Naming::Expanded(_) => computed,
