@@ -7,8 +7,10 @@
 //! | `options` | what options and settings say to the engine |
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
 //! | `windows`, `ast` | `window(..)`, on the syntax tree |
+//! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
+//! | `insert` | the result made to fit its target |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
 //! [`parse_script`] plans a whole script; [`SqlSession`] does the same statement by statement and
@@ -18,10 +20,12 @@ mod ast;
 mod ddl;
 mod diagnose;
 mod dialect;
+mod insert;
 mod names;
 mod options;
 mod query;
 mod scope;
+mod spark_functions;
 mod table_functions;
 mod tables;
 mod tokens;

@@ -5,12 +5,13 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use arrow::compute::can_cast_types;
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::common::DataFusionError;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::logical_expr::expr::{Cast, TryCast};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -22,14 +23,14 @@ use super::dialect::TidemarkDialect;
 use super::names::{self, Spellings};
 use super::options::Settings;
 use super::scope::QueryTables;
-use super::tables::{Entry, Tables, column_index};
+use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
 use super::types::type_name;
 use super::{table_functions, windows};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
-use crate::plan::error::{PlanError, PlanErrorKind, Result};
+use crate::plan::error::{PlanErrorKind, Result};
 
 /// Where a query's rows go.
 #[derive(Debug)]
@@ -276,6 +277,19 @@ impl Planner<'_> {
         let spellings = tables.spellings.take();
         let plan =
             planned.map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
+        if let Some((from, to)) = clock_cast(&plan) {
+            let kind = PlanErrorKind::Unsupported {
+                what: format!("CAST from {} to {}", type_name(&from), type_name(&to)),
+                instead: Some("not yet: unix_seconds, unix_millis and unix_micros turn a TIMESTAMP into a number".into()),
+            };
+            let span = original
+                .iter()
+                .find(|t| is_word(&t.token, "CAST"))
+                .or(original.first());
+            return Err(self
+                .source
+                .error(span.map_or_else(Span::empty, |t| t.span), kind));
+        }
         let internal: Vec<String> = plan
             .schema()
             .fields()
@@ -364,106 +378,6 @@ impl Planner<'_> {
         }
         Ok(query)
     }
-
-    /// The result as the declared columns of the target want it, by position.
-    fn coerced(
-        &self,
-        plan: LogicalPlan,
-        names: &[String],
-        table: &CatalogTable,
-        (span, list): (Span, Option<&[(String, Span)]>),
-    ) -> Result<LogicalPlan, Failed> {
-        let at = |kind| Failed::Ours(self.source.error(span, kind));
-        let fields = table
-            .schema
-            .as_ref()
-            .map(|s| s.fields().clone())
-            .unwrap_or_default();
-        // For each column of the table the query's column that fills it.
-        let mut filled: Vec<Option<usize>> = (0..fields.len()).map(Some).collect();
-        let mut wanted: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
-        if let (Some(list), Some(schema)) = (list, &table.schema) {
-            filled = vec![None; fields.len()];
-            for (position, (name, span)) in list.iter().enumerate() {
-                let index = column_index(schema, name).ok_or_else(|| {
-                    let nearest = tidemark_connectors::options::nearest(
-                        name,
-                        wanted.iter().map(String::as_str),
-                    );
-                    let kind = PlanErrorKind::UnknownColumn {
-                        name: name.clone(),
-                        nearest,
-                        table: Some(table.name.clone()),
-                        columns: wanted.clone(),
-                    };
-                    Failed::Ours(self.source.error(*span, kind))
-                })?;
-                filled[index] = Some(position);
-            }
-            wanted = list.iter().map(|(name, _)| name.clone()).collect();
-        }
-        let given = plan.schema().columns();
-        if given.len() != wanted.len() {
-            return Err(at(PlanErrorKind::ColumnCount {
-                table: table.name.clone(),
-                got: given.len(),
-                given: names.join(", "),
-                wanted: wanted.len(),
-                declared: wanted.join(", "),
-            }));
-        }
-        let mut exprs = Vec::with_capacity(fields.len());
-        for (field, position) in fields.iter().zip(filled) {
-            let expr = match position {
-                None => cast(
-                    Expr::Literal(ScalarValue::Null, None),
-                    field.data_type().clone(),
-                ),
-                Some(position) => {
-                    let got = plan.schema().field(position).data_type();
-                    let column = Expr::Column(given[position].clone());
-                    if got == field.data_type() {
-                        column
-                    } else if castable(got, field.data_type()) {
-                        cast(column, field.data_type().clone())
-                    } else {
-                        return Err(at(PlanErrorKind::ColumnType {
-                            table: table.name.clone(),
-                            column: field.name().clone(),
-                            wanted: type_name(field.data_type()),
-                            got: type_name(got),
-                        }));
-                    }
-                }
-            };
-            exprs.push(expr.alias(field.name()));
-        }
-        let plan = LogicalPlanBuilder::from(plan)
-            .project(exprs)
-            .and_then(LogicalPlanBuilder::build);
-        plan.map_err(|e| Failed::Theirs(Box::new(e)))
-    }
-}
-
-/// Whether a value may be stored in a column of this type: a cast exists, and it does not wrap a
-/// plain value into a nested one.
-fn castable(from: &DataType, to: &DataType) -> bool {
-    (from.is_nested() == to.is_nested() || from.is_null()) && can_cast_types(from, to)
-}
-
-/// An error that is ready, or one that has still to be explained.
-enum Failed {
-    Ours(PlanError),
-    Theirs(Box<DataFusionError>),
-}
-
-impl Failed {
-    fn or(self, explain: impl Fn(DataFusionError) -> PlanError) -> PlanError {
-        match self {
-            Self::Ours(error) => error,
-            Self::Theirs(error) => explain(*error),
-        }
-    }
 }
 
 /// Whether an expression must follow.
@@ -522,6 +436,32 @@ fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan, DataFusio
         .map(|(c, name)| Expr::Column(c).alias(name))
         .collect();
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+/// A cast between TIMESTAMP and a number: `DataFusion` counts microseconds there, Spark seconds.
+fn clock_cast(plan: &LogicalPlan) -> Option<(DataType, DataType)> {
+    let mut found = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) =
+                    expr
+                    && let Ok(from) = expr.get_type(&schema)
+                {
+                    let to = field.data_type();
+                    let clock = |t: &DataType| matches!(t, DataType::Timestamp(..));
+                    if (clock(&from) && to.is_numeric()) || (from.is_numeric() && clock(to)) {
+                        found = Some((from, to.clone()));
+                        return Ok(TreeNodeRecursion::Stop);
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    debug_assert!(walked.is_ok(), "the visitor never fails");
+    found
 }
 
 /// Fills in the scans' projections and gathers the sources in the order of first use.

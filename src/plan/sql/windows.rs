@@ -10,13 +10,14 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Function, Ident, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut,
-    VisitorMut, WildcardAdditionalOptions,
+    SelectItemQualifiedWildcardKind, Spanned, TableFactor, UnaryOperator, Value, ValueWithSpan,
+    VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
 
 use super::ast::{arguments, call, function_name, name_span, number, string};
+use super::spark_functions;
 use crate::plan::error::PlanErrorKind;
 use crate::plan::functions::interval::parse_micros;
 
@@ -56,18 +57,6 @@ impl VisitorMut for Rewriter<'_> {
                         span,
                     );
                 }
-                // DataFusion's functions of these names read strftime's patterns, not Java's.
-                name @ ("date_format" | "to_char" | "to_timestamp" | "to_date"
-                | "try_to_timestamp" | "unix_timestamp" | "to_unixtime"
-                | "from_unixtime")
-                    if arguments(function).len() > 1 =>
-                {
-                    let kind = PlanErrorKind::Unsupported {
-                        what: format!("{name} with a pattern"),
-                        instead: Some("not yet: CAST reads and writes ISO 8601, and extract, year, month, hour, ... take parts".into()),
-                    };
-                    return ControlFlow::Break(Box::new((name_span(function), kind)));
-                }
                 "session_window" => {
                     let kind = PlanErrorKind::Unsupported {
                         what: "session_window".into(),
@@ -78,6 +67,17 @@ impl VisitorMut for Rewriter<'_> {
                     return ControlFlow::Break(Box::new((name_span(function), kind)));
                 }
                 _ => {}
+            }
+        }
+        match spark_functions::rewritten(expr) {
+            Ok(Some(other)) => *expr = other,
+            Ok(None) => {}
+            Err(kind) => {
+                let span = match expr {
+                    Expr::Function(function) => name_span(function),
+                    other => other.span(),
+                };
+                return ControlFlow::Break(Box::new((span, kind)));
             }
         }
         ControlFlow::Continue(())

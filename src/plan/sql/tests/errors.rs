@@ -206,6 +206,10 @@ fn every_error_names_the_place_and_the_remedy() {
             "3:8: date_format with a pattern is not supported; not yet: CAST reads and writes ISO 8601, and extract, year, month, hour, ... take parts",
         ),
         (
+            "SELECT CAST(ts AS BIGINT) FROM events",
+            "3:8: CAST from TIMESTAMP to BIGINT is not supported; not yet: unix_seconds, unix_millis and unix_micros turn a TIMESTAMP into a number",
+        ),
+        (
             "SELECT n AS a, amount AS A FROM events",
             "3:1: two columns of the result have the same name; give one of them another with AS",
         ),

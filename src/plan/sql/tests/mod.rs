@@ -248,6 +248,10 @@ fn queries_are_answered_as_spark_answers_them() {
             &["eventId|userId|amount|n|ts|f", "e1|u1|1.0|1|00:01|a"],
         ),
         (
+            "SELECT year(ts) AS y, quarter(ts) AS q, month(ts) AS m, day(ts) AS d FROM events WHERE n = 1",
+            &["y|q|m|d", "1970|1|1|1"],
+        ),
+        (
             "SELECT current_timestamp() AS now, current_date AS today, n FROM events WHERE n = 1",
             &["now|today|n", "01:30|1970-01-01|1"],
         ),

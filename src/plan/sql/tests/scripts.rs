@@ -156,6 +156,16 @@ fn types_are_sparks() {
         ("current_date()", "DATE"),
         ("now()", "TIMESTAMP"),
         ("1.5", "DECIMAL(2,1)"),
+        ("year(ts)", "INT"),
+        ("quarter(ts)", "INT"),
+        ("date_add(to_date('2024-01-01'), 1)", "DATE"),
+        ("to_timestamp('2024-01-01')", "TIMESTAMP"),
+        ("string(n)", "STRING"),
+        ("userId RLIKE 'a'", "BOOLEAN"),
+        ("!(n = 1)", "BOOLEAN"),
+        ("isnull(n)", "BOOLEAN"),
+        ("struct(n, 1)", "STRUCT<n: INT, col2: BIGINT>"),
+        ("date_trunc('hour', ts)", "TIMESTAMP"),
     ] {
         assert_eq!(of(expr), expected, "{expr}");
     }
