@@ -6,6 +6,7 @@
 //! | `fuse` | adjacent filters and projections become one operator |
 //! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
 //! | `expr` | `current_timestamp()` becomes a column; what no plan can hold is refused |
+//! | `order` | one order of columns for one text |
 //! | `key` | which columns of the result identify a row |
 //!
 //! Event time is followed on the way ([`super::event_time`]); then the output mode decides when
@@ -17,6 +18,7 @@ pub(super) mod expr;
 mod fuse;
 mod key;
 mod nodes;
+mod order;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -34,7 +36,8 @@ pub fn plan_query(statement: &QueryStatement) -> Result<Plan> {
     let mut root = nodes::node(&statement.logical, &statement.sources)?;
     let sources: Vec<SourceTable> = statement.sources.iter().map(source_table).collect();
     let derived = key::of_result(&root);
-    let (mode, mode_reason) = modes::assign(&mut root, &sources, statement.mode, derived.is_some())?;
+    let (mode, mode_reason) =
+        modes::assign(&mut root, &sources, statement.mode, derived.is_some())?;
     number(&mut root, &mut 0);
     let key = if statement.primary_key.is_empty() {
         derived
@@ -68,7 +71,10 @@ fn source_table(source: &super::catalog::QuerySource) -> SourceTable {
         name: table.name.clone(),
         connector: table.connector.clone(),
         options: table.options.clone(),
-        schema: table.schema.clone().unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty())),
+        schema: table
+            .schema
+            .clone()
+            .unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty())),
         watermark: table.watermark.clone(),
         streaming: table.streaming,
     }

@@ -7,7 +7,7 @@
 
 use std::fmt::Write;
 
-use super::lineage::{Below, Naming, column_texts};
+use super::lineage::{Below, Naming, column_texts, columns_read};
 use super::redact::shown_options;
 use super::text::duration;
 use super::{
@@ -34,7 +34,7 @@ impl Plan {
         });
         for (index, source) in self.sources.iter().enumerate() {
             let _ = writeln!(out, "  {}", source.name);
-            for (label, value) in source_notes(source, &columns_read(&self.root, index, source)) {
+            for (label, value) in source_notes(source, &columns_read(&self.root, index)) {
                 note(&mut out, "    ", label, &value);
             }
         }
@@ -358,23 +358,6 @@ fn event_time(name: &str, column: EventTimeColumn) -> String {
         0 => format!("{name}: {kind}, no lag"),
         lag => format!("{name}: {kind}, up to {} behind the watermark", length(lag)),
     }
-}
-
-/// The columns of a table that the query uses, by index.
-fn columns_read(node: &Node, index: usize, table: &SourceTable) -> Vec<usize> {
-    let mut read: Vec<usize> = node
-        .inputs
-        .iter()
-        .flat_map(|input| columns_read(input, index, table))
-        .collect();
-    if let Operator::Source { source, projection } = &node.operator
-        && *source == index
-    {
-        read.extend(projection);
-    }
-    read.sort_unstable();
-    read.dedup();
-    read
 }
 
 fn source_notes(source: &SourceTable, read: &[usize]) -> Vec<Note> {

@@ -10,13 +10,15 @@
 //! Not part of it: triggers, limits, other options, filters and projections, delays, and what
 //! tables, views and aliases are called.
 
+use std::fmt::Write;
+
 use tidemark_connectors::Options;
 
-use super::lineage::{Below, Naming};
+use super::lineage::{Below, Naming, columns_read};
 use super::redact::redact;
 use super::sql::type_name;
 use super::text;
-use super::{Aggregate, Bound, Emit, EventTimeKind, Node, Operator, Plan};
+use super::{Aggregate, Bound, Emit, EventTimeKind, Node, Operator, Plan, SourceTable};
 
 /// The options that say where a table is.
 const PLACE: [&str; 18] = [
@@ -50,7 +52,7 @@ impl Plan {
         for index in 0..self.sources.len() {
             parts.push((format!("source {index}"), self.source(index)));
         }
-        operators(&self.root, &mut parts);
+        operators(&self.sources, &self.root, &mut parts);
         parts.push(("output mode".into(), self.mode.to_string()));
         parts.push((
             "sink".into(),
@@ -61,10 +63,7 @@ impl Plan {
 
     fn source(&self, index: usize) -> String {
         let table = &self.sources[index];
-        let mut read = Vec::new();
-        columns_read(&self.root, index, &mut read);
-        read.sort_unstable();
-        read.dedup();
+        let read = columns_read(&self.root, index);
         let columns: Vec<String> = (read.iter())
             .map(|column| match table.schema.fields().get(*column) {
                 Some(field) => format!("{} {}", field.name(), type_name(field.data_type())),
@@ -89,31 +88,23 @@ fn place(connector: &str, options: &Options) -> String {
     let mut text = connector.to_owned();
     for key in PLACE {
         if let Some(value) = options.get(key) {
-            text.push_str(&format!(", {key} = {}", redact(key, value)));
+            let _ = write!(text, ", {key} = {}", redact(key, value));
         }
     }
     text
 }
 
-fn columns_read(node: &Node, index: usize, read: &mut Vec<usize>) {
-    for input in &node.inputs {
-        columns_read(input, index, read);
-    }
-    if let Operator::Source { source, projection } = &node.operator
-        && *source == index
-    {
-        read.extend(projection);
-    }
-}
-
 /// The operators that keep state, in the order of their ids.
-fn operators(node: &Node, parts: &mut Vec<(String, String)>) {
+fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, String)>) {
     for input in &node.inputs {
-        operators(input, parts);
+        operators(sources, input, parts);
     }
     match &node.operator {
         Operator::Aggregate(aggregate) => {
-            parts.push((format!("operator {}", node.id), describe(node, aggregate)));
+            parts.push((
+                format!("operator {}", node.id),
+                describe(sources, node, aggregate),
+            ));
         }
         // The one-time rows of a query come out only in its first epoch.
         Operator::Values { rows } if !rows.is_empty() => {
@@ -134,8 +125,8 @@ fn operators(node: &Node, parts: &mut Vec<(String, String)>) {
     }
 }
 
-fn describe(node: &Node, aggregate: &Aggregate) -> String {
-    let below = Below::new(node, Naming::Expanded);
+fn describe(sources: &[SourceTable], node: &Node, aggregate: &Aggregate) -> String {
+    let below = Below::new(node, Naming::Expanded(sources));
     let typed = |text: String, index: usize| match node.schema.fields().get(index) {
         Some(field) => format!("{text} {}", type_name(field.data_type())),
         None => text,

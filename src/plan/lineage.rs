@@ -3,16 +3,16 @@
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 
-use super::{AggregateCall, Node, Operator, text};
+use super::{AggregateCall, Node, Operator, SourceTable, text};
 
 /// How columns are spelt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Naming {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Naming<'a> {
     /// By their names; by what they compute where a name is one of the planner's.
     Shown,
     /// By what they compute from the columns of sources and stateful operators, whatever the
     /// views and aliases in between call it.
-    Expanded,
+    Expanded(&'a [SourceTable]),
 }
 
 /// The columns that feed an operator, with a text for each.
@@ -24,7 +24,7 @@ pub(super) struct Below<'a> {
 
 impl<'a> Below<'a> {
     /// What feeds `node`. All inputs of a union have the same columns; the first one speaks.
-    pub(super) fn new(node: &'a Node, naming: Naming) -> Self {
+    pub(super) fn new(node: &'a Node, naming: Naming<'_>) -> Self {
         match node.inputs.first() {
             Some(input) => Self {
                 schema: Some(&input.schema),
@@ -61,30 +61,35 @@ impl<'a> Below<'a> {
 }
 
 /// A text for each column that `node` gives.
-pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
+pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
     let below = Below::new(node, naming);
+    let expanded = matches!(naming, Naming::Expanded(_));
     let computed: Vec<String> = match &node.operator {
-        Operator::Source { source, .. } if naming == Naming::Expanded => names(&node.schema)
-            .map(|name| format!("source{source}.{name}"))
-            .collect(),
-        Operator::Source { .. } | Operator::Values { .. } => {
-            names(&node.schema).map(str::to_owned).collect()
-        }
+        Operator::Source { source, projection } => match naming {
+            Naming::Shown => names(&node.schema).map(str::to_owned).collect(),
+            Naming::Expanded(sources) => projection
+                .iter()
+                .map(|column| {
+                    let table = sources.get(*source);
+                    let field = table.and_then(|table| table.schema.fields().get(*column));
+                    let name = field.map_or("_metadata", |field| field.name());
+                    format!("source{source}.{name}")
+                })
+                .collect(),
+        },
+        Operator::Values { .. } => names(&node.schema).map(str::to_owned).collect(),
         Operator::FilterProject {
             project: Some(exprs),
             ..
         } => exprs.iter().map(|expr| below.expression(expr)).collect(),
-        Operator::FilterProject { project: None, .. } => below.texts,
         Operator::Unnest { column, .. } => {
             let mut texts = below.texts;
-            if naming == Naming::Expanded
-                && let Some(list) = texts.get_mut(*column)
-            {
+            if expanded && let Some(list) = texts.get_mut(*column) {
                 *list = format!("each({list})");
             }
             texts
         }
-        Operator::Aggregate(_) if naming == Naming::Expanded => (0..node.columns.len())
+        Operator::Aggregate(_) if expanded => (0..node.columns.len())
             .map(|index| format!("operator{}.{index}", node.id))
             .collect(),
         Operator::Aggregate(aggregate) => {
@@ -92,7 +97,7 @@ pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
             keys.chain(aggregate.calls.iter().map(|call| below.aggregate(call)))
                 .collect()
         }
-        Operator::Union if naming == Naming::Expanded => {
+        Operator::Union if expanded => {
             let inputs: Vec<_> = node
                 .inputs
                 .iter()
@@ -106,10 +111,10 @@ pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
                 })
                 .collect()
         }
-        Operator::Union => below.texts,
+        Operator::Union | Operator::FilterProject { project: None, .. } => below.texts,
     };
     match naming {
-        Naming::Expanded => computed,
+        Naming::Expanded(_) => computed,
         Naming::Shown => names(&node.schema)
             .zip(computed)
             .map(|(name, computed)| {
@@ -121,6 +126,21 @@ pub(super) fn column_texts(node: &Node, naming: Naming) -> Vec<String> {
             })
             .collect(),
     }
+}
+
+/// The columns of source `index` that the operators up to `node` use, ascending.
+pub(super) fn columns_read(node: &Node, index: usize) -> Vec<usize> {
+    let mut read: Vec<usize> = (node.inputs.iter())
+        .flat_map(|input| columns_read(input, index))
+        .collect();
+    if let Operator::Source { source, projection } = &node.operator
+        && *source == index
+    {
+        read.extend(projection);
+    }
+    read.sort_unstable();
+    read.dedup();
+    read
 }
 
 fn names(schema: &DFSchema) -> impl Iterator<Item = &str> {

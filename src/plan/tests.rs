@@ -56,3 +56,12 @@ fn explained(sql: &str, mode: Option<OutputMode>) -> String {
 fn scripts_become_plans() {
     data_file("scripts.txt", explained);
 }
+
+#[test]
+fn one_text_gives_one_plan() {
+    let sql = "SELECT window.start, kind, min(eventId), max(userId), sum(amount) FROM events GROUP BY window(ts, '10 minutes', '5 minutes'), kind";
+    let first = explained(sql, None);
+    for _ in 0..8 {
+        assert_eq!(explained(sql, None), first);
+    }
+}

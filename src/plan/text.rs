@@ -1,5 +1,7 @@
 //! Expressions as SQL a user would write, for explanations, errors and fingerprints.
 
+use std::fmt::Write;
+
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
@@ -80,13 +82,13 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
         Expr::Case(case) => {
             let mut text = String::from("CASE");
             if let Some(subject) = &case.expr {
-                text.push_str(&format!(" {}", go(subject)));
+                let _ = write!(text, " {}", go(subject));
             }
             for (when, then) in &case.when_then_expr {
-                text.push_str(&format!(" WHEN {} THEN {}", go(when), go(then)));
+                let _ = write!(text, " WHEN {} THEN {}", go(when), go(then));
             }
             if let Some(otherwise) = &case.else_expr {
-                text.push_str(&format!(" ELSE {}", go(otherwise)));
+                let _ = write!(text, " ELSE {}", go(otherwise));
             }
             text + " END"
         }
@@ -165,10 +167,10 @@ fn render_call(call: &ScalarFunction, name: &dyn Fn(&Column) -> String) -> Strin
 fn window(function: &str, ts: &str, sizes: &[Option<i64>], start: Option<i64>) -> String {
     let mut text = format!("{function}({ts}");
     for size in sizes.iter().flatten() {
-        text.push_str(&format!(", '{}'", duration(*size)));
+        let _ = write!(text, ", '{}'", duration(*size));
     }
     if let Some(start) = start.filter(|start| *start != 0) {
-        text.push_str(&format!(", start '{}'", duration(start)));
+        let _ = write!(text, ", start '{}'", duration(start));
     }
     text + ")"
 }
@@ -210,7 +212,7 @@ pub(super) fn aggregate_call(call: &AggregateCall, expr: &dyn Fn(&Expr) -> Strin
         Function::ApproxCountDistinct { .. } => format!("approx_count_distinct({args})"),
     };
     if let Some(filter) = &call.filter {
-        shown.push_str(&format!(" FILTER (WHERE {})", expr(filter)));
+        let _ = write!(shown, " FILTER (WHERE {})", expr(filter));
     }
     shown
 }

@@ -14,6 +14,7 @@ use super::aggregate::aggregate;
 use super::error::{ConvertError, Result, unsupported};
 use super::expr::resolve;
 use super::fuse::{filter, project, renamed};
+use super::order::settled;
 
 /// The operators of a plan. Ids are left at 0; results are changes everywhere.
 pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> {
@@ -45,7 +46,7 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
                 ..
             } = inner;
             aggregate(
-                child(input)?,
+                settled(child(input)?)?,
                 group_expr.clone(),
                 aggr_expr,
                 Arc::clone(schema),

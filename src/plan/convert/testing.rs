@@ -105,7 +105,7 @@ pub(in super::super) fn tables() -> Vec<CatalogTable> {
         metadata: Arc::new(Schema::empty()),
         watermark: watermark.then(|| Watermark {
             column: 4,
-            delay: Duration::from_secs(600),
+            delay: Duration::from_mins(10),
             idle_timeout: None,
         }),
         primary_key: Vec::new(),
@@ -200,24 +200,24 @@ pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryS
 fn sources_of(plan: &LogicalPlan) -> Vec<QuerySource> {
     let mut found = Vec::new();
     collect(plan, &mut found);
-    return found;
+    found
+}
 
-    fn collect(plan: &LogicalPlan, found: &mut Vec<QuerySource>) {
-        if let LogicalPlan::TableScan(scan) = plan {
-            let name = scan.table_name.table();
-            let table = tables().into_iter().find(|table| table.name == name);
-            if let Some(table) = table
-                && !found.iter().any(|source| source.name == name)
-            {
-                found.push(QuerySource {
-                    name: name.into(),
-                    table: Arc::new(table),
-                });
-            }
+fn collect(plan: &LogicalPlan, found: &mut Vec<QuerySource>) {
+    if let LogicalPlan::TableScan(scan) = plan {
+        let name = scan.table_name.table();
+        let table = tables().into_iter().find(|table| table.name == name);
+        if let Some(table) = table
+            && !found.iter().any(|source| source.name == name)
+        {
+            found.push(QuerySource {
+                name: name.into(),
+                table: Arc::new(table),
+            });
         }
-        for input in plan.inputs() {
-            collect(input, found);
-        }
+    }
+    for input in plan.inputs() {
+        collect(input, found);
     }
 }
 
