@@ -202,7 +202,7 @@ impl Manifest {
 }
 
 /// The files that make the state of a committed epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestorePlan {
     /// The epoch.
     pub epoch: Epoch,

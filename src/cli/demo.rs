@@ -72,7 +72,10 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
             && let Some(progress) = query.last_progress()
         {
             let frame = frame(&session, &progress, began.elapsed(), total, args)?;
-            draw(&frame, if terminal { &mut drawn } else { &mut 0 });
+            if !terminal {
+                drawn = 0;
+            }
+            draw(&frame, &mut drawn);
         }
         if ending {
             break;

@@ -109,7 +109,8 @@ fn batch(session: &Session, statements: &[Statement]) -> Result<(), Failure> {
             let (schema, batches) = session.batch(query)?;
             println!("{}:", query.name);
             let options = ShowOptions { rows: usize::MAX, ..ShowOptions::default() };
-            print!("{}", show(&schema, &batches, &options));
+            let table = show(&schema, &batches, &options).map_err(|e| Failure::query(e.to_string()))?;
+            print!("{table}");
         }
     }
     Ok(())

@@ -71,17 +71,21 @@ impl ContainerBytes for Deltas {
     }
 }
 
+/// Behind their length, filled up to whole words.
 impl ContainerBytes for Rows {
     fn from_bytes(bytes: timely::bytes::arc::Bytes) -> Self {
-        Self::from_bytes(&bytes).expect("a peer of the same version wrote these bytes")
+        let length = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length) as usize);
+        let rows = bytes.get(8..8 + length).and_then(|bytes| Self::from_bytes(bytes).ok());
+        rows.expect("a peer of the same version wrote these bytes")
     }
 
     fn length_in_bytes(&self) -> usize {
-        self.to_bytes().len().next_multiple_of(8)
+        8 + self.encoded_len().next_multiple_of(8)
     }
 
     fn into_bytes<W: Write>(&self, writer: &mut W) {
-        let mut bytes = self.to_bytes();
+        let mut bytes = (self.encoded_len() as u64).to_le_bytes().to_vec();
+        self.to_bytes(&mut bytes);
         bytes.resize(bytes.len().next_multiple_of(8), 0);
         writer.write_all(&bytes).expect("timely gives a buffer of the announced length");
     }

@@ -8,6 +8,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use crate::operators::{EpochInfo, OperatorError};
@@ -36,10 +37,11 @@ impl Expressions {
             })?;
         }
         let properties = ExecutionProps::new();
+        let planning = PhysicalPlanningContext::default();
         let expressions = expressions
             .into_iter()
             .map(|expression| {
-                create_physical_expr(expression, &schema, &properties)
+                create_physical_expr(expression, &schema, &properties, &planning)
                     .map(|physical| (expression.to_string(), physical))
                     .map_err(|error| OperatorError::Unsupported {
                         expression: expression.to_string(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::state::{RestoredSections, Section, StateError};
+use crate::time::NO_WATERMARK;
 
 /// Sections by operator and trace, in the order of the workers that wrote them.
 #[derive(Default)]
@@ -28,6 +29,17 @@ impl Restored {
         let section = Section::decode(bytes, keep)?;
         self.sections.entry((operator, trace)).or_default().entry(shard).or_default().push(section);
         Ok(())
+    }
+
+    /// All that each trace begins with, as one section each: the snapshot with which a worker begins
+    /// its own chain of state files after the number of workers has changed.
+    pub fn snapshots(&self) -> Result<Vec<((u32, u32), Vec<u8>)>, StateError> {
+        let mut snapshots = vec![];
+        for (place, shards) in &self.sections {
+            let sections = RestoredSections::from_shards(shards.values().cloned().collect())?;
+            snapshots.extend(sections.snapshot(NO_WATERMARK).map(|snapshot| (*place, snapshot)));
+        }
+        Ok(snapshots)
     }
 
     /// Takes what a trace begins with.

@@ -1,7 +1,5 @@
 //! A row for each element of a list column. No state.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, AsArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
@@ -88,6 +86,7 @@ fn apply(delta: &Delta, column: usize, keep_empty: bool, schema: &SchemaRef) -> 
 mod tests {
     use super::*;
     use crate::time::Time;
+    use std::sync::Arc;
     use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
     use arrow::datatypes::{Field, Int64Type, Schema, DataType};
 

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::prelude::SessionContext;
 use tidemark_connectors::{Read, ReadLimit, Source};
 
-use super::catalog::{QueryStatement, Statement};
+use super::catalog::QueryStatement;
 use super::context::{StreamTable, session_state};
 use super::error::{PlanErrorKind, Result};
 use super::functions::clock::{instant_literal, is_current_timestamp};
@@ -32,11 +32,16 @@ pub type Tables = BTreeMap<String, Vec<RecordBatch>>;
 /// Answers `query` over what its sources hold at this moment.
 ///
 /// `time_zone` is the session's; `now` is `current_timestamp()` in microseconds since 1970 UTC.
-pub fn run_batch(query: &QueryStatement, time_zone: &str, now: i64) -> Result<Vec<RecordBatch>> {
+/// `sources` are those of the query, in its order.
+pub fn run_batch(
+    query: &QueryStatement,
+    sources: Vec<Box<dyn Source>>,
+    time_zone: &str,
+    now: i64,
+) -> Result<Vec<RecordBatch>> {
     let mut tables = Tables::new();
-    for source in &query.sources {
+    for (source, mut opened) in query.sources.iter().zip(sources) {
         let table = &source.table;
-        let declared = table.declared.then(|| table.schema.clone()).flatten();
         let connector = |error| {
             PlanErrorKind::Connector {
                 table: table.name.clone(),
@@ -44,9 +49,6 @@ pub fn run_batch(query: &QueryStatement, time_zone: &str, now: i64) -> Result<Ve
             }
             .anywhere()
         };
-        let mut opened =
-            tidemark_connectors::open_source(&table.connector, &table.options, declared)
-                .map_err(connector)?;
         let columns = scanned_columns(&query.logical, &source.name);
         let batches = read_all(&mut *opened, &columns).map_err(connector)?;
         tables.insert(source.name.clone(), batches);
@@ -70,18 +72,9 @@ pub fn run_over(
     let plan = with_instant(logical.clone(), now)
         .and_then(|plan| with_data(plan, tables))
         .map_err(failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|error| {
-            PlanErrorKind::Batch {
-                message: format!("no runtime: {error}"),
-            }
-            .anywhere()
-        })?;
     let context = SessionContext::new_with_state(session_state(time_zone));
     let schema: SchemaRef = Arc::clone(plan.schema().inner());
-    let batches = runtime
-        .block_on(async { context.execute_logical_plan(plan).await?.collect().await })
+    let batches = block_on(async { context.execute_logical_plan(plan).await?.collect().await })?
         .map_err(failed)?;
     // An answer without rows still has its columns.
     Ok(if batches.is_empty() {
@@ -216,17 +209,42 @@ fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataFu
     )?)
 }
 
-/// The queries of a script, each with its answer.
-pub fn run_script<'a>(
-    statements: &'a [Statement],
+/// A table by its name, its columns and its rows.
+pub type NamedTable = (String, SchemaRef, Vec<RecordBatch>);
+
+/// Answers SQL over tables that are given whole.
+pub fn query_tables(
+    sql: &str,
+    tables: Vec<NamedTable>,
     time_zone: &str,
-    now: i64,
-) -> Result<Vec<(&'a QueryStatement, Vec<RecordBatch>)>> {
-    let queries = statements.iter().filter_map(|statement| match statement {
-        Statement::Query(query) => Some(&**query),
-        _ => None,
-    });
-    queries
-        .map(|query| Ok((query, run_batch(query, time_zone, now)?)))
-        .collect()
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let failed = |error: DataFusionError| {
+        PlanErrorKind::Batch {
+            message: error.strip_backtrace(),
+        }
+        .anywhere()
+    };
+    let context = SessionContext::new_with_state(session_state(time_zone));
+    for (name, schema, rows) in tables {
+        let table = MemTable::try_new(schema, vec![rows]).map_err(failed)?;
+        context.register_table(name, Arc::new(table)).map_err(failed)?;
+    }
+    block_on(async {
+        let answer = context.sql(sql).await?;
+        let schema = Arc::clone(answer.schema().inner());
+        Ok((schema, answer.collect().await?))
+    })?
+    .map_err(failed)
+}
+
+fn block_on<F: Future>(future: F) -> Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| {
+            PlanErrorKind::Batch {
+                message: format!("no runtime: {error}"),
+            }
+            .anywhere()
+        })?;
+    Ok(runtime.block_on(future))
 }

@@ -129,6 +129,8 @@ pub struct QueryStatement {
     pub logical: LogicalPlan,
     /// What it reads, in the order of first use.
     pub sources: Vec<QuerySource>,
+    /// The script's file, as errors call it.
+    pub file: String,
     /// Where it begins.
     pub position: Position,
 }

@@ -265,6 +265,18 @@ pub enum PlanErrorKind {
 }
 
 impl PlanErrorKind {
+    /// The error at a place of a file, without the text there.
+    pub fn at(self, file: &str, position: super::catalog::Position) -> PlanError {
+        PlanError {
+            place: Place {
+                file: file.to_owned(),
+                line: position.line,
+                column: position.column,
+            },
+            ..self.anywhere()
+        }
+    }
+
     /// The error without a place.
     pub fn anywhere(self) -> PlanError {
         PlanError {

@@ -32,6 +32,9 @@ pub mod text;
 #[cfg(test)]
 mod tests;
 
+pub use convert::plan_query;
+pub use error::PlanError;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

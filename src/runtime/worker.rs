@@ -113,24 +113,26 @@ struct Running {
     recorder: Recorder,
     state_dir: Option<StateDir>,
     orders: VecDeque<Order>,
-    /// The state came from another number of workers: the next commit holds all of it.
-    rescaled: bool,
+    /// The state came from another number of workers: the next commit begins with these, all of it.
+    rescaled: Option<Vec<((u32, u32), Vec<u8>)>>,
 }
 
 impl Running {
     fn start(worker: &mut Worker, setup: &Setup, start: &Start) -> Result<Self, QueryError> {
         let (index, peers) = (worker.index(), worker.peers());
         let context = Context::new(index, peers, start.first_epoch);
-        let mut rescaled = false;
+        let mut rescaled = None;
         let restored = match (&start.restore, &setup.state_dir) {
             (Some(plan), Some(dir)) => {
-                rescaled = plan.must_split(peers);
-                restore(plan, dir, index, peers)?
+                let restored = restore(plan, dir, index, peers)?;
+                if plan.must_split(peers) {
+                    rescaled = Some(restored.snapshots()?);
+                }
+                restored
             }
             _ => Restored::nothing(),
         };
         let recorder = match &setup.state_dir {
-            Some(_) if rescaled => Recorder::with_restored(),
             Some(_) => Recorder::new(),
             None => Recorder::disabled(),
         };
@@ -206,12 +208,16 @@ impl Running {
     fn write_state(&mut self, first: Epoch, last: Epoch) -> Result<Option<StateFile>, QueryError> {
         let Some(dir) = &self.state_dir else { return Ok(None) };
         let mut batches = self.recorder.take(last);
-        if batches.is_empty() {
+        let rescaled = self.rescaled.take();
+        if batches.is_empty() && rescaled.is_none() {
             return Ok(None);
         }
         let place = |batch: &RecordedBatch| (batch.info().operator, batch.info().trace);
         batches.sort_by_key(place);
         let mut writer = StateFileWriter::create(dir, self.worker, self.peers)?;
+        for ((operator, trace), snapshot) in rescaled.iter().flatten() {
+            writer.section(*operator, *trace, snapshot)?;
+        }
         for group in batches.chunk_by(|a, b| place(a) == place(b)) {
             let sections: Vec<Vec<u8>> = group
                 .iter()
@@ -231,7 +237,7 @@ impl Running {
                 }
             }
         }
-        let kind = if std::mem::take(&mut self.rescaled) { FileKind::Snapshot } else { FileKind::Delta };
+        let kind = if rescaled.is_some() { FileKind::Snapshot } else { FileKind::Delta };
         let first = if kind == FileKind::Snapshot { 0 } else { first };
         Ok(Some(writer.finish(kind, first, last)?))
     }

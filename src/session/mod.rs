@@ -28,9 +28,10 @@ use tidemark_connectors::{ConnectorError, Sink, SinkConfig, Source, open_sink, o
 
 use crate::plan::catalog::{QueryStatement, Script, Statement};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
+use crate::plan::error::PlanErrorKind;
 use crate::plan::{Plan, PlanError, batch, plan_query};
 use crate::runtime::query::Listener;
-use crate::runtime::{QueryConfig, QueryError, StreamingQuery, start};
+use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
 
 pub use dataframe::{Column, DataFrame, DataStreamReader, DataStreamWriter, GroupedData};
 pub use dataframe::{approx_count_distinct, avg, col, count, count_distinct, expr, lit, max, min, sum, window, window_with};
@@ -166,7 +167,9 @@ impl Session {
 
     /// The plan of one of a script's queries.
     pub fn plan(&self, statement: &QueryStatement) -> Result<Arc<Plan>, SessionError> {
-        Ok(Arc::new(plan_query(statement)?))
+        let planned = plan_query(statement)
+            .map_err(|error| PlanErrorKind::from(error).at(&statement.file, statement.position))?;
+        Ok(Arc::new(planned))
     }
 
     /// Runs a script: declares its tables and starts its queries, side by side.
@@ -221,9 +224,9 @@ impl Session {
         if !sink.connector.eq_ignore_ascii_case("memory") {
             return open_sink(&sink.connector, &sink.options, config);
         }
-        let table = MemoryTable::default();
+        let table = MemoryTable::new();
         lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
-        Ok(Box::new(MemorySink::new(table, &sink.options, config)?))
+        Ok(Box::new(MemorySink::open(table, &sink.options, config)?))
     }
 
     /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.
@@ -236,24 +239,31 @@ impl Session {
                 self.known.open(&table.connector, &table.options, table.schema.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(batch::run_batch(statement, sources)?)
+        let zone = lock(&self.sql).time_zone().to_owned();
+        let rows = batch::run_batch(statement, sources, &zone, clock::now())?;
+        Ok((rows[0].schema(), rows))
     }
 
     /// What the `memory` sink of the query with this name holds: always a whole epoch.
-    pub fn table(&self, query_name: &str) -> Option<(SchemaRef, Vec<RecordBatch>)> {
-        lock(&self.known.results).get(&query_name.to_lowercase()).map(MemoryTable::snapshot)
+    pub fn table(
+        &self,
+        query_name: &str,
+    ) -> Result<Option<(SchemaRef, Vec<RecordBatch>)>, SessionError> {
+        let table = lock(&self.known.results).get(&query_name.to_lowercase()).cloned();
+        Ok(table.map(|table| table.snapshot()).transpose()?)
     }
 
     /// Answers SQL over what `memory` sinks hold now; their tables have the queries' names.
     pub fn query_tables(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), SessionError> {
-        let tables: Vec<_> = lock(&self.known.results)
+        let tables = lock(&self.known.results)
             .iter()
             .map(|(name, table)| {
-                let (schema, batches) = table.snapshot();
-                (name.clone(), schema, batches)
+                let (schema, batches) = table.snapshot()?;
+                Ok((name.clone(), schema, batches))
             })
-            .collect();
-        Ok(batch::query_tables(sql, tables)?)
+            .collect::<Result<_, ConnectorError>>()?;
+        let zone = lock(&self.sql).time_zone().to_owned();
+        Ok(batch::query_tables(sql, tables, &zone)?)
     }
 
     /// Makes an in-memory source known as `name`: `'connector' = 'memory', 'name' = '...'`.

@@ -6,7 +6,6 @@
 //! for; nulls in arrays and maps always stay.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Fields};

@@ -364,7 +364,7 @@ impl Groups {
                 }
                 Column::Float { counts, sums } => {
                     counts[group] += varint::take_signed(input).ok_or_else(damaged)?;
-                    let (sum, used) = ExactSum::decode(input)?;
+                    let (sum, used) = ExactSum::decode(input).ok_or_else(damaged)?;
                     *input = &input[used..];
                     sums[group].merge(&sum);
                 }
@@ -378,7 +378,7 @@ impl Groups {
                     }
                 }
                 Column::Sketch(_, sketches) => {
-                    let (sketch, used) = HyperLogLog::decode(input)?;
+                    let (sketch, used) = HyperLogLog::decode(input).ok_or_else(damaged)?;
                     *input = &input[used..];
                     sketches[group].merge(&sketch)?;
                 }

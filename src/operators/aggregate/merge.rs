@@ -21,7 +21,7 @@ const BATCH: usize = 8192;
 const IDLE_EFFORT: usize = 4096;
 
 /// The state of one worker's groups.
-pub struct Merge {
+pub(super) struct Merge {
     prepared: Arc<Prepared>,
     groups: Table,
     /// For each call that keeps values, its values.
@@ -40,7 +40,7 @@ struct Touched {
 
 impl Merge {
     /// `restored` holds what each trace begins with, the groups' first.
-    pub fn new(
+    pub(super) fn new(
         prepared: &Arc<Prepared>,
         context: &Context,
         info: &OperatorInfo,
@@ -72,17 +72,17 @@ impl Merge {
     }
 
     /// Merges a little while there is nothing else to do; whether there is more.
-    pub fn work(&mut self) -> bool {
+    pub(super) fn work(&mut self) -> bool {
         let values = self.values.iter_mut().flatten();
         values.fold(self.groups.work(IDLE_EFFORT), |more, values| values.work(IDLE_EFFORT) || more)
     }
 
-    pub fn operator(&self) -> usize {
+    pub(super) fn operator(&self) -> usize {
         self.prepared.operator
     }
 
     /// Takes in the rows of one complete epoch and gives what changed.
-    pub fn epoch(
+    pub(super) fn epoch(
         &mut self,
         epoch: &EpochInfo,
         rows: &[Rows],

@@ -21,7 +21,7 @@ use crate::time::{EventTime, NEVER, NO_WATERMARK};
 const MOST_GROUPS: usize = 1 << 16;
 
 /// The groups of one epoch so far.
-pub struct Partial {
+pub(super) struct Partial {
     prepared: Arc<Prepared>,
     table: HashTable<u32>,
     keys: Bytes,
@@ -30,12 +30,12 @@ pub struct Partial {
     /// For each call that keeps values: how often each value of each group came.
     values: Vec<HashMap<(u32, Box<[u8]>), i64>>,
     /// Rows that came too late.
-    pub dropped: u64,
+    dropped: u64,
 }
 
 impl Partial {
     /// No groups yet.
-    pub fn new(prepared: &Arc<Prepared>) -> Self {
+    pub(super) fn new(prepared: &Arc<Prepared>) -> Self {
         Self {
             prepared: Arc::clone(prepared),
             table: HashTable::new(),
@@ -48,7 +48,7 @@ impl Partial {
     }
 
     /// Takes rows in.
-    pub fn add(&mut self, delta: &Delta, epoch: &EpochInfo) -> Result<(), OperatorError> {
+    pub(super) fn add(&mut self, delta: &Delta, epoch: &EpochInfo) -> Result<(), OperatorError> {
         let prepared = Arc::clone(&self.prepared);
         let rows = delta.rows();
         let keys = prepared.keys.evaluate(&delta.batch, epoch)?;
@@ -111,12 +111,12 @@ impl Partial {
     }
 
     /// Whether there are so many groups that they should be sent on.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.keys.len() >= MOST_GROUPS || self.values.iter().any(|values| values.len() >= MOST_GROUPS)
     }
 
     /// Takes the groups out, as rows for the workers that own them.
-    pub fn take(&mut self, epoch: &EpochInfo) -> Rows {
+    pub(super) fn take(&mut self, epoch: &EpochInfo) -> Rows {
         let mut rows = Rows { time: epoch.time(), ..Rows::default() };
         let mut value = vec![];
         for group in 0..self.keys.len() {
@@ -142,7 +142,7 @@ impl Partial {
     }
 
     /// What was left out since the last call, for progress.
-    pub fn take_stats(&mut self) -> OperatorStats {
+    pub(super) fn take_stats(&mut self) -> OperatorStats {
         OperatorStats {
             name: LATE_NAME.into(),
             rows_dropped_by_watermark: std::mem::take(&mut self.dropped),
@@ -188,8 +188,10 @@ impl Partial {
 fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
     let (times, shift) = match bound.column.kind {
         EventTimeKind::Instant | EventTimeKind::WindowEnd => (Some(key), 0),
+        // A list of windows is never grouped by; without a moment a group is never complete.
+        EventTimeKind::Windows(_) => (None, 0),
         EventTimeKind::WindowStart(size) => (Some(key), size),
-        EventTimeKind::Window => {
+        EventTimeKind::Window(_) => {
             (key.as_struct_opt().and_then(|window| window.column_by_name("end")), 0)
         }
     };

@@ -192,6 +192,7 @@ pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryS
         primary_key: Vec::new(),
         sources: sources_of(&logical),
         logical,
+        file: String::new(),
         position: Position::default(),
     }
 }

@@ -81,6 +81,11 @@ impl SqlSession {
         Ok(session)
     }
 
+    /// The session's time zone.
+    pub fn time_zone(&self) -> &str {
+        self.settings.time_zone()
+    }
+
     /// Looks sources up with `open` instead of [`tidemark_connectors::open_source`].
     #[must_use]
     pub fn with_opener(mut self, open: OpenSource) -> Self {

@@ -202,6 +202,7 @@ impl Planner<'_> {
             dead_letter,
             logical,
             sources,
+            file: self.source.file().to_owned(),
             position: position(start),
         })
     }

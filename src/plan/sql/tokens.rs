@@ -27,6 +27,11 @@ pub(super) struct SourceText {
 }
 
 impl SourceText {
+    /// What errors call the script.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
     pub(super) fn new(text: &str, file: &str) -> Self {
         let lines = text.lines().map(str::to_owned).collect();
         Self {
