@@ -201,6 +201,8 @@ mod tests {
     };
     use arrow::datatypes::Field;
 
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]

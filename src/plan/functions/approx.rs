@@ -8,7 +8,6 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
@@ -16,7 +15,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility,
 };
 
-use sketch::{Sketch, hash_key};
+use crate::row::{HyperLogLog, KeyCodec, hash};
 
 /// The precision for Spark's default relative standard deviation of 5 %.
 pub const DEFAULT_PRECISION: u8 = 9;
@@ -140,26 +139,27 @@ impl AggregateUDFImpl for ApproxCountDistinct {
                 }
             }
         };
-        let field = SortField::new(args.expr_fields[0].data_type().clone());
+        let keys = KeyCodec::new(&[args.expr_fields[0].data_type().clone()]);
         Ok(Box::new(SketchAccumulator {
-            sketch: Sketch::new(precision),
-            keys: RowConverter::new(vec![field])?,
+            sketch: HyperLogLog::new(precision),
+            keys: keys.map_err(|error| exec_datafusion_err!("{error}"))?,
         }))
     }
 }
 
 #[derive(Debug)]
 struct SketchAccumulator {
-    sketch: Sketch,
-    keys: RowConverter,
+    sketch: HyperLogLog,
+    keys: KeyCodec,
 }
 
 impl Accumulator for SketchAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let rows = self.keys.convert_columns(&values[..1])?;
+        let keys = self.keys.encode(&values[..1]);
+        let keys = keys.map_err(|error| exec_datafusion_err!("{error}"))?;
         for row in 0..values[0].len() {
             if values[0].is_valid(row) {
-                self.sketch.add_hash(hash_key(rows.row(row).as_ref()));
+                self.sketch.add_hash(hash(keys.get(row)));
             }
         }
         Ok(())
@@ -170,7 +170,7 @@ impl Accumulator for SketchAccumulator {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.keys.size()
+        size_of_val(self)
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
@@ -182,81 +182,11 @@ impl Accumulator for SketchAccumulator {
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for bytes in states[0].as_binary::<i32>().iter().flatten() {
             let (other, _) =
-                Sketch::decode(bytes).ok_or_else(|| exec_datafusion_err!("a broken sketch"))?;
-            self.sketch.merge(&other);
+                HyperLogLog::decode(bytes).ok_or_else(|| exec_datafusion_err!("a broken sketch"))?;
+            let merged = self.sketch.merge(&other);
+            merged.map_err(|error| exec_datafusion_err!("{error}"))?;
         }
         Ok(())
-    }
-}
-
-/// The engine's sketch and hash, as far as the accumulator needs them.
-mod sketch {
-    use std::hash::Hasher;
-
-    /// `HyperLogLog` with 2^`precision` registers.
-    #[derive(Debug)]
-    pub(super) struct Sketch {
-        precision: u8,
-        registers: Vec<u8>,
-    }
-
-    impl Sketch {
-        pub(super) fn new(precision: u8) -> Self {
-            Self {
-                precision,
-                registers: vec![0; 1 << precision],
-            }
-        }
-
-        pub(super) fn add_hash(&mut self, hash: u64) {
-            let index = (hash >> (64 - self.precision)) as usize;
-            // The bit set at the end bounds the rank where all others are zero.
-            let rest = (hash << self.precision) | (1 << (self.precision - 1));
-            let rank = rest.leading_zeros() as u8 + 1;
-            self.registers[index] = self.registers[index].max(rank);
-        }
-
-        pub(super) fn merge(&mut self, other: &Self) {
-            for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
-                *mine = (*mine).max(*theirs);
-            }
-        }
-
-        pub(super) fn estimate(&self) -> u64 {
-            let count = self.registers.len() as f64;
-            let sum: f64 = self.registers.iter().map(|r| (-f64::from(*r)).exp2()).sum();
-            let raw = 0.7213 / (1.0 + 1.079 / count) * count * count / sum;
-            let zeros: usize = self.registers.iter().map(|r| usize::from(*r == 0)).sum();
-            if raw <= 2.5 * count && zeros > 0 {
-                (count * (count / zeros as f64).ln()).round() as u64
-            } else {
-                raw.round() as u64
-            }
-        }
-
-        pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
-            bytes.push(self.precision);
-            bytes.extend_from_slice(&self.registers);
-        }
-
-        pub(super) fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
-            let (&precision, rest) = bytes.split_first()?;
-            let registers = rest.get(..1_usize.checked_shl(precision.into())?)?.to_vec();
-            Some((
-                Self {
-                    precision,
-                    registers,
-                },
-                rest.len() + 1,
-            ))
-        }
-    }
-
-    /// A well-mixed hash that is the same in every process.
-    pub(super) fn hash_key(key: &[u8]) -> u64 {
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write(key);
-        hasher.finish()
     }
 }
 
@@ -270,20 +200,5 @@ mod tests {
         assert_eq!(precision_of(0.01), Some(14));
         assert_eq!(precision_of(0.000_1), None);
         assert_eq!(precision_of(0.9), None);
-    }
-
-    #[test]
-    fn the_estimate_is_near_and_survives_merge_and_encoding() {
-        let (mut left, mut right) = (Sketch::new(12), Sketch::new(12));
-        for n in 0..20_000_u64 {
-            let target = if n % 2 == 0 { &mut left } else { &mut right };
-            target.add_hash(hash_key(&n.to_be_bytes()));
-        }
-        let mut bytes = Vec::new();
-        right.encode(&mut bytes);
-        let (decoded, _) = Sketch::decode(&bytes).expect("what was encoded");
-        left.merge(&decoded);
-        let off = (left.estimate() as f64 / 20_000.0 - 1.0).abs();
-        assert!(off < 0.06, "{}", left.estimate());
     }
 }
