@@ -256,13 +256,17 @@ impl MemorySink {
                 .map(|column| Arc::clone(output.batch.column(*column)))
                 .collect();
             let encoded = keys.convert_columns(&of_key).map_err(gathering)?;
-            for (row, key) in encoded.iter().enumerate() {
+            for row in 0..output.batch.num_rows() {
+                // Without key columns there is one row at most, the result of a global aggregate.
+                let key: Box<[u8]> = match columns.is_empty() {
+                    true => Box::default(),
+                    false => encoded.row(row).as_ref().into(),
+                };
                 let change = output
                     .changes
                     .as_ref()
                     .map_or(ChangeType::Insert, |all| all[row]);
                 let place = Some((contents.batches.len() + index, row));
-                let key: Box<[u8]> = key.as_ref().into();
                 match change {
                     ChangeType::Insert | ChangeType::UpdatePostimage => fresh.insert(key, place),
                     // An insert of the same key in the same epoch wins, whatever their order.

@@ -58,16 +58,17 @@ pub struct Call {
 }
 
 impl Call {
-    /// Chooses how to accumulate; `general` where the input may retract.
+    /// Chooses how to accumulate; `filtered` where not every row counts, `general` where the input
+    /// may retract.
     pub fn new(
         function: AggregateFunction,
         arguments: Vec<DataType>,
         output: DataType,
         text: String,
-        general: bool,
+        (filtered, general): (bool, bool),
     ) -> Result<Self, OperatorError> {
         let kind = match function {
-            AggregateFunction::Count if arguments.is_empty() => Kind::Rows,
+            AggregateFunction::Count if arguments.is_empty() && !filtered => Kind::Rows,
             AggregateFunction::Count => Kind::Count,
             AggregateFunction::Sum | AggregateFunction::Avg => match arguments.first() {
                 Some(DataType::Float16 | DataType::Float32 | DataType::Float64) => Kind::Float,
@@ -545,7 +546,7 @@ mod tests {
     use super::*;
 
     fn call(function: AggregateFunction, argument: DataType, output: DataType) -> Call {
-        Call::new(function, vec![argument], output, "call".into(), false).unwrap()
+        Call::new(function, vec![argument], output, "call".into(), (false, false)).unwrap()
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl Aggregate {
             let types: Vec<DataType> = expressions.types(input)?;
             let field = output.field(plan.keys.len() + index);
             let output_type = field.data_type().clone();
-            calls.push(Call::new(call.function, types, output_type, field.name().clone(), input_retracts)?);
+            let shape = (call.filter.is_some(), input_retracts);
+            calls.push(Call::new(call.function, types, output_type, field.name().clone(), shape)?);
             arguments.push(expressions);
             filters.push(call.filter.as_ref().map(|f| Expressions::new([f], input)).transpose()?);
         }

@@ -1,0 +1,325 @@
+//! The oracle: for random data, random cuts into epochs, random worker counts and restarts, a
+//! stream's final result is the batch answer, and its changelog sums to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::{SortColumn, cast, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::util::display::array_value_to_string;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use tidemark::plan::catalog::Statement;
+use tidemark::session::Session;
+use tidemark_connectors::sources::memory::MemorySource;
+
+const MINUTE: i64 = 60_000_000;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("user", DataType::Utf8, true),
+        Field::new("kind", DataType::Utf8, true),
+        Field::new("amount", DataType::Float64, true),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+    ]))
+}
+
+/// Rows whose event time goes on with some disorder; nulls here and there. Amounts are quarters, so
+/// that the batch's sums, which round as they go, are exact too.
+fn rows(random: &mut StdRng, count: usize, disorder: i64) -> RecordBatch {
+    let start = 1_767_225_600_000_000;
+    let mut null = |chance: f64, random: &mut StdRng| random.random_bool(chance);
+    let ids: Int64Array = (0..count).map(|id| Some(id as i64)).collect();
+    let users: StringArray = (0..count)
+        .map(|_| (!null(0.05, random)).then(|| format!("u{}", random.random_range(0..40))))
+        .collect();
+    let kinds: StringArray =
+        (0..count).map(|_| (!null(0.02, random)).then(|| ["a", "b", "ü"][random.random_range(0..3)])).collect();
+    let amounts: Float64Array = (0..count)
+        .map(|_| (!null(0.1, random)).then(|| f64::from(random.random_range(-4000..4000)) / 4.0))
+        .collect();
+    let times: TimestampMicrosecondArray = (0..count as i64)
+        .map(|n| {
+            let time = start + n * MINUTE / 20 - random.random_range(0..=disorder);
+            (!null(0.02, random)).then_some(time)
+        })
+        .collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(ids),
+        Arc::new(users),
+        Arc::new(kinds),
+        Arc::new(amounts),
+        Arc::new(times.with_timezone("UTC")),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+/// Cuts rows into between one and twelve epochs at random places.
+fn cut(random: &mut StdRng, rows: &RecordBatch) -> Vec<RecordBatch> {
+    let mut places: Vec<usize> =
+        (0..random.random_range(0..12)).map(|_| random.random_range(0..=rows.num_rows())).collect();
+    places.extend([0, rows.num_rows()]);
+    places.sort_unstable();
+    places.windows(2).filter(|w| w[0] < w[1]).map(|w| rows.slice(w[0], w[1] - w[0])).collect()
+}
+
+/// Rows as text with how often each comes, in an order of their own.
+fn bag(batches: &[RecordBatch], sign: impl Fn(&RecordBatch, usize) -> i64) -> BTreeMap<String, i64> {
+    let mut bag = BTreeMap::new();
+    for batch in batches {
+        let shown = batch.schema().fields().iter().filter(|f| !f.name().starts_with('_')).count();
+        for row in 0..batch.num_rows() {
+            let cells: Vec<String> = (0..batch.num_columns())
+                .filter(|column| !batch.schema().field(*column).name().starts_with('_'))
+                .map(|column| array_value_to_string(batch.column(column), row).unwrap())
+                .collect();
+            assert_eq!(cells.len(), shown);
+            *bag.entry(cells.join("|")).or_insert(0) += sign(batch, row);
+        }
+    }
+    bag.retain(|_, count| *count != 0);
+    bag
+}
+
+fn once(_: &RecordBatch, _: usize) -> i64 {
+    1
+}
+
+fn change(batch: &RecordBatch, row: usize) -> i64 {
+    let column = batch.column_by_name("_change_type").expect("a changelog says what happened");
+    let column = cast(column, &DataType::Utf8).unwrap();
+    let kind = column.as_any().downcast_ref::<StringArray>().unwrap().value(row).to_owned();
+    match kind.as_str() {
+        "insert" | "update_postimage" => 1,
+        "delete" | "update_preimage" => -1,
+        other => panic!("no change is called {other}"),
+    }
+}
+
+const TABLE: &str = "CREATE TABLE events (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP,
+    WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'events');";
+
+/// Queries whose batch answer is the stream's: no row is late, for the disorder is below the delay.
+const QUERIES: &[&str] = &[
+    "SELECT id, upper(kind) AS k, amount * 2 AS twice FROM events WHERE amount > 0 OR user IS NULL",
+    "SELECT kind, count(*) AS n, count(amount) AS m, sum(amount) AS s, avg(amount) AS a, min(amount) AS lo,
+            max(user) AS hi, count(DISTINCT user) AS d, approx_count_distinct(user) AS ad
+     FROM events GROUP BY kind",
+    "SELECT count(*) AS n, sum(id) AS s, max(ts) AS t FROM events",
+    "SELECT window.start AS ws, window.end AS we, kind, count(*) AS n, sum(amount) AS s
+     FROM events GROUP BY window(ts, '10 minutes'), kind",
+    "SELECT window.start AS ws, user, count(*) FILTER (WHERE amount > 0) AS n, min(id) AS first
+     FROM events GROUP BY window(ts, '20 minutes', '5 minutes', '2 minutes'), user",
+    "SELECT window_start, window_end, kind, sum(amount) AS s FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts),
+       INTERVAL '15' MINUTE)) GROUP BY window_start, window_end, kind",
+    "SELECT window_start, window_end, count(*) AS n FROM TABLE(HOP(TABLE events, DESCRIPTOR(ts),
+       INTERVAL '5' MINUTE, INTERVAL '10' MINUTE)) GROUP BY window_start, window_end",
+    "SELECT window_start, window_end, count(DISTINCT user) AS n FROM TABLE(CUMULATE(TABLE events, DESCRIPTOR(ts),
+       INTERVAL '5' MINUTE, INTERVAL '20' MINUTE)) GROUP BY window_start, window_end",
+    "SELECT DISTINCT user, kind FROM events",
+    "SELECT n, count(*) AS users FROM (SELECT user, count(*) AS n FROM events GROUP BY user) GROUP BY n",
+    "SELECT max(n) AS most, min(n) AS least, count(DISTINCT s) AS d, sum(s) AS total FROM
+       (SELECT user, count(*) AS n, sum(amount) AS s FROM events GROUP BY user)",
+    "SELECT kind, count(*) AS n FROM events GROUP BY kind HAVING count(*) > 150",
+    "SELECT kind AS k, amount AS v FROM events WHERE amount > 500
+     UNION ALL SELECT user AS k, min(amount) AS v FROM events GROUP BY user",
+    "WITH big AS (SELECT user, amount FROM events WHERE abs(amount) > 100)
+     SELECT user, CASE WHEN sum(amount) > 0 THEN 'up' ELSE 'down' END AS way FROM big GROUP BY user",
+    "SELECT window.start AS ws, max(n) AS most FROM
+       (SELECT window, kind, count(*) AS n, window_time(window) AS wt FROM events GROUP BY window(ts, '5 minutes'), kind)
+     GROUP BY window(wt, '15 minutes')",
+];
+
+struct Run<'a> {
+    query: &'a str,
+    mode: &'a str,
+    workers: usize,
+    epochs: &'a [RecordBatch],
+    checkpoint: Option<&'a std::path::Path>,
+    trigger: &'a str,
+}
+
+fn session(workers: usize, source: &MemorySource) -> Session {
+    let session = Session::builder().workers(workers).build().unwrap();
+    session.add_source("events", source.clone());
+    session
+}
+
+fn source(epochs: &[RecordBatch]) -> MemorySource {
+    let source = MemorySource::new(schema()).one_batch_per_epoch();
+    for epoch in epochs {
+        source.add(epoch.clone()).unwrap();
+    }
+    source
+}
+
+fn script(run: &Run<'_>) -> String {
+    let checkpoint = run
+        .checkpoint
+        .map(|path| format!(", 'checkpointLocation' = '{}'", path.display()))
+        .unwrap_or_default();
+    format!(
+        "{TABLE} CREATE TABLE result WITH ('connector' = 'memory', 'outputMode' = '{}', 'trigger' = '{}'{checkpoint});
+         INSERT INTO result {};",
+        run.mode, run.trigger, run.query
+    )
+}
+
+fn stream(run: &Run<'_>) -> Vec<RecordBatch> {
+    let session = session(run.workers, &source(run.epochs));
+    let queries = session.sql(&script(run)).unwrap_or_else(|error| panic!("{error}\n{}", run.query));
+    queries[0].await_termination().unwrap_or_else(|error| panic!("{error}\n{}", run.query));
+    session.table("result").unwrap().expect("the sink has the query's name").1
+}
+
+fn batch(query: &str, rows: &RecordBatch) -> Vec<RecordBatch> {
+    let session = session(1, &source(std::slice::from_ref(rows)));
+    let script = session.parse(&format!("{TABLE} {query};"), "oracle").unwrap();
+    let Some(Statement::Query(statement)) = script.statements.last() else { panic!("no query") };
+    session.batch(statement).unwrap_or_else(|error| panic!("{error}\n{query}")).1
+}
+
+fn compare(what: &str, query: &str, got: &BTreeMap<String, i64>, wanted: &BTreeMap<String, i64>) {
+    if got == wanted {
+        return;
+    }
+    let missing: Vec<_> = wanted.iter().filter(|(row, n)| got.get(*row) != Some(n)).take(5).collect();
+    let extra: Vec<_> = got.iter().filter(|(row, n)| wanted.get(*row) != Some(n)).take(5).collect();
+    panic!("{what}: the stream is not the batch\n{query}\nmissing {missing:?}\nextra {extra:?}");
+}
+
+#[test]
+fn the_changelog_sums_to_the_batch_answer() {
+    let mut random = StdRng::seed_from_u64(1);
+    for round in 0..2 {
+        let rows = rows(&mut random, 600, 20 * MINUTE);
+        for query in QUERIES {
+            let wanted = bag(&batch(query, &rows), once);
+            for workers in [1, 2, 4] {
+                let epochs = cut(&mut random, &rows);
+                let run = Run { query, mode: "changelog", workers, epochs: &epochs, checkpoint: None, trigger: "available-now" };
+                let what = format!("round {round}, changelog, {workers} workers, {} epochs", epochs.len());
+                compare(&what, query, &bag(&stream(&run), change), &wanted);
+            }
+        }
+    }
+}
+
+#[test]
+fn update_and_complete_end_at_the_batch_answer() {
+    let mut random = StdRng::seed_from_u64(2);
+    let rows = rows(&mut random, 500, 20 * MINUTE);
+    for query in QUERIES.iter().filter(|query| query.contains("GROUP BY") || query.contains("count(*) AS n, sum(id)")) {
+        let wanted = bag(&batch(query, &rows), once);
+        // Update is by key; a union of a stream and an aggregate has none.
+        let modes: &[&str] = if query.contains("UNION") { &["complete"] } else { &["update", "complete"] };
+        for mode in modes {
+            let epochs = cut(&mut random, &rows);
+            let run = Run { query, mode, workers: 2, epochs: &epochs, checkpoint: None, trigger: "available-now" };
+            compare(mode, query, &bag(&stream(&run), once), &wanted);
+        }
+    }
+}
+
+#[test]
+fn append_gives_each_closed_window_once_and_only_what_the_batch_gives() {
+    let mut random = StdRng::seed_from_u64(3);
+    let rows = rows(&mut random, 2000, 20 * MINUTE);
+    for query in QUERIES.iter().filter(|query| query.contains("window")) {
+        let wanted = bag(&batch(query, &rows), once);
+        let mut all = vec![];
+        for workers in [1, 3] {
+            let epochs = cut(&mut random, &rows);
+            let run = Run { query, mode: "append", workers, epochs: &epochs, checkpoint: None, trigger: "available-now" };
+            let got = bag(&stream(&run), once);
+            assert!(!got.is_empty(), "no window closed\n{query}");
+            for (row, times) in &got {
+                assert_eq!(wanted.get(row), Some(times), "{row} is not the batch's\n{query}");
+            }
+            all.push(got);
+        }
+        // What has closed at the end depends on nothing but the rows.
+        compare("append, 1 and 3 workers", query, &all[0], &all[1]);
+    }
+}
+
+#[test]
+fn restarts_on_any_number_of_workers_change_nothing() {
+    let mut random = StdRng::seed_from_u64(4);
+    let rows = rows(&mut random, 600, 20 * MINUTE);
+    for query in QUERIES {
+        let wanted = bag(&batch(query, &rows), once);
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = dir.path().join("checkpoint");
+        let epochs = cut(&mut random, &rows);
+        let mut changes: BTreeMap<String, i64> = BTreeMap::new();
+        let mut known = 0;
+        // Each run sees some epochs more, on another number of workers.
+        while known < epochs.len() {
+            known = (known + random.random_range(1..=3)).min(epochs.len());
+            let mut workers = [1, 2, 3];
+            workers.shuffle(&mut random);
+            let run = Run {
+                query,
+                mode: "changelog",
+                workers: workers[0],
+                epochs: &epochs[..known],
+                checkpoint: Some(&checkpoint),
+                trigger: "available-now",
+            };
+            for (row, count) in bag(&stream(&run), change) {
+                *changes.entry(row).or_insert(0) += count;
+            }
+        }
+        changes.retain(|_, count| *count != 0);
+        compare("restarts", query, &changes, &wanted);
+    }
+}
+
+#[test]
+fn late_rows_are_dropped_and_counted_row_by_row() {
+    let mut random = StdRng::seed_from_u64(5);
+    let rows = rows(&mut random, 2000, 0);
+    // The first rows come again at the end, too late. A row is late against the watermark of the
+    // epoch before, so there must be one between.
+    let epochs = [rows.slice(0, 1900), rows.slice(1900, 100), rows.slice(0, 50)];
+    let query = "SELECT window.start AS ws, count(*) AS n FROM events GROUP BY window(ts, '10 minutes')";
+    let session = session(2, &source(&epochs));
+    let run = Run { query, mode: "update", workers: 2, epochs: &epochs, checkpoint: None, trigger: "available-now" };
+    let queries = session.sql(&script(&run)).unwrap();
+    queries[0].await_termination().unwrap();
+    let late: u64 = queries[0]
+        .recent_progress()
+        .iter()
+        .flat_map(|progress| &progress.state_operators)
+        .map(|operator| operator.num_rows_dropped_by_watermark)
+        .sum();
+    let timed = rows.slice(0, 50).column(4).len() - rows.slice(0, 50).column(4).null_count();
+    assert_eq!(late, timed as u64);
+    let got = session.table("result").unwrap().unwrap().1;
+    compare("late rows", query, &bag(&got, once), &bag(&batch(query, &rows), once));
+}
+
+#[test]
+fn a_complete_result_is_the_same_rows_in_any_cut() {
+    let mut random = StdRng::seed_from_u64(6);
+    let rows = rows(&mut random, 300, 20 * MINUTE);
+    let query = QUERIES[1];
+    let sorted = |batches: Vec<RecordBatch>| {
+        let all = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+        let keys = vec![SortColumn { values: Arc::clone(all.column(0)), options: None }];
+        take_record_batch(&all, &lexsort_to_indices(&keys, None).unwrap()).unwrap()
+    };
+    let mut results = vec![];
+    for workers in [1, 2] {
+        let epochs = cut(&mut random, &rows);
+        let run = Run { query, mode: "complete", workers, epochs: &epochs, checkpoint: None, trigger: "once" };
+        results.push(sorted(stream(&run)));
+    }
+    assert_eq!(results[0], results[1]);
+}
