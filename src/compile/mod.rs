@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tidemark_connectors::{Distribution, SinkWriter, SourceReader};
+use tidemark_connectors::{Distribution, OutputMode, SinkWriter, SourceReader};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
 
@@ -15,6 +15,7 @@ use crate::operators::output::{OutputHandle, OutputSpec, output};
 use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
 use crate::operators::unnest::unnest;
 use crate::operators::values::values;
+use crate::operators::whole::whole;
 use crate::operators::{Context, DeltaStream, OperatorError, Restored};
 use crate::plan::{Node, Operator, Plan};
 use crate::state::Recorder;
@@ -67,18 +68,25 @@ pub fn source_uses(plan: &Plan) -> Vec<usize> {
 /// Builds the dataflow of `plan` in `scope`.
 pub fn compile(scope: Scope<'_, Time>, plan: &Plan, parts: Parts) -> Result<Dataflow, OperatorError> {
     let mut compiler = Compiler { scope, plan, parts, sources: vec![], uses: 0 };
-    let stream = compiler.node(&plan.root)?;
+    let mut stream = compiler.node(&plan.root)?;
     let Compiler { mut parts, sources, .. } = compiler;
+    let complete = plan.mode == OutputMode::Complete;
+    if complete {
+        // Its state is kept under the id behind the last of the plan's.
+        let id = plan.root.id + 1;
+        let (recorder, restored) = (&parts.recorder, &mut parts.restored);
+        stream = whole(stream, &parts.context, id, &plan.schema, recorder, restored)?;
+    }
     let spec = OutputSpec {
-        operator: plan.root.id + 1,
+        operator: plan.root.id,
         mode: plan.mode,
         key: plan.key.clone(),
-        append_only: plan.root.append_only,
+        direct: complete || plan.root.append_only,
         schema: Arc::clone(&plan.schema),
         distribution: parts.distribution,
         writer: parts.writer,
     };
-    let output = output(stream, &parts.context, spec, &parts.recorder, &mut parts.restored)?;
+    let output = output(stream, &parts.context, spec)?;
     Ok(Dataflow { sources, output })
 }
 

@@ -19,6 +19,7 @@ pub mod restored;
 pub mod source;
 pub mod unnest;
 pub mod values;
+pub mod whole;
 
 pub use container::{DeltaStream, Deltas, RowStream};
 pub use restored::Restored;

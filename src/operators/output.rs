@@ -2,8 +2,8 @@
 //!
 //! A result that never retracts is written as it comes. Any other is consolidated once the epoch
 //! is complete, so that a sink sees the net change: rows are sorted by their key (where it is
-//! known) and content, and what came and went within the epoch is not shown. In complete mode the
-//! result itself is kept as state and given whole.
+//! known) and content, and what came and went within the epoch is not shown. In complete mode
+//! [`whole`](super::whole) stands before it, and its rows are written as they come.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,32 +14,29 @@ use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 use tidemark_connectors::{ChangeType, Distribution, Output, OutputMode, SinkWriter, Staged};
 use timely::dataflow::channels::pact::{DistributorPact, ParallelizationContract, Pipeline};
-use timely::dataflow::operators::generic::{Operator, OperatorInfo};
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::probe::{Handle, Probe};
 use timely::container::CapacityContainerBuilder;
 
 use crate::operators::container::BatchRoute;
 use crate::operators::expression::record_batch;
-use crate::operators::{
-    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, OperatorStats, Restored,
-};
+use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError};
 use crate::row::{Bytes, Delta, KeyCodec};
-use crate::state::{Multiset, Recorder, RestoredSections, Rows};
-use crate::time::{Epoch, NEVER, Time};
+use crate::time::{Epoch, Time};
 
 /// Rows are written in batches of this size.
 const BATCH: usize = 8192;
 
 /// What the end of a dataflow is made from.
 pub struct OutputSpec {
-    /// The id under which state is kept in complete mode.
+    /// The id of the operator that gives the result, for messages.
     pub operator: usize,
     /// What the sink is told.
     pub mode: OutputMode,
     /// The columns that identify a row, where they are known.
     pub key: Option<Vec<usize>>,
-    /// The result never retracts.
-    pub append_only: bool,
+    /// Nothing is ever retracted from what comes: it is written as it comes.
+    pub direct: bool,
     /// The columns of the result.
     pub schema: SchemaRef,
     /// Where the writers stand.
@@ -75,16 +72,11 @@ pub fn output(
     input: DeltaStream<'_>,
     context: &Context,
     spec: OutputSpec,
-    recorder: &Recorder,
-    restored: &mut Restored,
 ) -> Result<OutputHandle, OperatorError> {
     let failed = |source| OperatorError::Row { operator: spec.operator, source };
     let types: Vec<DataType> =
         spec.schema.fields().iter().map(|field| field.data_type().clone()).collect();
-    // A result that only grows is never compared, so its columns need no order.
-    let direct = spec.append_only && spec.mode != OutputMode::Complete;
-    let by_row = !direct && spec.key.is_none();
-    if direct {
+    if spec.direct {
         let writing = Direct { waiting: BTreeMap::new() };
         return Ok(match spec.distribution {
             Distribution::Single => attach(input, context, DistributorPact(|_| BatchRoute::First), spec.writer, writing),
@@ -99,27 +91,15 @@ pub fn output(
         }
         None => None,
     };
-    let whole = match spec.mode {
-        OutputMode::Complete => {
-            let id = spec.operator as u32;
-            let sections = restored
-                .take(id, 0)
-                .map_err(|source| OperatorError::State { operator: spec.operator, source })?;
-            Some((recorder.for_trace(id, 0), sections))
-        }
-        _ => None,
-    };
     let writing = Consolidated {
         operator: spec.operator,
         mode: spec.mode,
         schema: spec.schema,
         rows,
         key,
-        begin: whole,
-        whole: None,
         waiting: BTreeMap::new(),
     };
-    let handle = match (spec.distribution, by_row) {
+    let handle = match (spec.distribution, spec.key.is_none()) {
         (Distribution::Single, _) => {
             attach(input, context, DistributorPact(|_| BatchRoute::First), spec.writer, writing)
         }
@@ -134,19 +114,10 @@ pub fn output(
 
 /// How rows become what a sink is told.
 trait Writing: 'static {
-    /// The operator is being built.
-    fn begin(&mut self, _info: &OperatorInfo) -> Result<(), OperatorError> {
-        Ok(())
-    }
     /// Rows came for an epoch; `current` is the first that is not complete.
     fn take(&mut self, delta: Delta, current: Epoch, writer: &mut dyn SinkWriter) -> Result<(), OperatorError>;
     /// An epoch is complete.
-    fn finish(
-        &mut self,
-        epoch: &EpochInfo,
-        context: &Context,
-        writer: &mut dyn SinkWriter,
-    ) -> Result<(), OperatorError>;
+    fn finish(&mut self, epoch: &EpochInfo, writer: &mut dyn SinkWriter) -> Result<(), OperatorError>;
 }
 
 fn attach<P, W>(
@@ -164,10 +135,7 @@ where
     let writer = Rc::clone(&handle.writer);
     let context = context.clone();
     input
-        .unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(pact, "output", move |capability, info| {
-            if let Err(error) = writing.begin(&info) {
-                context.fail(error);
-            }
+        .unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(pact, "output", move |capability, _| {
             let mut epochs = EpochCursor::new(capability, &context);
             move |(input, frontier), _output| {
                 let mut writer = writer.borrow_mut();
@@ -186,7 +154,7 @@ where
                     && let Some((epoch, _capability)) = epochs.complete(frontier)
                 {
                     if let Some(writer) = writer.as_mut()
-                        && let Err(error) = writing.finish(&epoch, &context, writer.as_mut())
+                        && let Err(error) = writing.finish(&epoch, writer.as_mut())
                     {
                         return context.fail(error);
                     }
@@ -230,7 +198,7 @@ impl Writing for Direct {
         Ok(())
     }
 
-    fn finish(&mut self, epoch: &EpochInfo, _: &Context, writer: &mut dyn SinkWriter) -> Result<(), OperatorError> {
+    fn finish(&mut self, epoch: &EpochInfo, writer: &mut dyn SinkWriter) -> Result<(), OperatorError> {
         // What waited for this epoch goes now; later rows of it cannot come any more.
         for delta in self.waiting.remove(&epoch.epoch).unwrap_or_default() {
             Self::write(&delta, writer)?;
@@ -246,9 +214,6 @@ struct Consolidated {
     schema: SchemaRef,
     rows: KeyCodec,
     key: Option<(Vec<usize>, KeyCodec)>,
-    /// In complete mode: what the state is made from, once the operator is built.
-    begin: Option<(Recorder, Option<RestoredSections>)>,
-    whole: Option<Multiset>,
     waiting: BTreeMap<Epoch, Vec<Delta>>,
 }
 
@@ -260,31 +225,14 @@ struct Change {
 }
 
 impl Writing for Consolidated {
-    fn begin(&mut self, info: &OperatorInfo) -> Result<(), OperatorError> {
-        if let Some((recorder, restored)) = self.begin.take() {
-            let whole = Multiset::new(info.clone(), recorder, restored)
-                .map_err(|source| OperatorError::State { operator: self.operator, source })?;
-            self.whole = Some(whole);
-        }
-        Ok(())
-    }
-
     fn take(&mut self, delta: Delta, _: Epoch, _: &mut dyn SinkWriter) -> Result<(), OperatorError> {
         self.waiting.entry(delta.time.epoch).or_default().push(delta);
         Ok(())
     }
 
-    fn finish(
-        &mut self,
-        epoch: &EpochInfo,
-        context: &Context,
-        writer: &mut dyn SinkWriter,
-    ) -> Result<(), OperatorError> {
+    fn finish(&mut self, epoch: &EpochInfo, writer: &mut dyn SinkWriter) -> Result<(), OperatorError> {
         let deltas = self.waiting.remove(&epoch.epoch).unwrap_or_default();
         let encoded = deltas.iter().map(|delta| self.encode(delta)).collect::<Result<Vec<_>, _>>()?;
-        if self.whole.is_some() {
-            return self.give_whole(epoch, context, &deltas, &encoded, writer);
-        }
         let (rows, changes) = self.net(&deltas, &encoded);
         let batches: Vec<&RecordBatch> = deltas.iter().map(|delta| &delta.batch).collect();
         for (rows, changes) in rows.chunks(BATCH).zip(changes.chunks(BATCH)) {
@@ -370,58 +318,6 @@ impl Consolidated {
             }
         }
         (rows, changes)
-    }
-
-    fn give_whole(
-        &mut self,
-        epoch: &EpochInfo,
-        context: &Context,
-        deltas: &[Delta],
-        encoded: &[Encoded],
-        writer: &mut dyn SinkWriter,
-    ) -> Result<(), OperatorError> {
-        let Some(whole) = &mut self.whole else { return Ok(()) };
-        let operator = self.operator;
-        let mut rows = Rows { time: epoch.time(), ..Rows::default() };
-        for (delta, encoded) in deltas.iter().zip(encoded) {
-            for row in 0..delta.rows() {
-                rows.push(encoded.rows.get(row), &[], delta.diff(row), NEVER);
-            }
-        }
-        let updated = rows.len() as u64;
-        whole.apply(epoch.time(), &rows).map_err(|source| OperatorError::State { operator, source })?;
-        whole.forget(epoch.time());
-
-        let mut failure: Option<OperatorError> = None;
-        let mut pending = Bytes::default();
-        let mut flush = |pending: &mut Bytes| -> Result<(), OperatorError> {
-            let columns = self
-                .rows
-                .decode(pending.iter())
-                .map_err(|source| OperatorError::Row { operator, source })?;
-            let batch = record_batch(&self.schema, columns, pending.len())?;
-            pending.clear();
-            writer.write(epoch.epoch, &Output { batch, changes: None })?;
-            Ok(())
-        };
-        whole.scan(&mut |row, _, count| {
-            for _ in 0..count {
-                if failure.is_none() {
-                    pending.push(row);
-                    if pending.len() == BATCH {
-                        failure = flush(&mut pending).err();
-                    }
-                }
-            }
-        });
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        flush(&mut pending)?;
-        let mut stats = OperatorStats { name: "complete".into(), rows_updated: updated, ..OperatorStats::default() };
-        stats.add_size(whole.size());
-        context.report(epoch.epoch, operator, &stats);
-        Ok(())
     }
 }
 
