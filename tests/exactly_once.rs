@@ -59,6 +59,20 @@ const CASES: &[Case] = &[
     Case { mode: "complete", format: "json", query: DISTINCT },
 ];
 
+fn start(script: &Path, workers: usize) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_tidemark"))
+        .args(["run", "--progress", "none", "-w", &workers.to_string()])
+        .arg(script)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn run(script: &Path, workers: usize) {
+    let output = start(script, workers).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -91,20 +105,6 @@ impl Place {
         let path = self.path("query.sql");
         fs::write(&path, script).unwrap();
         path
-    }
-
-    fn start(&self, script: &Path, workers: usize) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_tidemark"))
-            .args(["run", "--progress", "none", "-w", &workers.to_string()])
-            .arg(script)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-
-    fn run(&self, script: &Path, workers: usize) {
-        let output = self.start(script, workers).wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// What a reader of the manifest sees: rows with how often each is there.
@@ -159,7 +159,7 @@ fn read(file: &Path, format: &str) -> Vec<String> {
 fn uninterrupted(case: &Case, files: usize, rows: usize) -> (BTreeMap<String, usize>, Place) {
     let place = Place::new();
     write_input(&place.path("in"), 0..files, rows);
-    place.run(&place.script(case, "available-now"), 2);
+    run(&place.script(case, "available-now"), 2);
     (place.rows(case.format), place)
 }
 
@@ -174,7 +174,7 @@ fn every_mode_and_format_on_any_number_of_workers() {
         for workers in [1, 4] {
             let other = Place::new();
             write_input(&other.path("in"), 0..6, 200);
-            other.run(&other.script(case, "available-now"), workers);
+            run(&other.script(case, "available-now"), workers);
             assert_eq!(other.rows(case.format), wanted, "{}, {workers} workers", case.mode);
         }
     }
@@ -188,9 +188,9 @@ fn a_restart_reads_new_files_once() {
         let script = place.script(case, "available-now");
         for (files, workers) in [(0..2, 1), (2..4, 3), (4..6, 2)] {
             write_input(&place.path("in"), files, 100);
-            place.run(&script, workers);
+            run(&script, workers);
         }
-        place.run(&script, 1);
+        run(&script, 1);
         if case.mode == "update" {
             // Between the runs epochs without data ran, so a group may have been told of at another
             // cut; the last state of each group is the same.
@@ -224,7 +224,7 @@ fn kill_and_finish(case: &Case, kills: usize, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     for kill in 0..kills {
         let workers = if kill % 3 == 2 { random.random_range(1..=4) } else { 2 };
-        let mut child = place.start(&script, workers);
+        let mut child = start(&script, workers);
         std::thread::sleep(Duration::from_millis(random.random_range(20..900)));
         // Its id is ours: the child has not been waited for.
         child.kill().unwrap();
@@ -232,7 +232,7 @@ fn kill_and_finish(case: &Case, kills: usize, seed: u64) {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() || output.status.code().is_none(), "kill {kill}: {said}");
     }
-    place.run(&script, 2);
+    run(&script, 2);
     assert_eq!(place.rows(case.format), wanted, "{} after {kills} kills, seed {seed}", case.mode);
     let mut committed = committed_files(&place.path("out")).unwrap().unwrap();
     committed.sort();
@@ -271,7 +271,7 @@ fn new_files_are_picked_up_while_it_runs_and_sigterm_commits() {
     let place = Place::new();
     write_input(&place.path("in"), 0..2, 100);
     let script = place.script(case, "200 ms");
-    let child = place.start(&script, 2);
+    let child = start(&script, 2);
     for files in [2..3, 3..6] {
         std::thread::sleep(Duration::from_millis(1500));
         write_input(&place.path("in"), files, 100);

@@ -33,7 +33,7 @@ fn schema() -> SchemaRef {
 /// that the batch's sums, which round as they go, are exact too.
 fn rows(random: &mut StdRng, count: usize, disorder: i64) -> RecordBatch {
     let start = 1_767_225_600_000_000;
-    let mut null = |chance: f64, random: &mut StdRng| random.random_bool(chance);
+    let null = |chance: f64, random: &mut StdRng| random.random_bool(chance);
     let ids: Int64Array = (0..count).map(|id| Some(id as i64)).collect();
     let users: StringArray = (0..count)
         .map(|_| (!null(0.05, random)).then(|| format!("u{}", random.random_range(0..40))))

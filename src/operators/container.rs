@@ -163,7 +163,7 @@ impl Distributor<Rows> for ByKey {
             part.push(key, rows.vals.get(row), rows.diffs.get(row), rows.expiry.get(row));
         }
         for (part, pusher) in self.parts.iter_mut().zip(pushers) {
-            if part.len() > 0 {
+            if !part.is_empty() {
                 let mut part = std::mem::take(part);
                 Message::push_at(&mut part, stamp.clone(), pusher);
             }

@@ -148,5 +148,5 @@ fn with_timestamp(input: &DFSchemaRef) -> datafusion::common::Result<DFSchemaRef
     let mut fields: Vec<_> =
         input.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
     fields.push((None, Arc::new(field)));
-    Ok(Arc::new(DFSchema::new_with_metadata(fields, Default::default())?))
+    Ok(Arc::new(DFSchema::new_with_metadata(fields, std::collections::HashMap::new())?))
 }

@@ -300,21 +300,18 @@ impl Consolidated {
                 group.iter().partition(|change| change.diff < 0);
             let replaced = by_key && !gone.is_empty() && !come.is_empty();
             let update = replaced && gone.len() == 1 && come.len() == 1;
-            match self.mode {
-                OutputMode::Changelog => {
-                    let before = if update { ChangeType::UpdatePreimage } else { ChangeType::Delete };
-                    let after = if update { ChangeType::UpdatePostimage } else { ChangeType::Insert };
-                    gone.iter().for_each(|change| tell(change, before));
-                    come.iter().for_each(|change| tell(change, after));
+            if self.mode == OutputMode::Changelog {
+                let before = if update { ChangeType::UpdatePreimage } else { ChangeType::Delete };
+                let after = if update { ChangeType::UpdatePostimage } else { ChangeType::Insert };
+                gone.iter().for_each(|change| tell(change, before));
+                come.iter().for_each(|change| tell(change, after));
+            } else {
+                // Without a key nobody can tell a row that vanished from one that was replaced.
+                if by_key && !replaced {
+                    gone.iter().for_each(|change| tell(change, ChangeType::Delete));
                 }
-                _ => {
-                    // Without a key nobody can tell a row that vanished from one that was replaced.
-                    if by_key && !replaced {
-                        gone.iter().for_each(|change| tell(change, ChangeType::Delete));
-                    }
-                    let what = if replaced { ChangeType::UpdatePostimage } else { ChangeType::Insert };
-                    come.iter().for_each(|change| tell(change, what));
-                }
+                let what = if replaced { ChangeType::UpdatePostimage } else { ChangeType::Insert };
+                come.iter().for_each(|change| tell(change, what));
             }
         }
         (rows, changes)

@@ -153,17 +153,15 @@ pub fn source<'scope>(
                 }
                 let Some(info) = context.epoch(epoch) else { return };
                 if reading.is_none() {
-                    match spec.pool.claim(epoch, spec.local_workers) {
-                        Some(split) => match spec.reader.open(&split, &spec.read) {
-                            Ok(reader) => reading = Some((split, reader)),
-                            Err(error) => return context.fail(error),
-                        },
-                        None => {
-                            orders.borrow_mut().open.pop_front();
-                            held.downgrade(&Time::opening(epoch + 1));
-                            activator.activate();
-                            return;
-                        }
+                    let Some(split) = spec.pool.claim(epoch, spec.local_workers) else {
+                        orders.borrow_mut().open.pop_front();
+                        held.downgrade(&Time::opening(epoch + 1));
+                        activator.activate();
+                        return;
+                    };
+                    match spec.reader.open(&split, &spec.read) {
+                        Ok(reader) => reading = Some((split, reader)),
+                        Err(error) => return context.fail(error),
                     }
                 }
                 let Some((split, reader)) = reading.as_mut() else { return };

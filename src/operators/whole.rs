@@ -111,7 +111,7 @@ impl Whole {
         let mut pending = Bytes::default();
         let (codec, schema) = (&self.codec, &self.schema);
         let mut flush = |pending: &mut Bytes| -> Result<(), OperatorError> {
-            if pending.len() > 0 {
+            if !pending.is_empty() {
                 let columns = codec.decode(pending.iter()).map_err(row_error)?;
                 let batch = record_batch(schema, columns, pending.len())?;
                 pending.clear();

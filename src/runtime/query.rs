@@ -59,8 +59,12 @@ struct SharedState {
     idle_rounds: u64,
     /// Somebody waits for the next round: triggers do not wait.
     hurry: bool,
-    ended: Option<Option<String>>,
+    ended: Option<Ended>,
 }
+
+/// How a query ended: with this cause, if it failed.
+#[derive(Clone)]
+struct Ended(Option<String>);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, SharedState> {
@@ -124,7 +128,7 @@ impl Shared {
             is_data_available: false,
             is_trigger_active: false,
         };
-        state.ended = Some(cause);
+        state.ended = Some(Ended(cause));
         self.changed.notify_all();
     }
 }
@@ -192,7 +196,7 @@ impl StreamingQuery {
 
     /// Why it ended, if it failed.
     pub fn exception(&self) -> Option<String> {
-        self.shared.lock().ended.clone().flatten()
+        self.shared.lock().ended.clone().and_then(|ended| ended.0)
     }
 
     /// Asks it to end once the epoch in flight is committed. Does not wait.
@@ -214,7 +218,7 @@ impl StreamingQuery {
         while state.ended.is_none() {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let cause = state.ended.clone().flatten();
+        let cause = state.ended.clone().and_then(|ended| ended.0);
         drop(state);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -256,7 +260,8 @@ impl StreamingQuery {
                 .wait_timeout(state, Duration::from_millis(10))
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         }
-        state.ended.clone().flatten().map_or(Ok(()), |cause| Err(QueryError::Worker(cause)))
+        let cause = state.ended.clone().and_then(|ended| ended.0);
+        cause.map_or(Ok(()), |cause| Err(QueryError::Worker(cause)))
     }
 }
 

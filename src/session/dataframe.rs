@@ -78,13 +78,13 @@ pub fn window_with(time: impl Into<Column>, size: &str, slide: &str, start: &str
     Column { sql, alias: None }
 }
 
-fn call(function: &str, argument: Column) -> Column {
+fn call(function: &str, argument: &Column) -> Column {
     Column { sql: format!("{function}({})", argument.sql), alias: None }
 }
 
 /// Rows where the argument is not null.
 pub fn count(column: impl Into<Column>) -> Column {
-    call("count", column.into())
+    call("count", &column.into())
 }
 
 /// Distinct values.
@@ -94,27 +94,27 @@ pub fn count_distinct(column: impl Into<Column>) -> Column {
 
 /// Distinct values, approximately.
 pub fn approx_count_distinct(column: impl Into<Column>) -> Column {
-    call("approx_count_distinct", column.into())
+    call("approx_count_distinct", &column.into())
 }
 
 /// The sum.
 pub fn sum(column: impl Into<Column>) -> Column {
-    call("sum", column.into())
+    call("sum", &column.into())
 }
 
 /// The average.
 pub fn avg(column: impl Into<Column>) -> Column {
-    call("avg", column.into())
+    call("avg", &column.into())
 }
 
 /// The least.
 pub fn min(column: impl Into<Column>) -> Column {
-    call("min", column.into())
+    call("min", &column.into())
 }
 
 /// The greatest.
 pub fn max(column: impl Into<Column>) -> Column {
-    call("max", column.into())
+    call("max", &column.into())
 }
 
 fn quote(name: &str) -> String {

@@ -258,9 +258,10 @@ impl MemorySink {
             let encoded = keys.convert_columns(&of_key).map_err(gathering)?;
             for row in 0..output.batch.num_rows() {
                 // Without key columns there is one row at most, the result of a global aggregate.
-                let key: Box<[u8]> = match columns.is_empty() {
-                    true => Box::default(),
-                    false => encoded.row(row).as_ref().into(),
+                let key: Box<[u8]> = if columns.is_empty() {
+                    Box::default()
+                } else {
+                    encoded.row(row).as_ref().into()
                 };
                 let change = output
                     .changes

@@ -145,6 +145,7 @@ impl Groups {
     }
 
     /// Groups of the same calls, `count` of them, all empty.
+    #[must_use]
     pub fn like(&self, count: usize) -> Self {
         let mut groups = Self {
             calls: Arc::clone(&self.calls),
@@ -196,11 +197,6 @@ impl Groups {
                 }
             }
         }
-    }
-
-    /// How many groups there are.
-    pub fn len(&self) -> usize {
-        self.rows.len()
     }
 
     /// How many rows a group has, where that is tracked.

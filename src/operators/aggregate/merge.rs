@@ -183,7 +183,7 @@ impl Merge {
         let (mut gone, mut come) = (vec![], vec![]);
         let mut encoded = vec![];
         let mut updated = 0;
-        for group in 0..count {
+        for (group, before) in kept.iter().enumerate() {
             let key = keys.get(group);
             let vanishes = prepared.general && !key.is_empty() && new.rows(group) == 0;
             if prepared.general && new.rows(group) < 0 {
@@ -191,7 +191,7 @@ impl Merge {
             }
             encoded.clear();
             new.encode(group, &mut encoded);
-            let before = kept[group].as_deref();
+            let before = before.as_deref();
             let after = (!vanishes).then_some(&encoded[..]);
             if before == after {
                 continue;

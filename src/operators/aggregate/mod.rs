@@ -184,7 +184,7 @@ impl Aggregate {
                 let mut waiting: BTreeMap<Epoch, Vec<Rows>> = BTreeMap::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|_, batches| {
-                        for rows in batches.map(std::mem::take).filter(|rows| rows.len() > 0) {
+                        for rows in batches.map(std::mem::take).filter(|rows| !rows.is_empty()) {
                             waiting.entry(rows.time.epoch).or_default().push(rows);
                         }
                     });
@@ -249,7 +249,7 @@ impl Aggregate {
                         if let Some(mut partial) = open.remove(&epoch.epoch) {
                             context.report(epoch.epoch, prepared.operator, &partial.take_stats());
                             let mut rows = partial.take(&epoch);
-                            if rows.len() > 0 {
+                            if !rows.is_empty() {
                                 output.session(&capability).give_container(&mut rows);
                             }
                         }

@@ -78,7 +78,7 @@ impl Partial {
             of.push(self.group(key, expiry));
         }
         self.groups.resize(self.keys.len());
-        if self.keys.len() == 0 {
+        if self.keys.is_empty() {
             return Ok(());
         }
         // Late rows: multiplicity 0 in the count of rows, and not valid for any call.

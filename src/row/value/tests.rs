@@ -206,7 +206,7 @@ fn every_type_comes_back() {
         assert_eq!(&back[0], &column, "{}", column.data_type());
         let sliced = column.slice(1, 2);
         let back = codec
-            .decode(codec.encode(&[sliced.clone()]).unwrap().iter())
+            .decode(codec.encode(std::slice::from_ref(&sliced)).unwrap().iter())
             .unwrap();
         assert_eq!(&back[0], &sliced, "{} sliced", column.data_type());
     }
