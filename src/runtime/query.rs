@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -349,6 +350,7 @@ pub fn start(
             waker: waker.clone(),
         })),
         failures: Mutex::new(report_sender),
+        panicked: AtomicBool::new(false),
         process: 0,
         local_workers: config.workers,
     };

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct Setup {
     pub sequencer: Mutex<Option<SequencerEnd>>,
     /// Where a worker that panics says so.
     pub failures: Mutex<Sender<Report>>,
+    /// Set when a worker has panicked: commands may not travel any more, so all look at this too.
+    pub panicked: AtomicBool,
     /// This process's number.
     pub process: usize,
     /// How many workers each process has.
@@ -52,6 +55,7 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
     let index = worker.index();
     let outcome = catch_unwind(AssertUnwindSafe(|| follow(worker, setup)));
     if let Err(panic) = outcome {
+        setup.panicked.store(true, Ordering::SeqCst);
         let reason = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -79,7 +83,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
         control.report(&Report::Failed { worker: index, error: error.to_string() });
     };
     let mut running: Option<Running> = None;
-    loop {
+    while !setup.panicked.load(Ordering::SeqCst) {
         while let Some(command) = control.next() {
             match command {
                 Command::Start(start) => match Running::start(worker, setup, &start) {

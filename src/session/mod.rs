@@ -221,12 +221,15 @@ impl Session {
 
     fn open_sink(&self, plan: &Plan, config: SinkConfig) -> Result<Box<dyn Sink>, ConnectorError> {
         let sink = &plan.sink;
+        // The name is the query's, and known to every sink by its configuration.
+        let mut options = sink.options.clone();
+        options.remove("queryName");
         if !sink.connector.eq_ignore_ascii_case("memory") {
-            return open_sink(&sink.connector, &sink.options, config);
+            return open_sink(&sink.connector, &options, config);
         }
         let table = MemoryTable::new();
         lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
-        Ok(Box::new(MemorySink::open(table, &sink.options, config)?))
+        Ok(Box::new(MemorySink::open(table, &options, config)?))
     }
 
     /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.

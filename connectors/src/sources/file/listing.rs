@@ -12,8 +12,8 @@ use std::time::UNIX_EPOCH;
 
 use globset::GlobBuilder;
 
-use super::manifest;
 use super::options::FileOptions;
+use crate::sinks::file::manifest::committed_files;
 use crate::{ConnectorError, Result};
 
 /// A file as it was when it was listed.
@@ -42,7 +42,7 @@ pub(super) fn list(options: &FileOptions) -> Result<Vec<Found>> {
 }
 
 fn directory(path: &Path, options: &FileOptions, found: &mut Vec<Found>) -> Result<()> {
-    if let Some(files) = manifest::committed_files(path)? {
+    if let Some(files) = committed_files(path)? {
         for path in files {
             match fs::metadata(&path) {
                 Ok(metadata) if wanted(&path, options) => found.extend(file(&path, &metadata)?),

@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `options` | `WITH (...)`, checked |
-//! | `listing`, `manifest` | which files there are |
+//! | `listing` | which files there are |
 //! | `partitions` | columns in the names of directories |
 //! | `schema` | declared or inferred columns |
 //! | `lines` | ranges of a file, line by line, uncompressed |
@@ -18,7 +18,6 @@
 mod clean;
 mod lines;
 mod listing;
-mod manifest;
 mod options;
 mod parquet;
 mod partitions;
