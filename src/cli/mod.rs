@@ -48,7 +48,7 @@ struct RunArgs {
     /// Answer the queries as a batch over all that is there now, and end
     #[arg(long)]
     batch: bool,
-    /// What to show of the queries' progress [default: bar on a terminal, else none]
+    /// What to show of the queries' progress [default: bar on a terminal without console tables, else none]
     #[arg(long, value_enum)]
     progress: Option<ProgressKind>,
 }

@@ -48,11 +48,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         };
     }
     let asked = stop::on_signal()?;
-    let kind = args.progress.unwrap_or(if std::io::stderr().is_terminal() {
-        ProgressKind::Bar
-    } else {
-        ProgressKind::None
-    });
+    // Tables on the same terminal would run into the bars.
+    let tables = std::io::stdout().is_terminal()
+        && plans.iter().any(|plan| plan.sink.connector.eq_ignore_ascii_case("console"));
+    let bars_fit = std::io::stderr().is_terminal() && !tables;
+    let kind = args.progress.unwrap_or(if bars_fit { ProgressKind::Bar } else { ProgressKind::None });
     let bars = Bars::default();
     let mut queries = vec![];
     let mut failures = vec![];

@@ -135,8 +135,11 @@ impl Sequencer {
             }
         }
         let bounded = matches!(self.plan.trigger, Trigger::AvailableNow | Trigger::Once);
-        if bounded {
-            self.sources.iter_mut().try_for_each(|source| source.freeze())?;
+        for (source, table) in self.sources.iter_mut().zip(&self.plan.sources) {
+            // A static table is read once, as it is now.
+            if bounded || !table.streaming {
+                source.freeze()?;
+            }
         }
         let mut trigger = Instant::now();
         while !self.shared.is_stopping() {

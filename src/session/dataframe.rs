@@ -133,6 +133,16 @@ fn with(options: &Options) -> String {
     options.iter().map(|(key, value)| format!("{} = {}", text(key), text(value))).collect::<Vec<_>>().join(", ")
 }
 
+/// A connector's name, or a format of the file connector.
+fn set_format(options: &mut Options, format: &str) {
+    if matches!(format, "json" | "csv" | "parquet") {
+        options.set("connector", "file");
+        options.set("format", format);
+    } else {
+        options.set("connector", format);
+    }
+}
+
 fn unique(prefix: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("__{prefix}_{}", NEXT.fetch_add(1, Ordering::Relaxed))
@@ -154,12 +164,7 @@ impl DataStreamReader {
     /// The source (`file`, `rate`, ...), or a format of the file source (`json`, `csv`, `parquet`).
     #[must_use]
     pub fn format(mut self, format: &str) -> Self {
-        if matches!(format, "json" | "csv" | "parquet") {
-            self.options.set("connector", "file");
-            self.options.set("format", format);
-        } else {
-            self.options.set("connector", format);
-        }
+        set_format(&mut self.options, format);
         self
     }
 
@@ -358,12 +363,7 @@ impl DataStreamWriter {
     /// The sink (`console`, `memory`, `noop`, ...), or a format of the file sink.
     #[must_use]
     pub fn format(mut self, format: &str) -> Self {
-        if matches!(format, "json" | "csv" | "parquet") {
-            self.options.set("connector", "file");
-            self.options.set("format", format);
-        } else {
-            self.options.set("connector", format);
-        }
+        set_format(&mut self.options, format);
         self
     }
 

@@ -26,10 +26,10 @@ use tidemark_connectors::sinks::memory::{MemorySink, MemoryTable};
 use tidemark_connectors::sources::memory::MemorySource;
 use tidemark_connectors::{ConnectorError, Sink, SinkConfig, Source, open_sink, open_source};
 
-use crate::plan::catalog::{QueryStatement, Script, Statement};
+use crate::plan::catalog::{OnError, QueryStatement, Script, Statement};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
 use crate::plan::error::PlanErrorKind;
-use crate::plan::{Plan, PlanError, batch, plan_query};
+use crate::plan::{Plan, PlanError, Trigger, batch, plan_query};
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
 
@@ -167,8 +167,22 @@ impl Session {
 
     /// The plan of one of a script's queries.
     pub fn plan(&self, statement: &QueryStatement) -> Result<Arc<Plan>, SessionError> {
-        let planned = plan_query(statement)
-            .map_err(|error| PlanErrorKind::from(error).at(&statement.file, statement.position))?;
+        let refuse = |kind: PlanErrorKind| kind.at(&statement.file, statement.position);
+        let planned = plan_query(statement).map_err(|error| refuse(error.into()))?;
+        let missing = match (&planned.trigger, planned.on_error) {
+            (Trigger::Continuous(_), _) => {
+                Some(("the continuous trigger", "write a short interval such as 'trigger' = '50 ms'"))
+            }
+            (_, OnError::DeadLetter) => Some((
+                "'onError' = 'deadLetter'",
+                "filter the rows that fail, or use the try_ form of the function",
+            )),
+            _ => None,
+        };
+        if let Some((what, instead)) = missing {
+            let kind = PlanErrorKind::Unsupported { what: what.into(), instead: Some(instead.into()) };
+            return Err(refuse(kind).into());
+        }
         Ok(Arc::new(planned))
     }
 
