@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::util::display::array_value_to_string;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use crate::operators::{EpochInfo, OperatorError};
-use crate::plan::CURRENT_TIMESTAMP_COLUMN;
+use crate::plan::functions::overflow::checked;
+use crate::plan::reason::reason;
+use crate::plan::{CURRENT_TIMESTAMP_COLUMN, text};
 
 /// Expressions over one schema, evaluated batch by batch.
 pub struct Expressions {
@@ -42,9 +46,10 @@ impl Expressions {
             .into_iter()
             .map(|expression| {
                 create_physical_expr(expression, &schema, &properties, &planning)
-                    .map(|physical| (expression.to_string(), physical))
+                    .and_then(|physical| checked(physical, schema.as_arrow()))
+                    .map(|physical| (text::expression(expression), physical))
                     .map_err(|error| OperatorError::Unsupported {
-                        expression: expression.to_string(),
+                        expression: text::expression(expression),
                         reason: error.strip_backtrace(),
                     })
             })
@@ -89,7 +94,8 @@ impl Expressions {
                     .and_then(|value| value.into_array(batch.num_rows()))
                     .map_err(|error| OperatorError::Expression {
                         expression: text.clone(),
-                        reason: error.strip_backtrace(),
+                        row: failing_row(expression, batch),
+                        reason: reason(&error),
                     })
             })
             .collect()
@@ -106,6 +112,43 @@ impl Expressions {
             }),
         }
     }
+}
+
+/// How much of a value an error shows.
+const SHOWN: usize = 80;
+
+/// ` on the row k = 'a', v = 1`: the first row on which `expression` fails, by the columns that it
+/// reads; nothing where it reads none. Evaluates halves, so a batch costs twice its size at most.
+fn failing_row(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> String {
+    let fails = |rows: &RecordBatch| {
+        expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).is_err()
+    };
+    let mut rows = batch.clone();
+    while rows.num_rows() > 1 {
+        let half = rows.num_rows() / 2;
+        let first = rows.slice(0, half);
+        rows = if fails(&first) { first } else { rows.slice(half, rows.num_rows() - half) };
+    }
+    let mut columns: Vec<_> = collect_columns(expression).into_iter().collect();
+    columns.sort_by_key(datafusion::physical_expr::expressions::Column::index);
+    let shown: Vec<String> = columns
+        .iter()
+        .filter(|column| column.name() != CURRENT_TIMESTAMP_COLUMN && rows.num_rows() == 1)
+        .filter_map(|column| {
+            let values = rows.columns().get(column.index())?;
+            let value = array_value_to_string(values, 0).ok()?;
+            let cut = if value.chars().count() > SHOWN { "..." } else { "" };
+            let value: String = value.chars().take(SHOWN).collect();
+            Some(match values.data_type() {
+                _ if values.is_null(0) => format!("{} = NULL", column.name()),
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                    format!("{} = '{value}{cut}'", column.name())
+                }
+                _ => format!("{} = {value}{cut}", column.name()),
+            })
+        })
+        .collect();
+    if shown.is_empty() { String::new() } else { format!(" on the row {}", shown.join(", ")) }
 }
 
 /// A batch of these columns. The schema's nullability is a hint, not a promise, so it is relaxed.
