@@ -153,7 +153,8 @@ impl Sequencer {
                 if bounded || self.sources.iter().all(|source| source.exhausted()) {
                     return Ok(());
                 }
-                if self.plan.trigger == Trigger::ProcessingTime(Duration::ZERO) {
+                let waits = matches!(self.plan.trigger, Trigger::ProcessingTime(interval) if !interval.is_zero());
+                if !waits {
                     let poll = self.sources.iter().map(|source| source.poll_interval()).min();
                     self.shared.sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)));
                 }

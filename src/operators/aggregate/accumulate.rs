@@ -17,6 +17,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 
 use crate::operators::OperatorError;
+use crate::plan::sql::type_name;
 use crate::plan::AggregateFunction;
 use crate::row::varint;
 use crate::row::{ExactSum, HyperLogLog, KeyCodec, RowError, hash};
@@ -58,16 +59,18 @@ pub struct Call {
 }
 
 impl Call {
-    /// Chooses how to accumulate; `general` where the input may retract.
+    /// Chooses how to accumulate; `filtered` where it has a FILTER, `general` where the input may
+    /// retract.
     pub fn new(
         function: AggregateFunction,
         arguments: Vec<DataType>,
         output: DataType,
         text: String,
+        filtered: bool,
         general: bool,
     ) -> Result<Self, OperatorError> {
         let kind = match function {
-            AggregateFunction::Count if arguments.is_empty() => Kind::Rows,
+            AggregateFunction::Count if arguments.is_empty() && !filtered => Kind::Rows,
             AggregateFunction::Count => Kind::Count,
             AggregateFunction::Sum | AggregateFunction::Avg => match arguments.first() {
                 Some(DataType::Float16 | DataType::Float32 | DataType::Float64) => Kind::Float,
@@ -109,7 +112,7 @@ impl Call {
     }
 
     fn overflow(&self) -> OperatorError {
-        OperatorError::Overflow { what: self.text.clone(), data_type: self.output.to_string() }
+        OperatorError::Overflow { what: self.text.clone(), data_type: type_name(&self.output) }
     }
 }
 
@@ -545,7 +548,7 @@ mod tests {
     use super::*;
 
     fn call(function: AggregateFunction, argument: DataType, output: DataType) -> Call {
-        Call::new(function, vec![argument], output, "call".into(), false).unwrap()
+        Call::new(function, vec![argument], output, "call".into(), false, false).unwrap()
     }
 
     #[test]
