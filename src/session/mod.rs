@@ -162,7 +162,9 @@ impl Session {
 
     /// Plans a script without running it. Tables and views stay declared in the session.
     pub fn parse(&self, text: &str, file: &str) -> Result<Script, SessionError> {
-        Ok(lock(&self.sql).run(text, file)?)
+        let script = lock(&self.sql).run(text, file)?;
+        refuse_twins(&script)?;
+        Ok(script)
     }
 
     /// The plan of one of a script's queries.
@@ -183,6 +185,9 @@ impl Session {
             let kind = PlanErrorKind::Unsupported { what: what.into(), instead: Some(instead.into()) };
             return Err(refuse(kind).into());
         }
+        Self::check_sink(&planned).map_err(|source| {
+            refuse(PlanErrorKind::Connector { table: planned.sink.name.clone(), source })
+        })?;
         Ok(Arc::new(planned))
     }
 
@@ -231,6 +236,22 @@ impl Session {
         let query = Arc::new(query);
         lock(&self.known.queries).push(Arc::clone(&query));
         Ok(query)
+    }
+
+    /// Whether the sink takes its options. Opening one touches nothing; writing does.
+    fn check_sink(plan: &Plan) -> Result<(), ConnectorError> {
+        let config = SinkConfig {
+            query_name: plan.name.clone(),
+            query_id: String::new(),
+            schema: Arc::clone(&plan.schema),
+            mode: plan.mode,
+            key: plan.key.clone(),
+        };
+        let sink = &plan.sink;
+        if sink.connector.eq_ignore_ascii_case("memory") {
+            return MemorySink::open(MemoryTable::new(), &sink.options, config).map(drop);
+        }
+        open_sink(&sink.connector, &sink.options, config).map(drop)
     }
 
     fn open_sink(&self, plan: &Plan, config: SinkConfig) -> Result<Box<dyn Sink>, ConnectorError> {
@@ -297,6 +318,32 @@ impl Session {
     pub fn streams(&self) -> Streams {
         Streams { known: Arc::clone(&self.known) }
     }
+}
+
+/// Refuses two queries of one name, before the first is started.
+fn refuse_twins(script: &Script) -> Result<(), PlanError> {
+    let queries: Vec<&QueryStatement> = script
+        .statements
+        .iter()
+        .filter_map(|statement| match statement {
+            Statement::Query(query) => Some(&**query),
+            _ => None,
+        })
+        .collect();
+    for (index, query) in queries.iter().enumerate() {
+        let Some(first) = queries[..index].iter().find(|first| first.name == query.name) else { continue };
+        let same_table = first.target.is_some() && first.target == query.target;
+        return Err(PlanErrorKind::Unsupported {
+            what: format!("a second query named '{}', as the one at {}:{},", query.name, first.position.line, first.position.column),
+            instead: Some(if same_table {
+                "write both into the table with one INSERT and UNION ALL, or declare a table for each".into()
+            } else {
+                "give each its own 'queryName'".into()
+            }),
+        }
+        .at(&query.file, query.position));
+    }
+    Ok(())
 }
 
 /// The queries of a session (Spark's `StreamingQueryManager`).

@@ -17,6 +17,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 
 use crate::operators::OperatorError;
+use crate::plan::sql::type_name;
 use crate::plan::AggregateFunction;
 use crate::row::varint;
 use crate::row::{ExactSum, HyperLogLog, KeyCodec, RowError, hash};
@@ -110,7 +111,7 @@ impl Call {
     }
 
     fn overflow(&self) -> OperatorError {
-        OperatorError::Overflow { what: self.text.clone(), data_type: self.output.to_string() }
+        OperatorError::Overflow { what: self.text.clone(), data_type: type_name(&self.output) }
     }
 }
 

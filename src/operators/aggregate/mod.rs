@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
+use datafusion::logical_expr::{Expr, when};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::generic::Operator;
@@ -126,7 +127,8 @@ impl Aggregate {
         let mut arguments = vec![];
         let mut filters = vec![];
         for (index, call) in plan.calls.iter().enumerate() {
-            let expressions = Expressions::new(&call.args, input)?;
+            let guarded = guarded(call)?;
+            let expressions = Expressions::new(&guarded, input)?;
             let types: Vec<DataType> = expressions.types(input)?;
             let field = output.field(plan.keys.len() + index);
             let output_type = field.data_type().clone();
@@ -259,6 +261,22 @@ impl Aggregate {
             },
         )
     }
+}
+
+/// The arguments of a call, computed only where its filter holds: `sum(1 / x) FILTER (WHERE x <> 0)`
+/// does not fail on x = 0.
+fn guarded(call: &plan::AggregateCall) -> Result<Vec<Expr>, OperatorError> {
+    let Some(filter) = &call.filter else { return Ok(call.args.clone()) };
+    call.args
+        .iter()
+        .map(|argument| match argument {
+            Expr::Column(_) | Expr::Literal(..) => Ok(argument.clone()),
+            _ => when(filter.clone(), argument.clone()).end().map_err(|error| OperatorError::Unsupported {
+                expression: plan::text::expression(argument),
+                reason: error.strip_backtrace(),
+            }),
+        })
+        .collect()
 }
 
 /// The expiry of a group with this bound.
