@@ -247,24 +247,15 @@ impl Session {
             mode: plan.mode,
             key: plan.key.clone(),
         };
-        let sink = &plan.sink;
-        if sink.connector.eq_ignore_ascii_case("memory") {
-            return MemorySink::open(MemoryTable::new(), &sink.options, config).map(drop);
-        }
-        open_sink(&sink.connector, &sink.options, config).map(drop)
+        open_sink_of(plan, MemoryTable::new(), config).map(drop)
     }
 
     fn open_sink(&self, plan: &Plan, config: SinkConfig) -> Result<Box<dyn Sink>, ConnectorError> {
-        let sink = &plan.sink;
-        // The name is the query's, and known to every sink by its configuration.
-        let mut options = sink.options.clone();
-        options.remove("queryName");
-        if !sink.connector.eq_ignore_ascii_case("memory") {
-            return open_sink(&sink.connector, &options, config);
-        }
         let table = MemoryTable::new();
-        lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
-        Ok(Box::new(MemorySink::open(table, &options, config)?))
+        if plan.sink.connector.eq_ignore_ascii_case("memory") {
+            lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
+        }
+        open_sink_of(plan, table, config)
     }
 
     /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.
@@ -344,6 +335,21 @@ fn refuse_twins(script: &Script) -> Result<(), PlanError> {
         .at(&query.file, query.position));
     }
     Ok(())
+}
+
+/// Opens a plan's sink; a `memory` sink fills `table`.
+fn open_sink_of(
+    plan: &Plan,
+    table: MemoryTable,
+    config: SinkConfig,
+) -> Result<Box<dyn Sink>, ConnectorError> {
+    // The name is the query's, and known to every sink by its configuration.
+    let mut options = plan.sink.options.clone();
+    options.remove("queryName");
+    if plan.sink.connector.eq_ignore_ascii_case("memory") {
+        return Ok(Box::new(MemorySink::open(table, &options, config)?));
+    }
+    open_sink(&plan.sink.connector, &options, config)
 }
 
 /// The queries of a session (Spark's `StreamingQueryManager`).
