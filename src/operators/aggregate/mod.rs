@@ -1,7 +1,7 @@
 //! Rows grouped by keys, with aggregates of each group, kept incrementally.
 //!
-//! Two stages. [`partial`] groups rows where they are and sends partial groups to the workers that
-//! own their keys; [`merge`] takes an epoch's partial groups into state, once the epoch is
+//! Two stages. `partial` groups rows where they are and sends partial groups to the workers that
+//! own their keys; `merge` takes an epoch's partial groups into state, once the epoch is
 //! complete, and says what changed.
 //!
 //! State (trace 0) holds for each group its accumulators, keyed by the group's key. With a bound
