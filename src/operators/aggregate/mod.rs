@@ -13,6 +13,7 @@
 //! retract.
 
 pub mod accumulate;
+pub mod call;
 mod merge;
 mod partial;
 
@@ -34,7 +35,8 @@ use crate::row::{KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
 use crate::time::{Epoch, EventTime, NEVER, NO_WATERMARK};
 
-use accumulate::{Call, Groups};
+use accumulate::Groups;
+use call::Call;
 use merge::Merge;
 use partial::Partial;
 

@@ -286,31 +286,3 @@ fn cpu_seconds() -> f64 {
         .and_then(|field| field.parse::<f64>().ok());
     nanos.unwrap_or_default() / 1e9
 }
-
-/// Run with `--release -- --ignored --nocapture` to see the figures.
-#[test]
-#[ignore = "a measurement"]
-fn throughput() {
-    let columns = [
-        ("id", DataType::Int64),
-        ("user", DataType::Utf8),
-        ("amount", DataType::Float64),
-        ("ts", utc()),
-    ];
-    let pairs = [
-        ("number-of-rows", "1000000"),
-        ("fields.id.kind", "sequence"),
-        ("fields.user.prefix", "user_"),
-        ("fields.user.max", "99999"),
-        ("fields.ts.kind", "event-time"),
-        ("fields.ts.disorder", "1 minute"),
-    ];
-    let mut source = try_open(&columns, &pairs).expect("a source");
-    let range = source
-        .plan(ReadLimit::default())
-        .expect("a plan")
-        .expect("rows");
-    let began = cpu_seconds();
-    std::hint::black_box(read(&source, &range));
-    println!("{:.2} million rows/s", 1.0 / (cpu_seconds() - began));
-}
