@@ -435,13 +435,3 @@ fn documents_are_accepted_and_refused_as_serde_json_does() {
         }
     }
 }
-
-/// The CPU time of this thread (Linux), which other work on the machine does not stretch.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text
-        .split(' ')
-        .next()
-        .and_then(|field| field.parse::<f64>().ok());
-    nanos.unwrap_or_default() / 1e9
-}

@@ -276,13 +276,3 @@ fn mistakes_are_named() {
     }
     assert!(DatagenSource::open(&Options::new(), None).is_err());
 }
-
-/// The CPU time of this thread (Linux), which other work on the machine does not stretch.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text
-        .split(' ')
-        .next()
-        .and_then(|field| field.parse::<f64>().ok());
-    nanos.unwrap_or_default() / 1e9
-}
