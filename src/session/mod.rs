@@ -18,17 +18,18 @@
 mod dataframe;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemark_connectors::sinks::memory::{MemorySink, MemoryTable};
 use tidemark_connectors::sources::memory::MemorySource;
-use tidemark_connectors::{ConnectorError, Sink, SinkConfig, Source, open_sink, open_source};
+use tidemark_connectors::{ConnectorError, Options, Sink, SinkConfig, Source, open_sink, open_source};
 
 use crate::plan::catalog::{QueryStatement, Script, Statement};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
-use crate::plan::error::PlanErrorKind;
+use crate::plan::error::{Excerpt, PlanErrorKind};
 use crate::plan::{Plan, PlanError, batch, plan_query};
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
@@ -110,6 +111,8 @@ struct Known {
     /// In-memory sources, by the name that `'connector' = 'memory'` gives as `'name'`.
     sources: Mutex<BTreeMap<String, MemorySource>>,
     queries: Mutex<Vec<Arc<StreamingQuery>>>,
+    /// The script parsed last, for the line that an error is about: its file and its text.
+    script: Mutex<(String, String)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -120,7 +123,7 @@ impl Known {
     fn open(
         &self,
         connector: &str,
-        options: &tidemark_connectors::Options,
+        options: &Options,
         schema: Option<SchemaRef>,
     ) -> Result<Box<dyn Source>, ConnectorError> {
         if !connector.eq_ignore_ascii_case("memory") {
@@ -163,18 +166,35 @@ impl Session {
     /// Plans a script without running it. Tables and views stay declared in the session.
     pub fn parse(&self, text: &str, file: &str) -> Result<Script, SessionError> {
         let script = lock(&self.sql).run(text, file)?;
-        refuse_twins(&script)?;
+        *lock(&self.known.script) = (file.to_owned(), text.to_owned());
+        refuse_twins(&script).map_err(|(query, kind)| self.error_at(query, kind))?;
         Ok(script)
+    }
+
+    /// An error at the beginning of a query, with its line.
+    fn error_at(&self, query: &QueryStatement, kind: PlanErrorKind) -> SessionError {
+        let mut error = kind.at(&query.file, query.position);
+        let script = lock(&self.known.script);
+        if script.0 == query.file {
+            error.excerpt = Excerpt::word(&script.1, query.position);
+        }
+        error.into()
     }
 
     /// The plan of one of a script's queries.
     pub fn plan(&self, statement: &QueryStatement) -> Result<Arc<Plan>, SessionError> {
-        let planned = plan_query(statement)
-            .map_err(|error| PlanErrorKind::from(error).at(&statement.file, statement.position))?;
+        let planned = plan_query(statement).map_err(|error| self.error_at(statement, error.into()))?;
         Self::check_sink(&planned).map_err(|source| {
-            PlanErrorKind::Connector { table: planned.sink.name.clone(), source }
-                .at(&statement.file, statement.position)
+            let table = planned.sink.name.clone();
+            self.error_at(statement, PlanErrorKind::Connector { table, source })
         })?;
+        if let Some(name) = reads_its_output(&planned) {
+            let kind = PlanErrorKind::Unsupported {
+                what: format!("writing into the directory that table '{name}' reads"),
+                instead: Some(format!("give table '{}' another 'path'", planned.sink.name)),
+            };
+            return Err(self.error_at(statement, kind));
+        }
         Ok(Arc::new(planned))
     }
 
@@ -304,8 +324,23 @@ impl Session {
     }
 }
 
+/// The table whose directory the query would write into: it would read its own output, or, once the
+/// sink's manifest lies there, nothing else.
+fn reads_its_output(plan: &Plan) -> Option<&str> {
+    fn path<'a>(connector: &str, options: &'a Options) -> Option<&'a str> {
+        if connector.eq_ignore_ascii_case("file") { options.get("path") } else { None }
+    }
+    let target = fs::canonicalize(path(&plan.sink.connector, &plan.sink.options)?.trim()).ok()?;
+    let source = plan.sources.iter().find(|source| {
+        path(&source.connector, &source.options)
+            .and_then(|path| fs::canonicalize(path.trim()).ok())
+            .is_some_and(|path| path == target)
+    })?;
+    Some(&source.name)
+}
+
 /// Refuses two queries of one name, before the first is started.
-fn refuse_twins(script: &Script) -> Result<(), PlanError> {
+fn refuse_twins(script: &Script) -> Result<(), (&QueryStatement, PlanErrorKind)> {
     let queries: Vec<&QueryStatement> = script
         .statements
         .iter()
@@ -317,15 +352,15 @@ fn refuse_twins(script: &Script) -> Result<(), PlanError> {
     for (index, query) in queries.iter().enumerate() {
         let Some(first) = queries[..index].iter().find(|first| first.name == query.name) else { continue };
         let same_table = first.target.is_some() && first.target == query.target;
-        return Err(PlanErrorKind::Unsupported {
+        let kind = PlanErrorKind::Unsupported {
             what: format!("a second query named '{}', as the one at {}:{},", query.name, first.position.line, first.position.column),
             instead: Some(if same_table {
                 "write both into the table with one INSERT and UNION ALL, or declare a table for each".into()
             } else {
                 "give each its own 'queryName'".into()
             }),
-        }
-        .at(&query.file, query.position));
+        };
+        return Err((query, kind));
     }
     Ok(())
 }
