@@ -210,7 +210,11 @@ impl fmt::Display for Inspection {
             Decision::ReplayThenCommit { groups, next, .. } => {
                 let first = groups.first().map_or(*next, |replay| replay.group.first());
                 let last = groups.last().map_or(*next, |replay| replay.group.last());
-                writeln!(f, "  restart   replays the epochs {first} to {last}")
+                if first == last {
+                    writeln!(f, "  restart   replays epoch {first}")
+                } else {
+                    writeln!(f, "  restart   replays the epochs {first} to {last}")
+                }
             }
             Decision::Refuse(reason) => writeln!(f, "  PROBLEM   cannot restart: {reason}"),
         }
