@@ -99,6 +99,10 @@ fn hint(error: &std::io::Error) -> &'static str {
         std::io::ErrorKind::StorageFull => "; free some space and start again: nothing is lost",
         std::io::ErrorKind::PermissionDenied => "; check the permissions",
         std::io::ErrorKind::NotFound => "; check the path",
+        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
+            "; a file lies where a directory is wanted: check the path"
+        }
+        std::io::ErrorKind::ReadOnlyFilesystem => "; the file system is read-only: choose another path",
         _ => "",
     }
 }

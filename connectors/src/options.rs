@@ -44,8 +44,17 @@ impl Options {
         self.get(key).ok_or_else(|| ConnectorError::MissingOption {
             connector: connector.into(),
             key: key.into(),
-            remedy: remedy.into(),
+            remedy: match self.misspelt(key) {
+                Some(written) => format!("{remedy} ('{written}' is none of its options)"),
+                None => remedy.into(),
+            },
         })
+    }
+
+    /// An option that was probably meant to be `key`.
+    fn misspelt(&self, key: &str) -> Option<String> {
+        let alike = self.entries.values().map(|(written, _)| written.as_str());
+        nearest(key, alike.filter(|written| written.len().abs_diff(key.len()) <= 2))
     }
 
     /// A whole number of at least `least`, or `None` where not given.
@@ -182,6 +191,13 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("ten"), None);
         assert_eq!(parse_duration("10"), None);
+    }
+
+    #[test]
+    fn a_missing_option_names_its_misspelling() {
+        let options: Options = [("pth", "in"), ("format", "json")].into_iter().collect();
+        let error = options.require("file", "path", "write it").unwrap_err();
+        assert!(error.to_string().ends_with("write it ('pth' is none of its options)"), "{error}");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::database::Database;
 use super::directory::{orphans, size_on_disk};
 use super::error::Result;
-use super::facade::kept;
 use super::lock::{Holder, Lock};
+use super::log::CommitEntry;
 use super::{
     Checkpoint, Decision, FORMAT_VERSION, Fingerprint, Logs, StateDir, StateFile, StateFileReader,
     decide,
@@ -191,7 +191,7 @@ impl fmt::Display for Inspection {
                 f,
                 "  state     {name}: worker {worker} of {workers}, {bytes} bytes"
             )?;
-            writeln!(f, ", {} sections{current}", report.sections.len())?;
+            writeln!(f, ", {}{current}", counted(report.sections.len(), "section"))?;
             if let Some(problem) = &report.problem {
                 writeln!(f, "  PROBLEM   {problem}")?;
             }
@@ -210,7 +210,11 @@ impl fmt::Display for Inspection {
             Decision::ReplayThenCommit { groups, next, .. } => {
                 let first = groups.first().map_or(*next, |replay| replay.group.first());
                 let last = groups.last().map_or(*next, |replay| replay.group.last());
-                writeln!(f, "  restart   replays the epochs {first} to {last}")
+                if first == last {
+                    writeln!(f, "  restart   replays epoch {first}")
+                } else {
+                    writeln!(f, "  restart   replays the epochs {first} to {last}")
+                }
             }
             Decision::Refuse(reason) => writeln!(f, "  PROBLEM   cannot restart: {reason}"),
         }
@@ -223,9 +227,9 @@ impl Inspection {
             Some(commit) => {
                 writeln!(
                     f,
-                    "  committed up to epoch {}; {}",
+                    "  committed up to epoch {}{}",
                     commit.last,
-                    kept(&self.logs.commits)
+                    restorable(&self.logs.commits)
                 )?;
                 writeln!(f, "  watermark {}", Watermark(commit.watermark))?;
                 for operator in &commit.operators {
@@ -262,6 +266,20 @@ impl Inspection {
         }
         Ok(())
     }
+}
+
+/// From which epoch on a restart could begin.
+fn restorable(commits: &[CommitEntry]) -> String {
+    match (commits.first(), commits.last()) {
+        (Some(first), Some(last)) if first.last < last.last => {
+            format!("; the epochs {} to {} can be restored", first.last, last.last)
+        }
+        _ => String::new(),
+    }
+}
+
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// A watermark for people.

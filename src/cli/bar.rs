@@ -11,6 +11,11 @@ use crate::runtime::{Progress, clock};
 pub(super) struct Bars(MultiProgress);
 
 impl Bars {
+    /// Says something above the lines.
+    pub(super) fn say(&self, text: &str) {
+        self.0.suspend(|| eprintln!("{text}"));
+    }
+
     /// A line for one query.
     pub(super) fn add(&self, name: &str) -> ProgressBar {
         let bar = self.0.add(ProgressBar::new_spinner());

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use crate::checkpoint::Checkpoint;
-use crate::cli::Failure;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::cli::{Failure, print};
 
 /// Prints what a checkpoint holds; an error where it is damaged.
 pub(super) fn show(dir: &Path) -> Result<(), Failure> {
-    let inspection = Checkpoint::inspect(dir).map_err(|error| Failure::usage(error.to_string()))?;
-    println!("{inspection}");
+    let inspection = Checkpoint::inspect(dir).map_err(|error| match error {
+        CheckpointError::NoCheckpoint { .. } => Failure::usage(error.to_string()),
+        damaged => Failure::query(damaged.to_string()),
+    })?;
+    print(&format!("{inspection}\n"))?;
     if inspection.is_sound() {
         Ok(())
     } else {

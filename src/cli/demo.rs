@@ -8,7 +8,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use indicatif::{HumanBytes, HumanCount};
 
-use crate::cli::{DemoArgs, Failure, session, stop};
+use crate::cli::{DemoArgs, Failure, print, session, stop};
 use crate::runtime::Progress;
 use crate::session::{Session, SessionError};
 
@@ -44,8 +44,7 @@ GROUP BY window(ts, '10 seconds'), event_type;
 pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let script = script(args.rate);
     if args.sql {
-        print!("{script}");
-        return Ok(());
+        return print(&script);
     }
     let asked = stop::on_signal()?;
     let session = session(args.workers, &[])?;

@@ -8,6 +8,7 @@ mod demo;
 mod run;
 mod stop;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -113,14 +114,28 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { message, code }) => {
-            eprintln!("error: {message}");
+            if !message.is_empty() {
+                eprintln!("error: {message}");
+            }
             ExitCode::from(code)
         }
     }
 }
 
+/// Writes to standard output. A reader that has gone, such as `head`, has what it wanted.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::query(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Why the command ends with an error.
 struct Failure {
+    /// Empty: the user has been told already.
     message: String,
     code: u8,
 }
@@ -129,6 +144,11 @@ impl Failure {
     /// A query failed.
     fn query(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 1 }
+    }
+
+    /// A query failed, and the user has been told.
+    fn told() -> Self {
+        Self::query("")
     }
 
     /// The user can mend the call or the script.

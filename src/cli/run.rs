@@ -1,7 +1,7 @@
 //! `tidemark run` and `tidemark explain`.
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,14 +10,22 @@ use std::time::Duration;
 use tidemark_connectors::sinks::show::{ShowOptions, show};
 
 use crate::cli::bar::{self, Bars};
-use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, session, stop};
+use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, session, stop};
 use crate::plan::catalog::Statement;
 use crate::runtime::query::Listener;
 use crate::session::Session;
 
 fn read(file: &Path) -> Result<String, Failure> {
     fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))
+        .map_err(|error| {
+            let remedy = match error.kind() {
+                ErrorKind::NotFound => "check the path",
+                ErrorKind::PermissionDenied => "check the permissions",
+                ErrorKind::InvalidData => "a script is text in UTF-8",
+                _ => "give the path of a script",
+            };
+            Failure::usage(format!("cannot read {}: {error}; {remedy}", file.display()))
+        })
 }
 
 /// Runs a script's queries side by side until all have ended.
@@ -32,7 +40,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     for statement in &script.statements {
         match statement {
             Statement::Query(query) => plans.push(session.plan(query)?),
-            Statement::Explain(query) => println!("{}", session.plan(query)?.explain()),
+            Statement::Explain(query) => print(&format!("{}\n", session.plan(query)?.explain()))?,
             _ => {}
         }
     }
@@ -55,11 +63,16 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let kind = args.progress.unwrap_or(if bars_fit { ProgressKind::Bar } else { ProgressKind::None });
     let bars = Bars::default();
     let mut queries = vec![];
-    let mut failures = vec![];
+    let mut failed = false;
+    // Said at once: the others may go on for ever.
+    let mut fail = |message: String| {
+        failed = true;
+        bars.say(&format!("error: {message}"));
+    };
     for plan in &plans {
         match session.start(plan, listener(kind, &bars, &plan.name)) {
             Ok(query) => queries.push(query),
-            Err(error) => failures.push(error.to_string()),
+            Err(error) => fail(error.to_string()),
         }
     }
     // A query that could not start takes none of the others with it.
@@ -71,21 +84,21 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         for (query, told) in queries.iter().zip(&mut told) {
             if !*told && let Some(cause) = query.exception() {
                 *told = true;
-                if queries.len() > 1 {
-                    eprintln!("query '{}' failed: {cause}", query.name());
-                }
+                fail(format!("query '{}': {cause}", query.name()));
             }
         }
         if let Some(active) = queries.iter().find(|query| query.is_active()) {
             active.await_termination_timeout(Duration::from_millis(50));
         }
     }
-    for query in &queries {
-        if let Err(error) = query.await_termination() {
-            failures.push(format!("query '{}': {error}", query.name()));
+    for (query, told) in queries.iter().zip(told) {
+        if let Err(error) = query.await_termination()
+            && !told
+        {
+            fail(format!("query '{}': {error}", query.name()));
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(Failure::query(failures.join("\nerror: "))) }
+    if failed { Err(Failure::told()) } else { Ok(()) }
 }
 
 fn listener(kind: ProgressKind, bars: &Bars, name: &str) -> Option<Listener> {
@@ -106,11 +119,12 @@ fn listener(kind: ProgressKind, bars: &Bars, name: &str) -> Option<Listener> {
 fn batch(session: &Session, statements: &[Statement]) -> Result<(), Failure> {
     for statement in statements {
         if let Statement::Query(query) = statement {
-            let (schema, batches) = session.batch(query)?;
-            println!("{}:", query.name);
+            let (schema, batches) = session
+                .batch(query)
+                .map_err(|error| Failure::query(format!("query '{}': {error}", query.name)))?;
             let options = ShowOptions { rows: usize::MAX, ..ShowOptions::default() };
             let table = show(&schema, &batches, &options).map_err(|e| Failure::query(e.to_string()))?;
-            print!("{table}");
+            print(&format!("{}:\n{table}", query.name))?;
         }
     }
     Ok(())
@@ -123,7 +137,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let script = session.parse(&text, &args.file.display().to_string())?;
     for statement in &script.statements {
         if let Statement::Query(query) | Statement::Explain(query) = statement {
-            println!("{}", session.plan(query)?.explain());
+            print(&format!("{}\n", session.plan(query)?.explain()))?;
         }
     }
     Ok(())

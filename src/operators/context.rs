@@ -57,11 +57,13 @@ pub enum OperatorError {
         source: RowError,
     },
     /// An expression failed on a row.
-    #[error("{expression} failed: {reason}. Use the try_ form of the function, or filter such rows before it")]
+    #[error("{expression} failed{row}: {reason}")]
     Expression {
         /// As SQL.
         expression: String,
-        /// `DataFusion`'s or Arrow's reason.
+        /// ` on the row k = 'a'`, where it is known.
+        row: String,
+        /// Why, and the remedy.
         reason: String,
     },
     /// An expression that the engine cannot evaluate.

@@ -2,21 +2,53 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::util::display::array_value_to_string;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use crate::operators::{EpochInfo, OperatorError};
-use crate::plan::CURRENT_TIMESTAMP_COLUMN;
+use crate::plan::functions::overflow::checked;
+use crate::plan::functions::short_circuit::short_circuit;
+use crate::plan::reason::reason;
+use crate::plan::{CURRENT_TIMESTAMP_COLUMN, text};
+
+/// An expression as it is computed.
+struct Expression {
+    /// As SQL.
+    text: String,
+    physical: Arc<dyn PhysicalExpr>,
+    /// The same with AND and OR row by row, for a batch on which the quick way fails.
+    lazy: Option<Arc<dyn PhysicalExpr>>,
+}
+
+impl Expression {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, OperatorError> {
+        let compute = |expression: &Arc<dyn PhysicalExpr>| {
+            expression.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()))
+        };
+        let failed = |expression: &Arc<dyn PhysicalExpr>, error: &DataFusionError| OperatorError::Expression {
+            expression: self.text.clone(),
+            row: failing_row(expression, batch),
+            reason: reason(error),
+        };
+        match (compute(&self.physical), &self.lazy) {
+            (Ok(values), _) => Ok(values),
+            (Err(_), Some(lazy)) => compute(lazy).map_err(|error| failed(lazy, &error)),
+            (Err(error), None) => Err(failed(&self.physical, &error)),
+        }
+    }
+}
 
 /// Expressions over one schema, evaluated batch by batch.
 pub struct Expressions {
-    expressions: Vec<(String, Arc<dyn PhysicalExpr>)>,
+    expressions: Vec<Expression>,
     /// The input's schema with the epoch's timestamp behind it, where an expression asks for it.
     with_timestamp: Option<SchemaRef>,
 }
@@ -42,9 +74,13 @@ impl Expressions {
             .into_iter()
             .map(|expression| {
                 create_physical_expr(expression, &schema, &properties, &planning)
-                    .map(|physical| (expression.to_string(), physical))
+                    .and_then(|physical| checked(physical, schema.as_arrow()))
+                    .and_then(|physical| {
+                        let lazy = short_circuit(&physical)?;
+                        Ok(Expression { text: text::expression(expression), physical, lazy })
+                    })
                     .map_err(|error| OperatorError::Unsupported {
-                        expression: expression.to_string(),
+                        expression: text::expression(expression),
                         reason: error.strip_backtrace(),
                     })
             })
@@ -58,9 +94,9 @@ impl Expressions {
         let schema = self.with_timestamp.as_deref().unwrap_or(input.as_arrow());
         self.expressions
             .iter()
-            .map(|(text, expression)| {
-                expression.data_type(schema).map_err(|error| OperatorError::Unsupported {
-                    expression: text.clone(),
+            .map(|expression| {
+                expression.physical.data_type(schema).map_err(|error| OperatorError::Unsupported {
+                    expression: expression.text.clone(),
                     reason: error.strip_backtrace(),
                 })
             })
@@ -81,18 +117,7 @@ impl Expressions {
             }
             None => batch,
         };
-        self.expressions
-            .iter()
-            .map(|(text, expression)| {
-                expression
-                    .evaluate(batch)
-                    .and_then(|value| value.into_array(batch.num_rows()))
-                    .map_err(|error| OperatorError::Expression {
-                        expression: text.clone(),
-                        reason: error.strip_backtrace(),
-                    })
-            })
-            .collect()
+        self.expressions.iter().map(|expression| expression.evaluate(batch)).collect()
     }
 
     /// The first expression as a condition: null is not true.
@@ -101,11 +126,52 @@ impl Expressions {
         match column.as_any().downcast_ref::<BooleanArray>() {
             Some(condition) => Ok(condition.clone()),
             None => Err(OperatorError::Unsupported {
-                expression: self.expressions[0].0.clone(),
+                expression: self.expressions[0].text.clone(),
                 reason: format!("a condition must be BOOLEAN, not {}", column.data_type()),
             }),
         }
     }
+}
+
+/// How much of a value an error shows.
+const SHOWN: usize = 80;
+
+/// ` on the row k = 'a', v = 1`: the first row on which `expression` fails, by the columns that it
+/// reads; nothing where it reads none. Evaluates halves, so a batch costs twice its size at most.
+fn failing_row(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> String {
+    let fails = |rows: &RecordBatch| {
+        expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).is_err()
+    };
+    let mut rows = batch.clone();
+    while rows.num_rows() > 1 {
+        let half = rows.num_rows() / 2;
+        let first = rows.slice(0, half);
+        rows = if fails(&first) { first } else { rows.slice(half, rows.num_rows() - half) };
+    }
+    // What fails only in company has no row to show.
+    if rows.num_rows() != 1 || !fails(&rows) {
+        return String::new();
+    }
+    let mut columns: Vec<_> = collect_columns(expression).into_iter().collect();
+    columns.sort_by_key(datafusion::physical_expr::expressions::Column::index);
+    let shown: Vec<String> = columns
+        .iter()
+        .filter(|column| column.name() != CURRENT_TIMESTAMP_COLUMN)
+        .filter_map(|column| {
+            let values = rows.columns().get(column.index())?;
+            let value = array_value_to_string(values, 0).ok()?;
+            let cut = if value.chars().count() > SHOWN { "..." } else { "" };
+            let value: String = value.chars().take(SHOWN).collect();
+            Some(match values.data_type() {
+                _ if values.is_null(0) => format!("{} = NULL", column.name()),
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                    format!("{} = '{value}{cut}'", column.name())
+                }
+                _ => format!("{} = {value}{cut}", column.name()),
+            })
+        })
+        .collect();
+    if shown.is_empty() { String::new() } else { format!(" on the row {}", shown.join(", ")) }
 }
 
 /// A batch of these columns. The schema's nullability is a hint, not a promise, so it is relaxed.

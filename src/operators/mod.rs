@@ -1,6 +1,6 @@
 //! The operators of a dataflow, one file each.
 //!
-//! A stream carries [`Deltas`]: Arrow batches with multiplicities, each at one [`Time`]. What an
+//! A stream carries [`Deltas`]: Arrow batches with multiplicities, each at one [`Time`](crate::time::Time). What an
 //! operator guarantees, whatever it does:
 //!
 //! - What it gives for an epoch is a function of its state before the epoch, the rows of the epoch
@@ -24,6 +24,3 @@ pub mod whole;
 pub use container::{DeltaStream, Deltas, RowStream};
 pub use restored::Restored;
 pub use context::{Context, EpochCursor, EpochInfo, OperatorError, OperatorStats, SourceProgress};
-
-#[expect(unused_imports, reason = "named in the module's documentation")]
-use crate::time::Time;

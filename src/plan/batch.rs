@@ -23,6 +23,7 @@ use tidemark_connectors::{Read, ReadLimit, Source};
 use super::catalog::QueryStatement;
 use super::context::{StreamTable, session_state};
 use super::error::{PlanErrorKind, Result};
+use super::reason::reason;
 use super::functions::clock::{instant_literal, is_current_timestamp};
 
 /// All rows of a query's sources, by the name of the source: with the columns of the table by
@@ -65,7 +66,7 @@ pub fn run_over(
 ) -> Result<Vec<RecordBatch>> {
     let failed = |error: DataFusionError| {
         PlanErrorKind::Batch {
-            message: error.strip_backtrace(),
+            message: reason(&error),
         }
         .anywhere()
     };

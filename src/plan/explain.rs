@@ -52,7 +52,7 @@ impl Plan {
         let checkpoint = match &self.settings.checkpoint_location {
             Some(place) => format!("{place}; the last {retained} epochs can be restored"),
             None => {
-                "in a temporary directory: a restart begins anew; set 'checkpointLocation' to go on"
+                "none: nothing is kept, a restart begins anew; set 'checkpointLocation' to go on where it ended"
                     .into()
             }
         };

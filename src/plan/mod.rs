@@ -25,6 +25,7 @@ pub mod fingerprint;
 pub mod functions;
 mod lineage;
 pub mod modes;
+pub mod reason;
 pub mod redact;
 pub mod sql;
 pub mod text;
@@ -134,7 +135,7 @@ pub enum Trigger {
 /// What `SET` and the sink's options say about the query itself.
 #[derive(Clone, Debug)]
 pub struct QuerySettings {
-    /// Where the query's progress and state are kept; `None`: in a temporary directory.
+    /// Where the query's progress and state are kept; `None`: nowhere, a restart begins anew.
     pub checkpoint_location: Option<String>,
     /// How many committed epochs stay restorable.
     pub min_batches_to_retain: u64,

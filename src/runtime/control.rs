@@ -62,6 +62,8 @@ pub struct Order {
 /// What a worker tells the sequencer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Report {
+    /// The dataflow is built and holds the state that it begins with.
+    Ready,
     /// An epoch is done, and durable where that was asked for.
     Done(Box<Done>),
     /// The query cannot go on.

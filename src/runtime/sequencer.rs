@@ -23,6 +23,8 @@ use crate::runtime::watermark::Watermarks;
 use crate::runtime::{QueryError, clock};
 use crate::time::{Epoch, EventTime, NO_WATERMARK};
 
+const SILENT: &str = "internal error: the workers ended without saying why; please report it with the query";
+
 /// Where a run begins.
 #[derive(Default)]
 pub struct Beginning {
@@ -120,6 +122,7 @@ impl Sequencer {
         }
         let first_epoch = beginning.replay.first().map_or(beginning.next, |replay| replay.group.first());
         self.tell(Command::Start(Start { first_epoch, restore: beginning.restore }));
+        self.await_ready()?;
         for replay in beginning.replay {
             let sink_holds = replay.sink_holds;
             for entry in replay.group.entries {
@@ -149,10 +152,12 @@ impl Sequencer {
             } else {
                 self.shared.set_status("Waiting for data to arrive", false, false);
                 self.shared.note_idle();
+                self.idle_failure()?;
                 if bounded || self.sources.iter().all(|source| source.exhausted()) {
                     return Ok(());
                 }
-                if self.plan.trigger == Trigger::ProcessingTime(Duration::ZERO) {
+                let waits = matches!(self.plan.trigger, Trigger::ProcessingTime(interval) if !interval.is_zero());
+                if !waits {
                     let poll = self.sources.iter().map(|source| source.poll_interval()).min();
                     self.shared.sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)));
                 }
@@ -317,16 +322,37 @@ impl Sequencer {
         Ok(())
     }
 
+    /// Waits until every worker has built its dataflow and restored its state: damage shows at the
+    /// start, not with the first data.
+    fn await_ready(&self) -> Result<(), QueryError> {
+        for _ in 0..self.workers {
+            match self.reports.recv() {
+                Ok(Report::Failed { error, .. }) => return Err(QueryError::Worker(error)),
+                Ok(_) => {}
+                Err(_) => return Err(QueryError::Worker(SILENT.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker that failed while nothing was in flight.
+    fn idle_failure(&self) -> Result<(), QueryError> {
+        match self.reports.try_recv() {
+            Ok(Report::Failed { error, .. }) => Err(QueryError::Worker(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for every worker's report of an epoch.
     fn await_done(&self, epoch: Epoch) -> Result<Vec<Done>, QueryError> {
         let mut all = vec![];
         while all.len() < self.workers {
             match self.reports.recv() {
                 Ok(Report::Done(done)) if done.epoch == epoch => all.push(*done),
-                Ok(Report::Done(_)) => {}
+                Ok(Report::Done(_) | Report::Ready) => {}
                 Ok(Report::Failed { error, .. }) => return Err(QueryError::Worker(error)),
                 Err(_) => {
-                    return Err(QueryError::Worker("the workers ended without saying why".into()));
+                    return Err(QueryError::Worker(SILENT.into()));
                 }
             }
         }

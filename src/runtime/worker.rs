@@ -87,7 +87,10 @@ fn follow(worker: &mut Worker, setup: &Setup) {
         while let Some(command) = control.next() {
             match command {
                 Command::Start(start) => match Running::start(worker, setup, &start) {
-                    Ok(started) => running = Some(started),
+                    Ok(started) => {
+                        running = Some(started);
+                        control.report(&Report::Ready);
+                    }
                     Err(error) => fail(&error),
                 },
                 Command::Open(order) => {

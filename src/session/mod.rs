@@ -18,17 +18,18 @@
 mod dataframe;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemark_connectors::sinks::memory::{MemorySink, MemoryTable};
 use tidemark_connectors::sources::memory::MemorySource;
-use tidemark_connectors::{ConnectorError, Sink, SinkConfig, Source, open_sink, open_source};
+use tidemark_connectors::{ConnectorError, Options, Sink, SinkConfig, Source, open_sink, open_source};
 
 use crate::plan::catalog::{OnError, QueryStatement, Script, Statement};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
-use crate::plan::error::PlanErrorKind;
+use crate::plan::error::{Excerpt, PlanErrorKind};
 use crate::plan::{Plan, PlanError, Trigger, batch, plan_query};
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
@@ -110,6 +111,8 @@ struct Known {
     /// In-memory sources, by the name that `'connector' = 'memory'` gives as `'name'`.
     sources: Mutex<BTreeMap<String, MemorySource>>,
     queries: Mutex<Vec<Arc<StreamingQuery>>>,
+    /// The script parsed last, for the line that an error is about: its file and its text.
+    script: Mutex<(String, String)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -120,7 +123,7 @@ impl Known {
     fn open(
         &self,
         connector: &str,
-        options: &tidemark_connectors::Options,
+        options: &Options,
         schema: Option<SchemaRef>,
     ) -> Result<Box<dyn Source>, ConnectorError> {
         if !connector.eq_ignore_ascii_case("memory") {
@@ -162,27 +165,32 @@ impl Session {
 
     /// Plans a script without running it. Tables and views stay declared in the session.
     pub fn parse(&self, text: &str, file: &str) -> Result<Script, SessionError> {
-        Ok(lock(&self.sql).run(text, file)?)
+        let script = lock(&self.sql).run(text, file)?;
+        *lock(&self.known.script) = (file.to_owned(), text.to_owned());
+        refuse_twins(&script).map_err(|(query, kind)| self.error_at(query, kind))?;
+        Ok(script)
+    }
+
+    /// An error at the beginning of a query, with its line.
+    fn error_at(&self, query: &QueryStatement, kind: PlanErrorKind) -> SessionError {
+        let mut error = kind.at(&query.file, query.position);
+        let script = lock(&self.known.script);
+        if script.0 == query.file {
+            error.excerpt = Excerpt::word(&script.1, query.position);
+        }
+        error.into()
     }
 
     /// The plan of one of a script's queries.
     pub fn plan(&self, statement: &QueryStatement) -> Result<Arc<Plan>, SessionError> {
-        let refuse = |kind: PlanErrorKind| kind.at(&statement.file, statement.position);
+        let refuse = |kind: PlanErrorKind| self.error_at(statement, kind);
         let planned = plan_query(statement).map_err(|error| refuse(error.into()))?;
-        let missing = match (&planned.trigger, planned.on_error) {
-            (Trigger::Continuous(_), _) => {
-                Some(("the continuous trigger", "write a short interval such as 'trigger' = '50 ms'"))
-            }
-            (_, OnError::DeadLetter) => Some((
-                "'onError' = 'deadLetter'",
-                "filter the rows that fail, or use the try_ form of the function",
-            )),
-            _ => None,
-        };
-        if let Some((what, instead)) = missing {
-            let kind = PlanErrorKind::Unsupported { what: what.into(), instead: Some(instead.into()) };
-            return Err(refuse(kind).into());
+        if let Some((what, instead)) = not_there(&planned) {
+            return Err(refuse(PlanErrorKind::Unsupported { what, instead: Some(instead) }));
         }
+        Self::check_sink(&planned).map_err(|source| {
+            refuse(PlanErrorKind::Connector { table: planned.sink.name.clone(), source })
+        })?;
         Ok(Arc::new(planned))
     }
 
@@ -233,17 +241,24 @@ impl Session {
         Ok(query)
     }
 
+    /// Whether the sink takes its options. Opening one touches nothing; writing does.
+    fn check_sink(plan: &Plan) -> Result<(), ConnectorError> {
+        let config = SinkConfig {
+            query_name: plan.name.clone(),
+            query_id: String::new(),
+            schema: Arc::clone(&plan.schema),
+            mode: plan.mode,
+            key: plan.key.clone(),
+        };
+        open_sink_of(plan, MemoryTable::new(), config).map(drop)
+    }
+
     fn open_sink(&self, plan: &Plan, config: SinkConfig) -> Result<Box<dyn Sink>, ConnectorError> {
-        let sink = &plan.sink;
-        // The name is the query's, and known to every sink by its configuration.
-        let mut options = sink.options.clone();
-        options.remove("queryName");
-        if !sink.connector.eq_ignore_ascii_case("memory") {
-            return open_sink(&sink.connector, &options, config);
-        }
         let table = MemoryTable::new();
-        lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
-        Ok(Box::new(MemorySink::open(table, &options, config)?))
+        if plan.sink.connector.eq_ignore_ascii_case("memory") {
+            lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
+        }
+        open_sink_of(plan, table, config)
     }
 
     /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.
@@ -297,6 +312,80 @@ impl Session {
     pub fn streams(&self) -> Streams {
         Streams { known: Arc::clone(&self.known) }
     }
+}
+
+/// The table whose directory the query would write into: it would read its own output, or, once the
+/// sink's manifest lies there, nothing else.
+fn reads_its_output(plan: &Plan) -> Option<&str> {
+    fn path<'a>(connector: &str, options: &'a Options) -> Option<&'a str> {
+        if connector.eq_ignore_ascii_case("file") { options.get("path") } else { None }
+    }
+    let target = fs::canonicalize(path(&plan.sink.connector, &plan.sink.options)?.trim()).ok()?;
+    let source = plan.sources.iter().find(|source| {
+        path(&source.connector, &source.options)
+            .and_then(|path| fs::canonicalize(path.trim()).ok())
+            .is_some_and(|path| path == target)
+    })?;
+    Some(&source.name)
+}
+
+/// Refuses two queries of one name, before the first is started.
+fn refuse_twins(script: &Script) -> Result<(), (&QueryStatement, PlanErrorKind)> {
+    let queries: Vec<&QueryStatement> = script
+        .statements
+        .iter()
+        .filter_map(|statement| match statement {
+            Statement::Query(query) => Some(&**query),
+            _ => None,
+        })
+        .collect();
+    for (index, query) in queries.iter().enumerate() {
+        let Some(first) = queries[..index].iter().find(|first| first.name == query.name) else { continue };
+        let same_table = first.target.is_some() && first.target == query.target;
+        let kind = PlanErrorKind::Unsupported {
+            what: format!("a second query named '{}', as the one at {}:{},", query.name, first.position.line, first.position.column),
+            instead: Some(if same_table {
+                "write both into the table with one INSERT and UNION ALL, or declare a table for each".into()
+            } else {
+                "give each its own 'queryName'".into()
+            }),
+        };
+        return Err((query, kind));
+    }
+    Ok(())
+}
+
+/// What a plan asks for and cannot get: what it is, and what there is instead.
+fn not_there(plan: &Plan) -> Option<(String, String)> {
+    if let Trigger::Continuous(_) = plan.trigger {
+        let instead = "write a short interval such as 'trigger' = '50 ms'";
+        return Some(("the continuous trigger".into(), instead.into()));
+    }
+    if plan.on_error == OnError::DeadLetter {
+        let instead = "filter the rows that fail, or use the try_ form of the function";
+        return Some(("'onError' = 'deadLetter'".into(), instead.into()));
+    }
+    reads_its_output(plan).map(|name| {
+        (
+            format!("writing into the directory that table '{name}' reads"),
+            format!("give table '{}' another 'path'", plan.sink.name),
+        )
+    })
+}
+
+/// Opens a plan's sink; a `memory` sink fills `table`.
+fn open_sink_of(
+    plan: &Plan,
+    table: MemoryTable,
+    config: SinkConfig,
+) -> Result<Box<dyn Sink>, ConnectorError> {
+    // The name is the query's, and known to every sink by its configuration.
+    let mut options = plan.sink.options.clone();
+    options.remove("queryName");
+    if plan.sink.connector.eq_ignore_ascii_case("memory") {
+        return Ok(Box::new(MemorySink::open(table, &options, config)?));
+    }
+    open_sink(&plan.sink.connector, &options, config)
 }
 
 /// The queries of a session (Spark's `StreamingQueryManager`).

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 
-use crate::operators::aggregate::accumulate::{Groups, Kind};
+use crate::operators::aggregate::accumulate::Groups;
+use crate::operators::aggregate::call::Kind;
 use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG, expiry_of};
 use crate::operators::expression::record_batch;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};

@@ -1,7 +1,7 @@
 //! Rows grouped by keys, with aggregates of each group, kept incrementally.
 //!
-//! Two stages. [`partial`] groups rows where they are and sends partial groups to the workers that
-//! own their keys; [`merge`] takes an epoch's partial groups into state, once the epoch is
+//! Two stages. `partial` groups rows where they are and sends partial groups to the workers that
+//! own their keys; `merge` takes an epoch's partial groups into state, once the epoch is
 //! complete, and says what changed.
 //!
 //! State (trace 0) holds for each group its accumulators, keyed by the group's key. With a bound
@@ -13,6 +13,7 @@
 //! retract.
 
 pub mod accumulate;
+pub mod call;
 mod merge;
 mod partial;
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
+use datafusion::logical_expr::{Expr, when};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::generic::Operator;
@@ -33,7 +35,8 @@ use crate::row::{KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
 use crate::time::{Epoch, EventTime, NEVER, NO_WATERMARK};
 
-use accumulate::{Call, Groups};
+use accumulate::Groups;
+use call::Call;
 use merge::Merge;
 use partial::Partial;
 
@@ -126,7 +129,8 @@ impl Aggregate {
         let mut arguments = vec![];
         let mut filters = vec![];
         for (index, call) in plan.calls.iter().enumerate() {
-            let expressions = Expressions::new(&call.args, input)?;
+            let guarded = guarded(call)?;
+            let expressions = Expressions::new(&guarded, input)?;
             let types: Vec<DataType> = expressions.types(input)?;
             let field = output.field(plan.keys.len() + index);
             let output_type = field.data_type().clone();
@@ -259,6 +263,22 @@ impl Aggregate {
             },
         )
     }
+}
+
+/// The arguments of a call, computed only where its filter holds: `sum(1 / x) FILTER (WHERE x <> 0)`
+/// does not fail on x = 0.
+fn guarded(call: &plan::AggregateCall) -> Result<Vec<Expr>, OperatorError> {
+    let Some(filter) = &call.filter else { return Ok(call.args.clone()) };
+    call.args
+        .iter()
+        .map(|argument| match argument {
+            Expr::Column(_) | Expr::Literal(..) => Ok(argument.clone()),
+            _ => when(filter.clone(), argument.clone()).end().map_err(|error| OperatorError::Unsupported {
+                expression: plan::text::expression(argument),
+                reason: error.strip_backtrace(),
+            }),
+        })
+        .collect()
 }
 
 /// The expiry of a group with this bound.

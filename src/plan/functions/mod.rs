@@ -7,11 +7,15 @@
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
 //! | [`divide`] | Spark's `/` |
 //! | [`interval`] | lengths of time in words |
+//! | [`overflow`] | arithmetic that fails instead of wrapping around |
+//! | [`short_circuit`] | AND and OR whose left side guards the right |
 
 pub mod approx;
 pub mod clock;
 pub mod divide;
 pub mod interval;
+pub mod overflow;
+pub mod short_circuit;
 pub mod window;
 
 use std::sync::Arc;

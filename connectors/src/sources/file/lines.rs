@@ -20,7 +20,7 @@ const BLOCK: usize = 1 << 20;
 pub(super) fn open_checked(path: &Path, size: u64) -> Result<File> {
     let changed = |what: &str| {
         ConnectorError::Inconsistent(format!(
-            "{}: the file {what} after it was planned to be read. Files must be complete when they appear (write them elsewhere and rename them) and stay until they are committed; put it back to go on",
+            "{}: the file {what} after it was planned to be read. Files must be complete when they appear (write them elsewhere and rename them) and stay until they are committed; put it back as it was, or start over with a new 'checkpointLocation'",
             path.display()
         ))
     };

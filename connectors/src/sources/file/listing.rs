@@ -7,10 +7,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 
 use super::options::FileOptions;
 use crate::sinks::file::manifest::committed_files;
@@ -146,6 +146,27 @@ pub(super) fn fixed_root(path: &Path) -> PathBuf {
         .collect()
 }
 
+/// Refuses a path that has wildcards and is no glob.
+pub(super) fn check(path: &Path) -> Result<()> {
+    if is_glob(path) {
+        path.components()
+            .try_for_each(|part| matcher(path, part).map(drop))?;
+    }
+    Ok(())
+}
+
+fn matcher(path: &Path, part: Component<'_>) -> Result<GlobMatcher> {
+    let glob = GlobBuilder::new(&part.as_os_str().to_string_lossy())
+        .literal_separator(true)
+        .build()
+        .map_err(|why| ConnectorError::OptionValue {
+            key: "path".into(),
+            value: path.display().to_string(),
+            expected: format!("a path or a glob ({why})"),
+        })?;
+    Ok(glob.compile_matcher())
+}
+
 /// The paths that a glob names, component by component.
 fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     if !is_glob(path) {
@@ -155,16 +176,7 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     let patterns = path.strip_prefix(&root).unwrap_or(path);
     let mut reached = vec![root];
     for part in patterns.components() {
-        let pattern = part.as_os_str().to_string_lossy();
-        let glob = GlobBuilder::new(&pattern)
-            .literal_separator(true)
-            .build()
-            .map_err(|why| ConnectorError::OptionValue {
-                key: "path".into(),
-                value: path.display().to_string(),
-                expected: format!("a path or a glob ({why})"),
-            })?
-            .compile_matcher();
+        let glob = matcher(path, part)?;
         let mut next = Vec::new();
         for directory in reached {
             let entries = match fs::read_dir(&directory) {

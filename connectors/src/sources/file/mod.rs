@@ -98,6 +98,7 @@ impl FileSource {
     /// Opens the source; `schema` holds the declared columns, if any.
     pub fn open(options: &Options, schema: Option<SchemaRef>) -> Result<Self> {
         let checked = FileOptions::new(options)?;
+        listing::check(&checked.path)?;
         let root = listing::fixed_root(&checked.path);
         if !root.exists() {
             return Err(options.bad(
