@@ -13,7 +13,7 @@ pub fn reason(error: &DataFusionError) -> String {
     };
     match (error, arrow) {
         (_, Some(ArrowError::DivideByZero)) => {
-            "division by zero; use try_divide, try_mod or nullif(divisor, 0) where NULL will do".into()
+            "division by zero; use nullif(divisor, 0) where NULL will do".into()
         }
         (_, Some(ArrowError::ArithmeticOverflow(what))) => format!(
             "[ARITHMETIC_OVERFLOW] {}; cast an operand to a wider type, such as BIGINT or DECIMAL(38, 0), {FILTER}",
@@ -33,7 +33,7 @@ fn with_remedy(message: &str) -> String {
     if message.contains("; use ") {
         message.to_owned()
     } else {
-        format!("{message}; use the try_ form of the function where NULL will do, or filter such rows before it")
+        format!("{message}; filter such rows before it, or guard it with CASE WHEN")
     }
 }
 
