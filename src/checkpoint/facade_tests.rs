@@ -502,7 +502,7 @@ fn an_inspection_beside_a_running_query_tells_what_is_there_and_what_would_be_re
         "epoch 1   not committed, watermark 1970-01-01T00:00:01.000Z",
         "source 0: 1 to {\"file\":2}",
         "delta-0000000000-0000000000-w1of2: worker 1 of 2",
-        "replays the epochs 1 to 1",
+        "replays epoch 1",
     ] {
         assert!(text.contains(expected), "'{expected}' in\n{text}");
     }

@@ -20,7 +20,10 @@ pub fn reason(error: &DataFusionError) -> String {
             lower_first(what)
         ),
         (_, Some(ArrowError::CastError(what) | ArrowError::ParseError(what))) => {
-            format!("{}; use try_cast where NULL will do, {FILTER}", lower_first(&sql_types(what)))
+            format!(
+                "{}; use try_cast where NULL will do, {FILTER}",
+                lower_first(&sql_types(what))
+            )
         }
         (_, Some(ArrowError::ComputeError(what) | ArrowError::InvalidArgumentError(what)))
         | (DataFusionError::Execution(what), _) => with_remedy(&sql_types(what)),
@@ -39,7 +42,9 @@ fn with_remedy(message: &str) -> String {
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
 }
 
 /// Arrow's messages with SQL's names of the types.

@@ -14,16 +14,27 @@ use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, Literal};
 /// The same expression, computed row by row where it says so; `None` where nothing changes.
 pub fn short_circuit(expression: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
     let lazy = Arc::clone(expression).transform_up(|node| {
-        let Some(binary) = node.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(node)) };
+        let Some(binary) = node.downcast_ref::<BinaryExpr>() else {
+            return Ok(Transformed::no(node));
+        };
         let decided = match binary.op() {
             Operator::And => false,
             Operator::Or => true,
             _ => return Ok(Transformed::no(node)),
         };
         // CASE WHEN left IS DISTINCT FROM decided THEN left AND right ELSE decided END
-        let decided: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Boolean(Some(decided))));
-        let open = BinaryExpr::new(Arc::clone(binary.left()), Operator::IsDistinctFrom, Arc::clone(&decided));
-        let case = CaseExpr::try_new(None, vec![(Arc::new(open), Arc::clone(&node))], Some(decided))?;
+        let decided: Arc<dyn PhysicalExpr> =
+            Arc::new(Literal::new(ScalarValue::Boolean(Some(decided))));
+        let open = BinaryExpr::new(
+            Arc::clone(binary.left()),
+            Operator::IsDistinctFrom,
+            Arc::clone(&decided),
+        );
+        let case = CaseExpr::try_new(
+            None,
+            vec![(Arc::new(open), Arc::clone(&node))],
+            Some(decided),
+        )?;
         Ok(Transformed::yes(Arc::new(case)))
     })?;
     Ok(lazy.transformed.then_some(lazy.data))
