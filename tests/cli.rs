@@ -544,6 +544,8 @@ fn a_guard_keeps_an_expression_from_failing() {
     let place = Place::new();
     let select = |query: &str| place.available(&format!("{EVENTS}SELECT {query}"));
     select("v FROM t WHERE v <> 2 AND 1 / (v - 2) > 0").shows(&[&["|v|", "|3|"]]);
+    let long = "v <> 5 AND ".repeat(40);
+    select(&format!("v FROM t WHERE v <> 2 AND {long} 1 / (v - 2) > 0")).shows(&[&["|v|", "|3|"]]);
     select("v FROM t WHERE v = 2 OR 1 / (v - 2) > 0").shows(&[&["|v|", "|2|", "|3|"]]);
     select("v, CASE WHEN v <> 2 THEN 1 / (v - 2) END AS x FROM t")
         .shows(&[&["|v|x|", "|1|-1.0|", "|2|NULL|", "|3|1.0|"]]);
