@@ -13,14 +13,17 @@ pub fn reason(error: &DataFusionError) -> String {
     };
     match (error, arrow) {
         (_, Some(ArrowError::DivideByZero)) => {
-            "division by zero; use try_divide, try_mod or nullif(divisor, 0) where NULL will do".into()
+            "division by zero; use nullif(divisor, 0) where NULL will do".into()
         }
         (_, Some(ArrowError::ArithmeticOverflow(what))) => format!(
             "[ARITHMETIC_OVERFLOW] {}; cast an operand to a wider type, such as BIGINT or DECIMAL(38, 0), {FILTER}",
             lower_first(what)
         ),
         (_, Some(ArrowError::CastError(what) | ArrowError::ParseError(what))) => {
-            format!("{}; use try_cast where NULL will do, {FILTER}", lower_first(&sql_types(what)))
+            format!(
+                "{}; use try_cast where NULL will do, {FILTER}",
+                lower_first(&sql_types(what))
+            )
         }
         (_, Some(ArrowError::ComputeError(what) | ArrowError::InvalidArgumentError(what)))
         | (DataFusionError::Execution(what), _) => with_remedy(&sql_types(what)),
@@ -33,13 +36,15 @@ fn with_remedy(message: &str) -> String {
     if message.contains("; use ") {
         message.to_owned()
     } else {
-        format!("{message}; use the try_ form of the function where NULL will do, or filter such rows before it")
+        format!("{message}; filter such rows before it, or guard it with CASE WHEN")
     }
 }
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
 }
 
 /// Arrow's messages with SQL's names of the types.

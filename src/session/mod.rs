@@ -167,7 +167,7 @@ impl Session {
     pub fn parse(&self, text: &str, file: &str) -> Result<Script, SessionError> {
         let script = lock(&self.sql).run(text, file)?;
         *lock(&self.known.script) = (file.to_owned(), text.to_owned());
-        refuse_twins(&script).map_err(|(query, kind)| self.error_at(query, kind))?;
+        refuse_twins(&script).map_err(|(query, kind)| self.error_at(query, *kind))?;
         Ok(script)
     }
 
@@ -330,7 +330,7 @@ fn reads_its_output(plan: &Plan) -> Option<&str> {
 }
 
 /// Refuses two queries of one name, before the first is started.
-fn refuse_twins(script: &Script) -> Result<(), (&QueryStatement, PlanErrorKind)> {
+fn refuse_twins(script: &Script) -> Result<(), (&QueryStatement, Box<PlanErrorKind>)> {
     let queries: Vec<&QueryStatement> = script
         .statements
         .iter()
@@ -350,7 +350,7 @@ fn refuse_twins(script: &Script) -> Result<(), (&QueryStatement, PlanErrorKind)>
                 "give each its own 'queryName'".into()
             }),
         };
-        return Err((query, kind));
+        return Err((query, Box::new(kind)));
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ impl ScalarUDFImpl for Divide {
                 out.append_null();
             } else if right.value(row) == 0.0 {
                 return exec_err!(
-                    "division by zero; use try_divide or nullif(divisor, 0) where NULL will do"
+                    "division by zero; use nullif(divisor, 0) where NULL will do"
                 );
             } else {
                 out.append_value(left.value(row) / right.value(row));

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
-use datafusion::common::{Result, ScalarValue};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
@@ -14,7 +14,10 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 /// The expression with all its arithmetic checked: an overflow is an error of the row.
 ///
 /// `schema` is that of the rows that it reads.
-pub fn checked(expression: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+pub fn checked(
+    expression: Arc<dyn PhysicalExpr>,
+    schema: &Schema,
+) -> Result<Arc<dyn PhysicalExpr>> {
     expression
         .transform_up(|node| {
             if let Some(negative) = node.downcast_ref::<NegativeExpr>() {
@@ -24,16 +27,27 @@ pub fn checked(expression: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc
                 if !data_type.is_signed_integer() {
                     return Ok(Transformed::no(node));
                 }
-                let zero: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::new_zero(&data_type)?));
-                let strict = BinaryExpr::new(zero, Operator::Minus, operand).with_fail_on_overflow(true);
+                let zero: Arc<dyn PhysicalExpr> =
+                    Arc::new(Literal::new(ScalarValue::new_zero(&data_type)?));
+                let strict =
+                    BinaryExpr::new(zero, Operator::Minus, operand).with_fail_on_overflow(true);
                 return Ok(Transformed::yes(Arc::new(strict)));
             }
-            let Some(binary) = node.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(node)) };
-            if !matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply) {
+            let Some(binary) = node.downcast_ref::<BinaryExpr>() else {
+                return Ok(Transformed::no(node));
+            };
+            if !matches!(
+                binary.op(),
+                Operator::Plus | Operator::Minus | Operator::Multiply
+            ) {
                 return Ok(Transformed::no(node));
             }
-            let strict = BinaryExpr::new(Arc::clone(binary.left()), *binary.op(), Arc::clone(binary.right()))
-                .with_fail_on_overflow(true);
+            let strict = BinaryExpr::new(
+                Arc::clone(binary.left()),
+                *binary.op(),
+                Arc::clone(binary.right()),
+            )
+            .with_fail_on_overflow(true);
             Ok(Transformed::yes(Arc::new(strict)))
         })
         .data()

@@ -5,26 +5,76 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, Literal};
 
 /// The same expression, computed row by row where it says so; `None` where nothing changes.
+///
+/// A chain is one CASE, so that its parts are computed twice at most, however long it is:
+/// `CASE WHEN a IS false THEN false WHEN b IS false THEN false ELSE a AND b END`.
 pub fn short_circuit(expression: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-    let lazy = Arc::clone(expression).transform_up(|node| {
-        let Some(binary) = node.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(node)) };
-        let decided = match binary.op() {
-            Operator::And => false,
-            Operator::Or => true,
-            _ => return Ok(Transformed::no(node)),
-        };
-        // CASE WHEN left IS DISTINCT FROM decided THEN left AND right ELSE decided END
-        let decided: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Boolean(Some(decided))));
-        let open = BinaryExpr::new(Arc::clone(binary.left()), Operator::IsDistinctFrom, Arc::clone(&decided));
-        let case = CaseExpr::try_new(None, vec![(Arc::new(open), Arc::clone(&node))], Some(decided))?;
-        Ok(Transformed::yes(Arc::new(case)))
-    })?;
-    Ok(lazy.transformed.then_some(lazy.data))
+    let decided = match expression.downcast_ref::<BinaryExpr>().map(BinaryExpr::op) {
+        Some(Operator::And) => false,
+        Some(Operator::Or) => true,
+        _ => return below(expression),
+    };
+    let op = if decided { Operator::Or } else { Operator::And };
+    let mut parts = vec![];
+    chain(expression, op, &mut parts);
+    let parts = parts
+        .into_iter()
+        .map(|part| Ok(short_circuit(part)?.unwrap_or_else(|| Arc::clone(part))))
+        .collect::<Result<Vec<_>>>()?;
+    let decided: Arc<dyn PhysicalExpr> =
+        Arc::new(Literal::new(ScalarValue::Boolean(Some(decided))));
+    let branches = parts
+        .iter()
+        .map(|part| {
+            let closed = BinaryExpr::new(
+                Arc::clone(part),
+                Operator::IsNotDistinctFrom,
+                Arc::clone(&decided),
+            );
+            (Arc::new(closed) as Arc<dyn PhysicalExpr>, Arc::clone(&decided))
+        })
+        .collect();
+    let open = parts
+        .into_iter()
+        .reduce(|left, right| Arc::new(BinaryExpr::new(left, op, right)));
+    Ok(Some(Arc::new(CaseExpr::try_new(None, branches, open)?)))
+}
+
+/// The operands of a chain of one operator, from the left.
+fn chain<'a>(
+    expression: &'a Arc<dyn PhysicalExpr>,
+    op: Operator,
+    parts: &mut Vec<&'a Arc<dyn PhysicalExpr>>,
+) {
+    match expression.downcast_ref::<BinaryExpr>() {
+        Some(binary) if *binary.op() == op => {
+            chain(binary.left(), op, parts);
+            chain(binary.right(), op, parts);
+        }
+        _ => parts.push(expression),
+    }
+}
+
+fn below(expression: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    let mut changed = false;
+    let children = expression
+        .children()
+        .into_iter()
+        .map(|child| {
+            let lazy = short_circuit(child)?;
+            changed |= lazy.is_some();
+            Ok(lazy.unwrap_or_else(|| Arc::clone(child)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    if changed {
+        Arc::clone(expression).with_new_children(children).map(Some)
+    } else {
+        Ok(None)
+    }
 }

@@ -316,12 +316,15 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 }
 
 fn first_line(message: &str) -> String {
-    message
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('.')
-        .to_owned()
+    let first = message.lines().next().unwrap_or_default();
+    // A heading says nothing by itself: what is wrong stands at the end.
+    match message.lines().last() {
+        Some(last) if first.ends_with(':') && last != first => {
+            let last = last.trim().trim_start_matches("error: ");
+            format!("{first} {}", last.trim_end_matches('.'))
+        }
+        _ => first.trim_end_matches('.').to_owned(),
+    }
 }
 
 /// Arrow's names of types as Spark's, where they stand in a text.
