@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use tidemark::plan::Trigger;
 use tidemark::session::{Session, avg, col, count, count_distinct, expr, lit, window};
@@ -14,7 +16,11 @@ fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("user", DataType::Utf8, true),
         Field::new("amount", DataType::Int64, true),
-        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        Field::new(
+            "ts",
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            true,
+        ),
     ]))
 }
 
@@ -22,9 +28,13 @@ fn schema() -> SchemaRef {
 fn rows(rows: &[(&str, i64, i64)]) -> RecordBatch {
     let users: StringArray = rows.iter().map(|row| Some(row.0)).collect();
     let amounts: Int64Array = rows.iter().map(|row| Some(row.1)).collect();
-    let times: TimestampMicrosecondArray = rows.iter().map(|row| Some(row.2 * 60_000_000)).collect();
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(users), Arc::new(amounts), Arc::new(times.with_timezone("UTC"))];
+    let times: TimestampMicrosecondArray =
+        rows.iter().map(|row| Some(row.2 * 60_000_000)).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(users),
+        Arc::new(amounts),
+        Arc::new(times.with_timezone("UTC")),
+    ];
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
@@ -43,7 +53,12 @@ fn number(session: &Session, sql: &str) -> i64 {
 #[test]
 fn a_windowed_query_runs_while_its_table_is_asked() {
     let (session, source) = setup();
-    let clicks = session.read_stream().format("memory").option("name", "clicks").load().unwrap();
+    let clicks = session
+        .read_stream()
+        .format("memory")
+        .option("name", "clicks")
+        .load()
+        .unwrap();
     let counts = clicks
         .with_watermark("ts", "10 minutes")
         .unwrap()
@@ -63,16 +78,32 @@ fn a_windowed_query_runs_while_its_table_is_asked() {
     assert_eq!(session.streams().active().len(), 1);
     assert_eq!(session.streams().get("counts").unwrap().id(), query.id());
 
-    source.add(rows(&[("ann", 1, 1), ("ann", 2, 2), ("bob", 3, 6), ("bob", -1, 6)])).unwrap();
+    source
+        .add(rows(&[
+            ("ann", 1, 1),
+            ("ann", 2, 2),
+            ("bob", 3, 6),
+            ("bob", -1, 6),
+        ]))
+        .unwrap();
     query.process_all_available().unwrap();
     assert_eq!(number(&session, "SELECT sum(n) FROM counts"), 3);
     source.add(rows(&[("ann", 9, 3)])).unwrap();
     query.process_all_available().unwrap();
-    assert_eq!(number(&session, "SELECT n FROM counts WHERE user = 'ann'"), 3);
+    assert_eq!(
+        number(&session, "SELECT n FROM counts WHERE user = 'ann'"),
+        3
+    );
     assert_eq!(number(&session, "SELECT count(*) FROM counts"), 2);
 
     let progress = query.recent_progress();
-    assert_eq!(progress.iter().map(|progress| progress.num_input_rows).sum::<u64>(), 5);
+    assert_eq!(
+        progress
+            .iter()
+            .map(|progress| progress.num_input_rows)
+            .sum::<u64>(),
+        5
+    );
     query.stop().unwrap();
     assert!(!query.is_active());
     assert!(query.exception().is_none());
@@ -82,9 +113,21 @@ fn a_windowed_query_runs_while_its_table_is_asked() {
 #[test]
 fn the_rest_of_the_steps() {
     let (session, source) = setup();
-    source.add(rows(&[("ann", 1, 1), ("ann", 1, 1), ("bob", 2, 1), ("cy", 3, 1)])).unwrap();
+    source
+        .add(rows(&[
+            ("ann", 1, 1),
+            ("ann", 1, 1),
+            ("bob", 2, 1),
+            ("cy", 3, 1),
+        ]))
+        .unwrap();
     source.finish();
-    let clicks = session.read_stream().format("memory").option("name", "clicks").load().unwrap();
+    let clicks = session
+        .read_stream()
+        .format("memory")
+        .option("name", "clicks")
+        .load()
+        .unwrap();
     let all = clicks
         .select([col("user"), expr("amount * 10").alias("tenfold")])
         .distinct()
@@ -93,7 +136,10 @@ fn the_rest_of_the_steps() {
     let query = both
         .group_by([col("big")])
         .unwrap()
-        .agg([count_distinct("user").alias("users"), count("*").alias("rows")])
+        .agg([
+            count_distinct("user").alias("users"),
+            count("*").alias("rows"),
+        ])
         .unwrap()
         .write_stream()
         .format("memory")
@@ -112,8 +158,17 @@ fn the_rest_of_the_steps() {
 fn a_second_query_of_the_same_name_is_refused() {
     let (session, _source) = setup();
     let start = || {
-        let clicks = session.read_stream().format("memory").option("name", "clicks").load().unwrap();
-        clicks.write_stream().format("noop").query_name("twin").start()
+        let clicks = session
+            .read_stream()
+            .format("memory")
+            .option("name", "clicks")
+            .load()
+            .unwrap();
+        clicks
+            .write_stream()
+            .format("noop")
+            .query_name("twin")
+            .start()
     };
     let first = start().unwrap();
     let error = start().unwrap_err().to_string();

@@ -44,7 +44,8 @@ struct Case {
     query: &'static str,
 }
 
-const WINDOWED: &str = "SELECT window.start AS ws, kind, count(*) AS n, sum(amount) AS s, min(id) AS first
+const WINDOWED: &str =
+    "SELECT window.start AS ws, kind, count(*) AS n, sum(amount) AS s, min(id) AS first
     FROM events GROUP BY window(ts, '2 minutes'), kind";
 const DISTINCT: &str = "SELECT kind, count(*) AS n, count(DISTINCT id) AS d, sum(amount) AS s FROM events GROUP BY kind";
 const STATELESS: &str = "SELECT id, kind, amount * 2 AS twice FROM events WHERE amount > 100";
@@ -52,11 +53,31 @@ const NESTED: &str = "SELECT n, count(*) AS kinds, max(kind) AS k FROM
     (SELECT kind, count(*) AS n FROM events GROUP BY kind) GROUP BY n";
 
 const CASES: &[Case] = &[
-    Case { mode: "append", format: "json", query: WINDOWED },
-    Case { mode: "append", format: "parquet", query: STATELESS },
-    Case { mode: "update", format: "json", query: WINDOWED },
-    Case { mode: "changelog", format: "csv", query: NESTED },
-    Case { mode: "complete", format: "json", query: DISTINCT },
+    Case {
+        mode: "append",
+        format: "json",
+        query: WINDOWED,
+    },
+    Case {
+        mode: "append",
+        format: "parquet",
+        query: STATELESS,
+    },
+    Case {
+        mode: "update",
+        format: "json",
+        query: WINDOWED,
+    },
+    Case {
+        mode: "changelog",
+        format: "csv",
+        query: NESTED,
+    },
+    Case {
+        mode: "complete",
+        format: "json",
+        query: DISTINCT,
+    },
 ];
 
 fn start(script: &Path, workers: usize) -> Child {
@@ -70,7 +91,11 @@ fn start(script: &Path, workers: usize) -> Child {
 
 fn run(script: &Path, workers: usize) {
     let output = start(script, workers).wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 struct Place {
@@ -79,7 +104,9 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -101,7 +128,11 @@ impl Place {
             self.path("checkpoint").display(),
             case.query,
         );
-        let script = if case.format == "csv" { script } else { script.replace("'header' = 'true',", "") };
+        let script = if case.format == "csv" {
+            script
+        } else {
+            script.replace("'header' = 'true',", "")
+        };
         let path = self.path("query.sql");
         fs::write(&path, script).unwrap();
         path
@@ -110,7 +141,10 @@ impl Place {
     /// What a reader of the manifest sees: rows with how often each is there.
     fn rows(&self, format: &str) -> BTreeMap<String, usize> {
         let mut rows = BTreeMap::new();
-        for file in committed_files(&self.path("out")).unwrap().expect("the sink keeps a manifest") {
+        for file in committed_files(&self.path("out"))
+            .unwrap()
+            .expect("the sink keeps a manifest")
+        {
             for row in read(&file, format) {
                 *rows.entry(row).or_insert(0) += 1;
             }
@@ -136,7 +170,8 @@ impl Place {
 fn read(file: &Path, format: &str) -> Vec<String> {
     if format == "parquet" {
         let file = fs::File::open(file).unwrap();
-        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let reader =
+            parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
         let mut rows = vec![];
         for batch in reader.build().unwrap() {
             let batch = batch.unwrap();
@@ -152,7 +187,12 @@ fn read(file: &Path, format: &str) -> Vec<String> {
         return rows;
     }
     let skip = usize::from(format == "csv");
-    fs::read_to_string(file).unwrap().lines().skip(skip).map(str::to_owned).collect()
+    fs::read_to_string(file)
+        .unwrap()
+        .lines()
+        .skip(skip)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What a run that nothing stops writes.
@@ -170,12 +210,22 @@ fn every_mode_and_format_on_any_number_of_workers() {
         assert!(!wanted.is_empty(), "{} wrote nothing", case.mode);
         let mut committed = committed_files(&place.path("out")).unwrap().unwrap();
         committed.sort();
-        assert_eq!(committed, place.visible(), "{}: a plain reader sees what is committed", case.mode);
+        assert_eq!(
+            committed,
+            place.visible(),
+            "{}: a plain reader sees what is committed",
+            case.mode
+        );
         for workers in [1, 4] {
             let other = Place::new();
             write_input(&other.path("in"), 0..6, 200);
             run(&other.script(case, "available-now"), workers);
-            assert_eq!(other.rows(case.format), wanted, "{}, {workers} workers", case.mode);
+            assert_eq!(
+                other.rows(case.format),
+                wanted,
+                "{}, {workers} workers",
+                case.mode
+            );
         }
     }
 }
@@ -201,11 +251,18 @@ fn a_restart_reads_new_files_once() {
                         let row: serde_json::Value = serde_json::from_str(row).unwrap();
                         let key = format!("{} {}", row["ws"], row["kind"]);
                         let epoch = row["_epoch"].as_u64().unwrap();
-                        (epoch, key, format!("{} {} {}", row["n"], row["s"], row["first"]))
+                        (
+                            epoch,
+                            key,
+                            format!("{} {} {}", row["n"], row["s"], row["first"]),
+                        )
                     })
                     .collect();
                 by_epoch.sort();
-                by_epoch.into_iter().map(|(_, key, row)| (key, row)).collect()
+                by_epoch
+                    .into_iter()
+                    .map(|(_, key, row)| (key, row))
+                    .collect()
             };
             assert_eq!(last(place.rows(case.format)), last(wanted), "update");
         } else if case.mode != "changelog" {
@@ -223,20 +280,37 @@ fn kill_and_finish(case: &Case, kills: usize, seed: u64) {
     let script = place.script(case, "available-now");
     let mut random = StdRng::seed_from_u64(seed);
     for kill in 0..kills {
-        let workers = if kill % 3 == 2 { random.random_range(1..=4) } else { 2 };
+        let workers = if kill % 3 == 2 {
+            random.random_range(1..=4)
+        } else {
+            2
+        };
         let mut child = start(&script, workers);
         std::thread::sleep(Duration::from_millis(random.random_range(20..900)));
         // Its id is ours: the child has not been waited for.
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() || output.status.code().is_none(), "kill {kill}: {said}");
+        assert!(
+            output.status.success() || output.status.code().is_none(),
+            "kill {kill}: {said}"
+        );
     }
     run(&script, 2);
-    assert_eq!(place.rows(case.format), wanted, "{} after {kills} kills, seed {seed}", case.mode);
+    assert_eq!(
+        place.rows(case.format),
+        wanted,
+        "{} after {kills} kills, seed {seed}",
+        case.mode
+    );
     let mut committed = committed_files(&place.path("out")).unwrap().unwrap();
     committed.sort();
-    assert_eq!(committed, place.visible(), "{}: nothing is left over that a reader would count", case.mode);
+    assert_eq!(
+        committed,
+        place.visible(),
+        "{}: nothing is left over that a reader would count",
+        case.mode
+    );
 }
 
 #[test]
@@ -277,13 +351,25 @@ fn new_files_are_picked_up_while_it_runs_and_sigterm_commits() {
         write_input(&place.path("in"), files, 100);
     }
     let mut waited = 0;
-    while waited < 300 && !(place.path("out").join("_tidemark").exists() && place.rows(case.format) == wanted) {
+    while waited < 300
+        && !(place.path("out").join("_tidemark").exists() && place.rows(case.format) == wanted)
+    {
         std::thread::sleep(Duration::from_millis(100));
         waited += 1;
     }
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert_eq!(place.rows(case.format), wanted);
 }

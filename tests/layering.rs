@@ -6,12 +6,24 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of `src/`, from the ground up.
 const ROOMS: [&str; 10] = [
-    "time", "row", "plan", "state", "operators", "compile", "checkpoint", "runtime", "session", "cli",
+    "time",
+    "row",
+    "plan",
+    "state",
+    "operators",
+    "compile",
+    "checkpoint",
+    "runtime",
+    "session",
+    "cli",
 ];
 
 /// Which rooms may name which of the engine's outside packages.
 const OUTSIDE: [(&str, &[&str]); 7] = [
-    ("timely", &["time", "state", "operators", "compile", "runtime"]),
+    (
+        "timely",
+        &["time", "state", "operators", "compile", "runtime"],
+    ),
     ("differential_dataflow", &["time", "state"]),
     ("datafusion", &["plan", "operators"]),
     ("rusqlite", &["checkpoint"]),
@@ -40,11 +52,15 @@ fn named(text: &str, prefix: &str) -> BTreeSet<String> {
         .join("\n");
     code.match_indices(prefix)
         .filter(|(at, _)| {
-            !code[..*at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
+            !code[..*at].ends_with(|before: char| {
+                before.is_alphanumeric() || before == '_' || before == ':'
+            })
         })
         .map(|(at, _)| {
             let rest = &code[at + prefix.len()..];
-            rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+            rest.chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
         })
         .collect()
 }
@@ -68,7 +84,11 @@ fn a_room_imports_only_rooms_above_it() {
     for (level, path, text) in rooms() {
         for other in named(&text, "crate::") {
             if let Some(at) = ROOMS.iter().position(|room| *room == other) {
-                assert!(at <= level, "{} imports {other}, which lies below it", path.display());
+                assert!(
+                    at <= level,
+                    "{} imports {other}, which lies below it",
+                    path.display()
+                );
             }
         }
         assert!(
@@ -96,7 +116,10 @@ fn outside_packages_stay_in_their_rooms() {
 #[test]
 fn connectors_know_nothing_of_the_engine() {
     let mut paths = vec![];
-    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/src"), &mut paths);
+    files(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("connectors/src"),
+        &mut paths,
+    );
     for path in paths {
         let text = fs::read_to_string(&path).expect("the tree is readable");
         for package in ["tidemark", "timely", "differential_dataflow", "datafusion"] {

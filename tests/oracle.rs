@@ -25,7 +25,11 @@ fn schema() -> SchemaRef {
         Field::new("user", DataType::Utf8, true),
         Field::new("kind", DataType::Utf8, true),
         Field::new("amount", DataType::Float64, true),
-        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        Field::new(
+            "ts",
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            true,
+        ),
     ]))
 }
 
@@ -38,8 +42,9 @@ fn rows(random: &mut StdRng, count: usize, disorder: i64) -> RecordBatch {
     let users: StringArray = (0..count)
         .map(|_| (!null(0.05, random)).then(|| format!("u{}", random.random_range(0..40))))
         .collect();
-    let kinds: StringArray =
-        (0..count).map(|_| (!null(0.02, random)).then(|| ["a", "b", "ü"][random.random_range(0..3)])).collect();
+    let kinds: StringArray = (0..count)
+        .map(|_| (!null(0.02, random)).then(|| ["a", "b", "ü"][random.random_range(0..3)]))
+        .collect();
     let amounts: Float64Array = (0..count)
         .map(|_| (!null(0.1, random)).then(|| f64::from(random.random_range(-4000..4000)) / 4.0))
         .collect();
@@ -61,18 +66,31 @@ fn rows(random: &mut StdRng, count: usize, disorder: i64) -> RecordBatch {
 
 /// Cuts rows into between one and twelve epochs at random places.
 fn cut(random: &mut StdRng, rows: &RecordBatch) -> Vec<RecordBatch> {
-    let mut places: Vec<usize> =
-        (0..random.random_range(0..12)).map(|_| random.random_range(0..=rows.num_rows())).collect();
+    let mut places: Vec<usize> = (0..random.random_range(0..12))
+        .map(|_| random.random_range(0..=rows.num_rows()))
+        .collect();
     places.extend([0, rows.num_rows()]);
     places.sort_unstable();
-    places.windows(2).filter(|w| w[0] < w[1]).map(|w| rows.slice(w[0], w[1] - w[0])).collect()
+    places
+        .windows(2)
+        .filter(|w| w[0] < w[1])
+        .map(|w| rows.slice(w[0], w[1] - w[0]))
+        .collect()
 }
 
 /// Rows as text with how often each comes, in an order of their own.
-fn bag(batches: &[RecordBatch], sign: impl Fn(&RecordBatch, usize) -> i64) -> BTreeMap<String, i64> {
+fn bag(
+    batches: &[RecordBatch],
+    sign: impl Fn(&RecordBatch, usize) -> i64,
+) -> BTreeMap<String, i64> {
     let mut bag = BTreeMap::new();
     for batch in batches {
-        let shown = batch.schema().fields().iter().filter(|f| !f.name().starts_with('_')).count();
+        let shown = batch
+            .schema()
+            .fields()
+            .iter()
+            .filter(|f| !f.name().starts_with('_'))
+            .count();
         for row in 0..batch.num_rows() {
             let cells: Vec<String> = (0..batch.num_columns())
                 .filter(|column| !batch.schema().field(*column).name().starts_with('_'))
@@ -91,9 +109,16 @@ fn once(_: &RecordBatch, _: usize) -> i64 {
 }
 
 fn change(batch: &RecordBatch, row: usize) -> i64 {
-    let column = batch.column_by_name("_change_type").expect("a changelog says what happened");
+    let column = batch
+        .column_by_name("_change_type")
+        .expect("a changelog says what happened");
     let column = cast(column, &DataType::Utf8).unwrap();
-    let kind = column.as_any().downcast_ref::<StringArray>().unwrap().value(row).to_owned();
+    let kind = column
+        .as_any()
+        .downcast_ref::<StringArray>()
+        .unwrap()
+        .value(row)
+        .to_owned();
     match kind.as_str() {
         "insert" | "update_postimage" => 1,
         "delete" | "update_preimage" => -1,
@@ -172,24 +197,47 @@ fn script(run: &Run<'_>) -> String {
 
 fn stream(run: &Run<'_>) -> Vec<RecordBatch> {
     let session = session(run.workers, &source(run.epochs));
-    let queries = session.sql(&script(run)).unwrap_or_else(|error| panic!("{error}\n{}", run.query));
-    queries[0].await_termination().unwrap_or_else(|error| panic!("{error}\n{}", run.query));
-    session.table("result").unwrap().expect("the sink has the query's name").1
+    let queries = session
+        .sql(&script(run))
+        .unwrap_or_else(|error| panic!("{error}\n{}", run.query));
+    queries[0]
+        .await_termination()
+        .unwrap_or_else(|error| panic!("{error}\n{}", run.query));
+    session
+        .table("result")
+        .unwrap()
+        .expect("the sink has the query's name")
+        .1
 }
 
 fn batch(query: &str, rows: &RecordBatch) -> Vec<RecordBatch> {
     let session = session(1, &source(std::slice::from_ref(rows)));
-    let script = session.parse(&format!("{TABLE} {query};"), "oracle").unwrap();
-    let Some(Statement::Query(statement)) = script.statements.last() else { panic!("no query") };
-    session.batch(statement).unwrap_or_else(|error| panic!("{error}\n{query}")).1
+    let script = session
+        .parse(&format!("{TABLE} {query};"), "oracle")
+        .unwrap();
+    let Some(Statement::Query(statement)) = script.statements.last() else {
+        panic!("no query")
+    };
+    session
+        .batch(statement)
+        .unwrap_or_else(|error| panic!("{error}\n{query}"))
+        .1
 }
 
 fn compare(what: &str, query: &str, got: &BTreeMap<String, i64>, wanted: &BTreeMap<String, i64>) {
     if got == wanted {
         return;
     }
-    let missing: Vec<_> = wanted.iter().filter(|(row, n)| got.get(*row) != Some(n)).take(5).collect();
-    let extra: Vec<_> = got.iter().filter(|(row, n)| wanted.get(*row) != Some(n)).take(5).collect();
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|(row, n)| got.get(*row) != Some(n))
+        .take(5)
+        .collect();
+    let extra: Vec<_> = got
+        .iter()
+        .filter(|(row, n)| wanted.get(*row) != Some(n))
+        .take(5)
+        .collect();
     panic!("{what}: the stream is not the batch\n{query}\nmissing {missing:?}\nextra {extra:?}");
 }
 
@@ -202,8 +250,18 @@ fn the_changelog_sums_to_the_batch_answer() {
             let wanted = bag(&batch(query, &rows), once);
             for workers in [1, 2, 4] {
                 let epochs = cut(&mut random, &rows);
-                let run = Run { query, mode: "changelog", workers, epochs: &epochs, checkpoint: None, trigger: "available-now" };
-                let what = format!("round {round}, changelog, {workers} workers, {} epochs", epochs.len());
+                let run = Run {
+                    query,
+                    mode: "changelog",
+                    workers,
+                    epochs: &epochs,
+                    checkpoint: None,
+                    trigger: "available-now",
+                };
+                let what = format!(
+                    "round {round}, changelog, {workers} workers, {} epochs",
+                    epochs.len()
+                );
                 compare(&what, query, &bag(&stream(&run), change), &wanted);
             }
         }
@@ -214,13 +272,27 @@ fn the_changelog_sums_to_the_batch_answer() {
 fn update_and_complete_end_at_the_batch_answer() {
     let mut random = StdRng::seed_from_u64(2);
     let rows = rows(&mut random, 500, 20 * MINUTE);
-    for query in QUERIES.iter().filter(|query| query.contains("GROUP BY") || query.contains("count(*) AS n, sum(id)")) {
+    for query in QUERIES
+        .iter()
+        .filter(|query| query.contains("GROUP BY") || query.contains("count(*) AS n, sum(id)"))
+    {
         let wanted = bag(&batch(query, &rows), once);
         // Update is by key; a union of a stream and an aggregate has none.
-        let modes: &[&str] = if query.contains("UNION") { &["complete"] } else { &["update", "complete"] };
+        let modes: &[&str] = if query.contains("UNION") {
+            &["complete"]
+        } else {
+            &["update", "complete"]
+        };
         for mode in modes {
             let epochs = cut(&mut random, &rows);
-            let run = Run { query, mode, workers: 2, epochs: &epochs, checkpoint: None, trigger: "available-now" };
+            let run = Run {
+                query,
+                mode,
+                workers: 2,
+                epochs: &epochs,
+                checkpoint: None,
+                trigger: "available-now",
+            };
             compare(mode, query, &bag(&stream(&run), once), &wanted);
         }
     }
@@ -235,11 +307,22 @@ fn append_gives_each_closed_window_once_and_only_what_the_batch_gives() {
         let mut all = vec![];
         for workers in [1, 3] {
             let epochs = cut(&mut random, &rows);
-            let run = Run { query, mode: "append", workers, epochs: &epochs, checkpoint: None, trigger: "available-now" };
+            let run = Run {
+                query,
+                mode: "append",
+                workers,
+                epochs: &epochs,
+                checkpoint: None,
+                trigger: "available-now",
+            };
             let got = bag(&stream(&run), once);
             assert!(!got.is_empty(), "no window closed\n{query}");
             for (row, times) in &got {
-                assert_eq!(wanted.get(row), Some(times), "{row} is not the batch's\n{query}");
+                assert_eq!(
+                    wanted.get(row),
+                    Some(times),
+                    "{row} is not the batch's\n{query}"
+                );
             }
             all.push(got);
         }
@@ -287,10 +370,22 @@ fn late_rows_are_dropped_and_counted_row_by_row() {
     let rows = rows(&mut random, 2000, 0);
     // The first rows come again at the end, too late. A row is late against the watermark of the
     // epoch before, so there must be one between.
-    let epochs = [rows.slice(0, 1900), rows.slice(1900, 100), rows.slice(0, 50)];
-    let query = "SELECT window.start AS ws, count(*) AS n FROM events GROUP BY window(ts, '10 minutes')";
+    let epochs = [
+        rows.slice(0, 1900),
+        rows.slice(1900, 100),
+        rows.slice(0, 50),
+    ];
+    let query =
+        "SELECT window.start AS ws, count(*) AS n FROM events GROUP BY window(ts, '10 minutes')";
     let session = session(2, &source(&epochs));
-    let run = Run { query, mode: "update", workers: 2, epochs: &epochs, checkpoint: None, trigger: "available-now" };
+    let run = Run {
+        query,
+        mode: "update",
+        workers: 2,
+        epochs: &epochs,
+        checkpoint: None,
+        trigger: "available-now",
+    };
     let queries = session.sql(&script(&run)).unwrap();
     queries[0].await_termination().unwrap();
     let late: u64 = queries[0]
@@ -302,7 +397,12 @@ fn late_rows_are_dropped_and_counted_row_by_row() {
     let timed = rows.slice(0, 50).column(4).len() - rows.slice(0, 50).column(4).null_count();
     assert_eq!(late, timed as u64);
     let got = session.table("result").unwrap().unwrap().1;
-    compare("late rows", query, &bag(&got, once), &bag(&batch(query, &rows), once));
+    compare(
+        "late rows",
+        query,
+        &bag(&got, once),
+        &bag(&batch(query, &rows), once),
+    );
 }
 
 #[test]
@@ -312,13 +412,23 @@ fn a_complete_result_is_the_same_rows_in_any_cut() {
     let query = QUERIES[1];
     let sorted = |batches: Vec<RecordBatch>| {
         let all = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
-        let keys = vec![SortColumn { values: Arc::clone(all.column(0)), options: None }];
+        let keys = vec![SortColumn {
+            values: Arc::clone(all.column(0)),
+            options: None,
+        }];
         take_record_batch(&all, &lexsort_to_indices(&keys, None).unwrap()).unwrap()
     };
     let mut results = vec![];
     for workers in [1, 2] {
         let epochs = cut(&mut random, &rows);
-        let run = Run { query, mode: "complete", workers, epochs: &epochs, checkpoint: None, trigger: "once" };
+        let run = Run {
+            query,
+            mode: "complete",
+            workers,
+            epochs: &epochs,
+            checkpoint: None,
+            trigger: "once",
+        };
         results.push(sorted(stream(&run)));
     }
     assert_eq!(results[0], results[1]);

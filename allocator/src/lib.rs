@@ -15,10 +15,7 @@ pub fn set_purge_delay(milliseconds: u32) {
     // SAFETY: `mi_option_set` stores an integer in mimalloc's own table of options; it has no
     // precondition, and any value is legal for this option.
     unsafe {
-        libmimalloc_sys::mi_option_set(
-            PURGE_DELAY,
-            libc_long(milliseconds),
-        );
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, libc_long(milliseconds));
     }
 }
 

@@ -59,7 +59,9 @@ pub enum ConnectorError {
         source: std::io::Error,
     },
     /// A record that could not be decoded, where the mode is `FAILFAST`.
-    #[error("malformed record at {place}: {reason}; the record: {record}. Set 'mode' = 'PERMISSIVE' to keep it as nulls or 'DROPMALFORMED' to leave it out")]
+    #[error(
+        "malformed record at {place}: {reason}; the record: {record}. Set 'mode' = 'PERMISSIVE' to keep it as nulls or 'DROPMALFORMED' to leave it out"
+    )]
     MalformedRecord {
         /// Path and line, or topic, partition and offset.
         place: String,
@@ -102,7 +104,9 @@ fn hint(error: &std::io::Error) -> &'static str {
         std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
             "; a file lies where a directory is wanted: check the path"
         }
-        std::io::ErrorKind::ReadOnlyFilesystem => "; the file system is read-only: choose another path",
+        std::io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is read-only: choose another path"
+        }
         _ => "",
     }
 }

@@ -22,9 +22,11 @@ pub mod sources;
 
 pub use error::{ConnectorError, Result};
 pub use options::Options;
-pub use sink::{ChangeType, Delivery, Distribution, OutputMode, Output, Sink, SinkConfig, SinkWriter, Staged};
+pub use sink::{
+    ChangeType, Delivery, Distribution, Output, OutputMode, Sink, SinkConfig, SinkWriter, Staged,
+};
 pub use sinks::open_sink;
 pub use source::{
-    PlannedRange, Read, ReadLimit, Source, SourceReader, Split, SplitReader, METADATA_COLUMN,
+    METADATA_COLUMN, PlannedRange, Read, ReadLimit, Source, SourceReader, Split, SplitReader,
 };
 pub use sources::open_source;

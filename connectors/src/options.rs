@@ -21,22 +21,29 @@ impl Options {
     /// Sets an option, replacing one of the same name in any case.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) {
         let key = key.into();
-        self.entries.insert(key.to_ascii_lowercase(), (key, value.into()));
+        self.entries
+            .insert(key.to_ascii_lowercase(), (key, value.into()));
     }
 
     /// The value, if given.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.entries.get(&key.to_ascii_lowercase()).map(|(_, value)| value.as_str())
+        self.entries
+            .get(&key.to_ascii_lowercase())
+            .map(|(_, value)| value.as_str())
     }
 
     /// Takes an option out.
     pub fn remove(&mut self, key: &str) -> Option<String> {
-        self.entries.remove(&key.to_ascii_lowercase()).map(|(_, value)| value)
+        self.entries
+            .remove(&key.to_ascii_lowercase())
+            .map(|(_, value)| value)
     }
 
     /// All, by name as written, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries.values().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.entries
+            .values()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The value, or an error that says what to write.
@@ -54,12 +61,17 @@ impl Options {
     /// An option that was probably meant to be `key`.
     fn misspelt(&self, key: &str) -> Option<String> {
         let alike = self.entries.values().map(|(written, _)| written.as_str());
-        nearest(key, alike.filter(|written| written.len().abs_diff(key.len()) <= 2))
+        nearest(
+            key,
+            alike.filter(|written| written.len().abs_diff(key.len()) <= 2),
+        )
     }
 
     /// A whole number of at least `least`, or `None` where not given.
     pub fn integer(&self, key: &str, least: u64) -> Result<Option<u64>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.trim().parse::<u64>() {
             Ok(number) if number >= least => Ok(Some(number)),
             _ => Err(self.bad(key, format!("a whole number of at least {least}"))),
@@ -78,15 +90,22 @@ impl Options {
 
     /// A length of time such as `10 seconds`, `500ms` or `1 hour`, or `None` where not given.
     pub fn duration(&self, key: &str) -> Result<Option<Duration>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        parse_duration(value)
-            .map(Some)
-            .ok_or_else(|| self.bad(key, "a length of time such as '10 seconds' or '500 ms'".into()))
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        parse_duration(value).map(Some).ok_or_else(|| {
+            self.bad(
+                key,
+                "a length of time such as '10 seconds' or '500 ms'".into(),
+            )
+        })
     }
 
     /// A number of bytes such as `64mb` or `1048576`, or `None` where not given.
     pub fn bytes(&self, key: &str) -> Result<Option<u64>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         parse_bytes(value)
             .map(Some)
             .ok_or_else(|| self.bad(key, "a number of bytes such as '64mb' or '1048576'".into()))
@@ -130,7 +149,12 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     let word = word.to_ascii_lowercase();
     candidates
-        .map(|name| (strsim::jaro_winkler(&word, &name.to_ascii_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&word, &name.to_ascii_lowercase()),
+                name,
+            )
+        })
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name.to_owned())
@@ -145,10 +169,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     }
     let mut total = 0_f64;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let number: f64 = rest[..digits].parse().ok()?;
         rest = rest[digits..].trim_start();
-        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let letters = rest
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(rest.len());
         let seconds = match &rest[..letters] {
             "us" | "microsecond" | "microseconds" => 1e-6,
             "ms" | "millisecond" | "milliseconds" => 1e-3,
@@ -167,7 +195,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 
 fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let unit: u64 = match text[digits..].trim() {
         "" | "b" => 1,
@@ -187,7 +217,10 @@ mod tests {
     #[test]
     fn durations_in_words_and_short() {
         assert_eq!(parse_duration("10 seconds"), Some(Duration::from_secs(10)));
-        assert_eq!(parse_duration("interval 1 minute 30 seconds"), Some(Duration::from_secs(90)));
+        assert_eq!(
+            parse_duration("interval 1 minute 30 seconds"),
+            Some(Duration::from_secs(90))
+        );
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parse_duration("ten"), None);
         assert_eq!(parse_duration("10"), None);
@@ -197,13 +230,25 @@ mod tests {
     fn a_missing_option_names_its_misspelling() {
         let options: Options = [("pth", "in"), ("format", "json")].into_iter().collect();
         let error = options.require("file", "path", "write it").unwrap_err();
-        assert!(error.to_string().ends_with("write it ('pth' is none of its options)"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("write it ('pth' is none of its options)"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_misspelt_option_names_the_nearest() {
         let options: Options = [("maxFilePerTrigger", "1")].into_iter().collect();
-        let error = options.check_known("file", &["path", "maxFilesPerTrigger"]).unwrap_err();
-        assert!(error.to_string().contains("did you mean 'maxFilesPerTrigger'"), "{error}");
+        let error = options
+            .check_known("file", &["path", "maxFilesPerTrigger"])
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("did you mean 'maxFilesPerTrigger'"),
+            "{error}"
+        );
     }
 }

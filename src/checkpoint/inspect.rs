@@ -191,7 +191,11 @@ impl fmt::Display for Inspection {
                 f,
                 "  state     {name}: worker {worker} of {workers}, {bytes} bytes"
             )?;
-            writeln!(f, ", {}{current}", counted(report.sections.len(), "section"))?;
+            writeln!(
+                f,
+                ", {}{current}",
+                counted(report.sections.len(), "section")
+            )?;
             if let Some(problem) = &report.problem {
                 writeln!(f, "  PROBLEM   {problem}")?;
             }
@@ -272,14 +276,21 @@ impl Inspection {
 fn restorable(commits: &[CommitEntry]) -> String {
     match (commits.first(), commits.last()) {
         (Some(first), Some(last)) if first.last < last.last => {
-            format!("; the epochs {} to {} can be restored", first.last, last.last)
+            format!(
+                "; the epochs {} to {} can be restored",
+                first.last, last.last
+            )
         }
         _ => String::new(),
     }
 }
 
 fn counted(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
 }
 
 /// A watermark for people.

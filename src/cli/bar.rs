@@ -19,7 +19,8 @@ impl Bars {
     /// A line for one query.
     pub(super) fn add(&self, name: &str) -> ProgressBar {
         let bar = self.0.add(ProgressBar::new_spinner());
-        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:.bold} {wide_msg}")
+        {
             bar.set_style(style);
         }
         bar.set_prefix(name.to_owned());
@@ -35,9 +36,22 @@ pub(super) fn show(bar: &ProgressBar, progress: &Progress) {
 }
 
 fn line(progress: &Progress) -> String {
-    let rows: u64 = progress.state_operators.iter().map(|operator| operator.num_rows_total).sum();
-    let bytes: u64 = progress.state_operators.iter().map(|operator| operator.memory_used_bytes).sum();
-    let spent = progress.duration_ms.get("triggerExecution").copied().unwrap_or(0).max(1);
+    let rows: u64 = progress
+        .state_operators
+        .iter()
+        .map(|operator| operator.num_rows_total)
+        .sum();
+    let bytes: u64 = progress
+        .state_operators
+        .iter()
+        .map(|operator| operator.memory_used_bytes)
+        .sum();
+    let spent = progress
+        .duration_ms
+        .get("triggerExecution")
+        .copied()
+        .unwrap_or(0)
+        .max(1);
     let written = progress.sink.num_output_rows * 1000 / spent;
     let mut line = format!(
         "epoch {}  in {}/s  out {}/s",
@@ -45,18 +59,28 @@ fn line(progress: &Progress) -> String {
         HumanCount(progress.processed_rows_per_second as u64),
         HumanCount(written),
     );
-    if let Some(watermark) = progress.event_time.get("watermark").filter(|w| !w.starts_with("1970-01-01T00:00:00.000")) {
+    if let Some(watermark) = progress
+        .event_time
+        .get("watermark")
+        .filter(|w| !w.starts_with("1970-01-01T00:00:00.000"))
+    {
         line.push_str(&format!("  watermark {watermark}{}", behind(watermark)));
     }
     if !progress.state_operators.is_empty() {
-        line.push_str(&format!("  state {} rows, {}", HumanCount(rows), HumanBytes(bytes)));
+        line.push_str(&format!(
+            "  state {} rows, {}",
+            HumanCount(rows),
+            HumanBytes(bytes)
+        ));
     }
     line
 }
 
 /// How far a moment lies behind now.
 pub(super) fn behind(moment: &str) -> String {
-    let Ok(moment) = chrono::DateTime::parse_from_rfc3339(moment) else { return String::new() };
+    let Ok(moment) = chrono::DateTime::parse_from_rfc3339(moment) else {
+        return String::new();
+    };
     let behind = clock::now() / 1_000_000 - moment.timestamp();
     match behind {
         ..0 => format!(" ({}s ahead)", -behind),

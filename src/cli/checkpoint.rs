@@ -15,6 +15,9 @@ pub(super) fn show(dir: &Path) -> Result<(), Failure> {
     if inspection.is_sound() {
         Ok(())
     } else {
-        Err(Failure::query(format!("the checkpoint {} is damaged, as shown above", dir.display())))
+        Err(Failure::query(format!(
+            "the checkpoint {} is damaged, as shown above",
+            dir.display()
+        )))
     }
 }

@@ -54,7 +54,10 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         return Err(Failure::query("the demo's script holds one query"));
     };
     let terminal = std::io::stdout().is_terminal();
-    let limit = args.seconds.or((!terminal).then_some(5)).map(Duration::from_secs);
+    let limit = args
+        .seconds
+        .or((!terminal).then_some(5))
+        .map(Duration::from_secs);
     let mut total = 0;
     let mut seen = None;
     let mut drawn = 0;
@@ -82,13 +85,19 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         query.await_termination_timeout(FRAME);
     }
     query.request_stop();
-    query.await_termination().map_err(|error| Failure::query(error.to_string()))
+    query
+        .await_termination()
+        .map_err(|error| Failure::query(error.to_string()))
 }
 
 /// Draws a frame over the one before.
 fn draw(frame: &str, drawn: &mut usize) {
     let mut out = std::io::stdout().lock();
-    let up = if *drawn > 0 { format!("\x1b[{drawn}A\x1b[J") } else { String::new() };
+    let up = if *drawn > 0 {
+        format!("\x1b[{drawn}A\x1b[J")
+    } else {
+        String::new()
+    };
     // A closed pipe ends the demo's output, not the demo.
     let _ = write!(out, "{up}{frame}").and_then(|()| out.flush());
     *drawn = frame.lines().count();
@@ -112,10 +121,21 @@ fn frame(
         let events = batch.column(2).as_primitive::<Int64Type>();
         most = most.max(events.iter().flatten().max().unwrap_or(1));
     }
-    let state: u64 = progress.state_operators.iter().map(|operator| operator.num_rows_total).sum();
-    let memory: u64 = progress.state_operators.iter().map(|operator| operator.memory_used_bytes).sum();
+    let state: u64 = progress
+        .state_operators
+        .iter()
+        .map(|operator| operator.num_rows_total)
+        .sum();
+    let memory: u64 = progress
+        .state_operators
+        .iter()
+        .map(|operator| operator.memory_used_bytes)
+        .sum();
     let rate = total as f64 / elapsed.as_secs_f64().max(0.001);
-    let watermark = progress.event_time.get("watermark").map_or("-", String::as_str);
+    let watermark = progress
+        .event_time
+        .get("watermark")
+        .map_or("-", String::as_str);
     let mut out = format!(
         "tidemark demo   10-second windows by event type, {} workers   (Ctrl-C ends; --sql shows the query)\n\n",
         args.workers
@@ -125,7 +145,11 @@ fn frame(
         HumanCount(total),
         HumanCount(rate as u64),
         progress.batch_id,
-        progress.duration_ms.get("triggerExecution").copied().unwrap_or(0),
+        progress
+            .duration_ms
+            .get("triggerExecution")
+            .copied()
+            .unwrap_or(0),
         watermark.get(11..19).unwrap_or(watermark),
         state,
         HumanBytes(memory),
@@ -139,9 +163,17 @@ fn frame(
         let users = batch.column(3).as_primitive::<Int64Type>();
         let amount = batch.column(4).as_primitive::<Float64Type>();
         for row in 0..batch.num_rows() {
-            let name = if window.value(row) == last { "" } else { window.value(row) };
+            let name = if window.value(row) == last {
+                ""
+            } else {
+                window.value(row)
+            };
             let width = usize::try_from(events.value(row) * 30 / most).unwrap_or(0);
-            let money = if amount.is_null(row) { 0.0 } else { amount.value(row) };
+            let money = if amount.is_null(row) {
+                0.0
+            } else {
+                amount.value(row)
+            };
             out.push_str(&format!(
                 "  {name:<9}  {:<12}  {:>10} {:>8}  {:>12}  {}\n",
                 kind.value(row),

@@ -98,7 +98,9 @@ enum ProgressKind {
 
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.trim().into())),
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().into(), value.trim().into()))
+        }
         _ => Err("expected KEY=VALUE, such as outputMode=update".into()),
     }
 }
@@ -126,9 +128,9 @@ pub fn main() -> ExitCode {
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::query(format!("cannot write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::query(
+            format!("cannot write to standard output: {error}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -143,7 +145,10 @@ struct Failure {
 impl Failure {
     /// A query failed.
     fn query(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
+        Self {
+            message: message.into(),
+            code: 1,
+        }
     }
 
     /// A query failed, and the user has been told.
@@ -153,7 +158,10 @@ impl Failure {
 
     /// The user can mend the call or the script.
     fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 2 }
+        Self {
+            message: message.into(),
+            code: 2,
+        }
     }
 }
 
@@ -170,6 +178,8 @@ impl From<SessionError> for Failure {
 
 fn session(workers: u16, settings: &[(String, String)]) -> Result<Session, Failure> {
     let builder = Session::builder().workers(usize::from(workers));
-    let builder = settings.iter().fold(builder, |builder, (key, value)| builder.config(key, value));
+    let builder = settings
+        .iter()
+        .fold(builder, |builder, (key, value)| builder.config(key, value));
     Ok(builder.build()?)
 }

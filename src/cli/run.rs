@@ -16,16 +16,15 @@ use crate::runtime::query::Listener;
 use crate::session::Session;
 
 fn read(file: &Path) -> Result<String, Failure> {
-    fs::read_to_string(file)
-        .map_err(|error| {
-            let remedy = match error.kind() {
-                ErrorKind::NotFound => "check the path",
-                ErrorKind::PermissionDenied => "check the permissions",
-                ErrorKind::InvalidData => "a script is text in UTF-8",
-                _ => "give the path of a script",
-            };
-            Failure::usage(format!("cannot read {}: {error}; {remedy}", file.display()))
-        })
+    fs::read_to_string(file).map_err(|error| {
+        let remedy = match error.kind() {
+            ErrorKind::NotFound => "check the path",
+            ErrorKind::PermissionDenied => "check the permissions",
+            ErrorKind::InvalidData => "a script is text in UTF-8",
+            _ => "give the path of a script",
+        };
+        Failure::usage(format!("cannot read {}: {error}; {remedy}", file.display()))
+    })
 }
 
 /// Runs a script's queries side by side until all have ended.
@@ -45,7 +44,10 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
     }
     if plans.is_empty() {
-        let explains = script.statements.iter().any(|s| matches!(s, Statement::Explain(_)));
+        let explains = script
+            .statements
+            .iter()
+            .any(|s| matches!(s, Statement::Explain(_)));
         return if explains {
             Ok(())
         } else {
@@ -58,9 +60,15 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let asked = stop::on_signal()?;
     // Tables on the same terminal would run into the bars.
     let tables = std::io::stdout().is_terminal()
-        && plans.iter().any(|plan| plan.sink.connector.eq_ignore_ascii_case("console"));
+        && plans
+            .iter()
+            .any(|plan| plan.sink.connector.eq_ignore_ascii_case("console"));
     let bars_fit = std::io::stderr().is_terminal() && !tables;
-    let kind = args.progress.unwrap_or(if bars_fit { ProgressKind::Bar } else { ProgressKind::None });
+    let kind = args.progress.unwrap_or(if bars_fit {
+        ProgressKind::Bar
+    } else {
+        ProgressKind::None
+    });
     let bars = Bars::default();
     let mut queries = vec![];
     let mut failed = false;
@@ -122,8 +130,12 @@ fn batch(session: &Session, statements: &[Statement]) -> Result<(), Failure> {
             let (schema, batches) = session
                 .batch(query)
                 .map_err(|error| Failure::query(format!("query '{}': {error}", query.name)))?;
-            let options = ShowOptions { rows: usize::MAX, ..ShowOptions::default() };
-            let table = show(&schema, &batches, &options).map_err(|e| Failure::query(e.to_string()))?;
+            let options = ShowOptions {
+                rows: usize::MAX,
+                ..ShowOptions::default()
+            };
+            let table =
+                show(&schema, &batches, &options).map_err(|e| Failure::query(e.to_string()))?;
             print(&format!("{}:\n{table}", query.name))?;
         }
     }

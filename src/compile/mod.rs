@@ -66,10 +66,22 @@ pub fn source_uses(plan: &Plan) -> Vec<usize> {
 }
 
 /// Builds the dataflow of `plan` in `scope`.
-pub fn compile(scope: Scope<'_, Time>, plan: &Plan, parts: Parts) -> Result<Dataflow, OperatorError> {
-    let mut compiler = Compiler { scope, plan, parts, sources: vec![], uses: 0 };
+pub fn compile(
+    scope: Scope<'_, Time>,
+    plan: &Plan,
+    parts: Parts,
+) -> Result<Dataflow, OperatorError> {
+    let mut compiler = Compiler {
+        scope,
+        plan,
+        parts,
+        sources: vec![],
+        uses: 0,
+    };
     let mut stream = compiler.node(&plan.root)?;
-    let Compiler { mut parts, sources, .. } = compiler;
+    let Compiler {
+        mut parts, sources, ..
+    } = compiler;
     let complete = plan.mode == OutputMode::Complete;
     if complete {
         // Its state is kept under the id behind the last of the plan's.
@@ -100,11 +112,16 @@ struct Compiler<'scope, 'plan> {
 
 impl<'scope> Compiler<'scope, '_> {
     fn node(&mut self, node: &Node) -> Result<DeltaStream<'scope>, OperatorError> {
-        let mut inputs =
-            node.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>, _>>()?;
+        let mut inputs = node
+            .inputs
+            .iter()
+            .map(|input| self.node(input))
+            .collect::<Result<Vec<_>, _>>()?;
         let context = self.parts.context.clone();
         let only = |inputs: &mut Vec<DeltaStream<'scope>>| {
-            inputs.pop().expect("every operator but a source and constants has an input")
+            inputs
+                .pop()
+                .expect("every operator but a source and constants has an input")
         };
         match &node.operator {
             Operator::Source { source, projection } => Ok(self.source(*source, projection)),
@@ -114,9 +131,13 @@ impl<'scope> Compiler<'scope, '_> {
                     FilterProject::new(filter.as_ref(), project.as_deref(), schema, &node.schema)?;
                 Ok(operator.render(only(&mut inputs), &context))
             }
-            Operator::Unnest { column, keep_empty } => {
-                Ok(unnest(only(&mut inputs), &context, *column, *keep_empty, &node.schema))
-            }
+            Operator::Unnest { column, keep_empty } => Ok(unnest(
+                only(&mut inputs),
+                &context,
+                *column,
+                *keep_empty,
+                &node.schema,
+            )),
             Operator::Union => Ok(self.scope.concatenate(inputs)),
             Operator::Aggregate(aggregate) => {
                 let input = &node.inputs[0];

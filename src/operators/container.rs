@@ -67,15 +67,21 @@ impl ContainerBytes for Deltas {
     }
 
     fn into_bytes<W: Write>(&self, writer: &mut W) {
-        writer.write_all(&encode(self)).expect("timely gives a buffer of the announced length");
+        writer
+            .write_all(&encode(self))
+            .expect("timely gives a buffer of the announced length");
     }
 }
 
 /// Behind their length, filled up to whole words.
 impl ContainerBytes for Rows {
     fn from_bytes(bytes: timely::bytes::arc::Bytes) -> Self {
-        let length = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length) as usize);
-        let rows = bytes.get(8..8 + length).and_then(|bytes| Self::from_bytes(bytes).ok());
+        let length = bytes
+            .first_chunk::<8>()
+            .map_or(0, |length| u64::from_le_bytes(*length) as usize);
+        let rows = bytes
+            .get(8..8 + length)
+            .and_then(|bytes| Self::from_bytes(bytes).ok());
         rows.expect("a peer of the same version wrote these bytes")
     }
 
@@ -87,7 +93,9 @@ impl ContainerBytes for Rows {
         let mut bytes = (self.encoded_len() as u64).to_le_bytes().to_vec();
         self.to_bytes(&mut bytes);
         bytes.resize(bytes.len().next_multiple_of(8), 0);
-        writer.write_all(&bytes).expect("timely gives a buffer of the announced length");
+        writer
+            .write_all(&bytes)
+            .expect("timely gives a buffer of the announced length");
     }
 }
 
@@ -98,11 +106,15 @@ fn encode(deltas: &Deltas) -> Vec<u8> {
         out.extend_from_slice(&delta.time.watermark.to_le_bytes());
         let diffs = delta.diffs.as_deref().unwrap_or_default();
         out.extend_from_slice(&(diffs.len() as u64).to_le_bytes());
-        diffs.iter().for_each(|diff| out.extend_from_slice(&diff.to_le_bytes()));
+        diffs
+            .iter()
+            .for_each(|diff| out.extend_from_slice(&diff.to_le_bytes()));
         let mut ipc = Vec::new();
         let mut writer = StreamWriter::try_new(&mut ipc, &delta.batch.schema())
             .expect("writing to memory cannot fail");
-        writer.write(&delta.batch).expect("writing to memory cannot fail");
+        writer
+            .write(&delta.batch)
+            .expect("writing to memory cannot fail");
         writer.finish().expect("writing to memory cannot fail");
         drop(writer);
         out.extend_from_slice(&(ipc.len() as u64).to_le_bytes());
@@ -122,7 +134,9 @@ fn decode(mut bytes: &[u8]) -> Option<Deltas> {
     let mut deltas = Vec::new();
     for _ in 0..word(bytes)? {
         let time = Time::new(word(bytes)?, word(bytes)? as i64);
-        let diffs = (0..word(bytes)?).map(|_| word(bytes).map(|w| w as i64)).collect::<Option<Vec<_>>>()?;
+        let diffs = (0..word(bytes)?)
+            .map(|_| word(bytes).map(|w| w as i64))
+            .collect::<Option<Vec<_>>>()?;
         let length = word(bytes)? as usize;
         let ipc = bytes.get(..length)?;
         let batch = StreamReader::try_new(ipc, None).ok()?.next()?.ok()?;
@@ -141,7 +155,9 @@ pub struct ByKey {
 impl ByKey {
     /// For this many workers.
     pub fn new(peers: usize) -> Self {
-        Self { parts: vec![Rows::default(); peers] }
+        Self {
+            parts: vec![Rows::default(); peers],
+        }
     }
 }
 
@@ -160,7 +176,12 @@ impl Distributor<Rows> for ByKey {
             let key = rows.keys.get(row);
             let part = &mut self.parts[route(hash(key), pushers.len())];
             part.time = rows.time;
-            part.push(key, rows.vals.get(row), rows.diffs.get(row), rows.expiry.get(row));
+            part.push(
+                key,
+                rows.vals.get(row),
+                rows.diffs.get(row),
+                rows.expiry.get(row),
+            );
         }
         for (part, pusher) in self.parts.iter_mut().zip(pushers) {
             if !part.is_empty() {
@@ -201,12 +222,22 @@ impl Distributor<Deltas> for BatchRoute {
             for (row, key) in keys.iter().enumerate() {
                 rows[route(hash(key), pushers.len())].push(row as u32);
             }
-            for (part, rows) in parts.iter_mut().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
-                let diffs =
-                    delta.diffs.as_ref().map(|d| rows.iter().map(|r| d[*r as usize]).collect());
+            for (part, rows) in parts
+                .iter_mut()
+                .zip(rows)
+                .filter(|(_, rows)| !rows.is_empty())
+            {
+                let diffs = delta
+                    .diffs
+                    .as_ref()
+                    .map(|d| rows.iter().map(|r| d[*r as usize]).collect());
                 let batch = take_record_batch(&delta.batch, &UInt32Array::from(rows))
                     .expect("indices lie within the batch");
-                part.0.push(Delta { batch, diffs, time: delta.time });
+                part.0.push(Delta {
+                    batch,
+                    diffs,
+                    time: delta.time,
+                });
             }
         }
         for (mut part, pusher) in parts.into_iter().zip(pushers) {

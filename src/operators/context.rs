@@ -75,7 +75,9 @@ pub enum OperatorError {
         reason: String,
     },
     /// A result that does not fit its type.
-    #[error("[ARITHMETIC_OVERFLOW] {what} overflows {data_type}; cast the argument to a wider type, such as DECIMAL(38, 0) or DOUBLE")]
+    #[error(
+        "[ARITHMETIC_OVERFLOW] {what} overflows {data_type}; cast the argument to a wider type, such as DECIMAL(38, 0) or DOUBLE"
+    )]
     Overflow {
         /// `sum(amount)`.
         what: String,
@@ -237,7 +239,12 @@ impl Context {
 
     /// Adds to the statistics of an operator in an epoch.
     pub fn report(&self, epoch: Epoch, operator: usize, stats: &OperatorStats) {
-        self.0.stats.borrow_mut().entry((epoch, operator)).or_default().add(stats);
+        self.0
+            .stats
+            .borrow_mut()
+            .entry((epoch, operator))
+            .or_default()
+            .add(stats);
     }
 
     /// Takes the statistics of `epoch`, by operator.
@@ -252,7 +259,13 @@ impl Context {
     }
 
     /// Adds what was read of one partition.
-    pub fn report_source(&self, epoch: Epoch, source: usize, partition: &Arc<str>, read: &SourceProgress) {
+    pub fn report_source(
+        &self,
+        epoch: Epoch,
+        source: usize,
+        partition: &Arc<str>,
+        read: &SourceProgress,
+    ) {
         self.0
             .sources
             .borrow_mut()
@@ -264,7 +277,10 @@ impl Context {
     }
 
     /// Takes what was read in `epoch`, by source.
-    pub fn take_source_reports(&self, epoch: Epoch) -> BTreeMap<usize, BTreeMap<Arc<str>, SourceProgress>> {
+    pub fn take_source_reports(
+        &self,
+        epoch: Epoch,
+    ) -> BTreeMap<usize, BTreeMap<Arc<str>, SourceProgress>> {
         let mut sources = self.0.sources.borrow_mut();
         let later = sources.split_off(&(epoch + 1, 0));
         std::mem::replace(&mut *sources, later)
@@ -289,13 +305,20 @@ impl EpochCursor {
     pub fn new(mut capability: Capability<Time>, context: &Context) -> Self {
         let next = context.start();
         capability.downgrade(&Time::opening(next));
-        Self { capability: Some(capability), next, context: context.clone() }
+        Self {
+            capability: Some(capability),
+            next,
+            context: context.clone(),
+        }
     }
 
     /// The next epoch that is complete, with the capability to emit at its time.
     ///
     /// Call [`EpochCursor::done`] before asking again.
-    pub fn complete(&mut self, frontier: &MutableAntichain<Time>) -> Option<(EpochInfo, Capability<Time>)> {
+    pub fn complete(
+        &mut self,
+        frontier: &MutableAntichain<Time>,
+    ) -> Option<(EpochInfo, Capability<Time>)> {
         let frontier = frontier.frontier();
         if frontier.first().is_some_and(|time| time.epoch <= self.next) {
             return None;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -31,12 +33,16 @@ struct Expression {
 impl Expression {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, OperatorError> {
         let compute = |expression: &Arc<dyn PhysicalExpr>| {
-            expression.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()))
+            expression
+                .evaluate(batch)
+                .and_then(|value| value.into_array(batch.num_rows()))
         };
-        let failed = |expression: &Arc<dyn PhysicalExpr>, error: &DataFusionError| OperatorError::Expression {
-            expression: self.text.clone(),
-            row: failing_row(expression, batch),
-            reason: reason(error),
+        let failed = |expression: &Arc<dyn PhysicalExpr>, error: &DataFusionError| {
+            OperatorError::Expression {
+                expression: self.text.clone(),
+                row: failing_row(expression, batch),
+                reason: reason(error),
+            }
         };
         match (compute(&self.physical), &self.lazy) {
             (Ok(values), _) => Ok(values),
@@ -60,7 +66,9 @@ impl Expressions {
         input: &DFSchemaRef,
     ) -> Result<Self, OperatorError> {
         let expressions: Vec<&Expr> = expressions.into_iter().collect();
-        let needs_timestamp = expressions.iter().any(|expression| names_timestamp(expression));
+        let needs_timestamp = expressions
+            .iter()
+            .any(|expression| names_timestamp(expression));
         let mut schema = Arc::clone(input);
         if needs_timestamp {
             schema = with_timestamp(input).map_err(|error| OperatorError::Unsupported {
@@ -77,7 +85,11 @@ impl Expressions {
                     .and_then(|physical| checked(physical, schema.as_arrow()))
                     .and_then(|physical| {
                         let lazy = short_circuit(&physical)?;
-                        Ok(Expression { text: text::expression(expression), physical, lazy })
+                        Ok(Expression {
+                            text: text::expression(expression),
+                            physical,
+                            lazy,
+                        })
                     })
                     .map_err(|error| OperatorError::Unsupported {
                         expression: text::expression(expression),
@@ -86,7 +98,10 @@ impl Expressions {
             })
             .collect::<Result<_, _>>()?;
         let with_timestamp = needs_timestamp.then(|| Arc::new(schema.as_arrow().clone()));
-        Ok(Self { expressions, with_timestamp })
+        Ok(Self {
+            expressions,
+            with_timestamp,
+        })
     }
 
     /// The type of each result.
@@ -95,16 +110,23 @@ impl Expressions {
         self.expressions
             .iter()
             .map(|expression| {
-                expression.physical.data_type(schema).map_err(|error| OperatorError::Unsupported {
-                    expression: expression.text.clone(),
-                    reason: error.strip_backtrace(),
-                })
+                expression
+                    .physical
+                    .data_type(schema)
+                    .map_err(|error| OperatorError::Unsupported {
+                        expression: expression.text.clone(),
+                        reason: error.strip_backtrace(),
+                    })
             })
             .collect()
     }
 
     /// A column for each expression.
-    pub fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Vec<ArrayRef>, OperatorError> {
+    pub fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        epoch: &EpochInfo,
+    ) -> Result<Vec<ArrayRef>, OperatorError> {
         let extended;
         let batch = match &self.with_timestamp {
             Some(schema) => {
@@ -117,11 +139,18 @@ impl Expressions {
             }
             None => batch,
         };
-        self.expressions.iter().map(|expression| expression.evaluate(batch)).collect()
+        self.expressions
+            .iter()
+            .map(|expression| expression.evaluate(batch))
+            .collect()
     }
 
     /// The first expression as a condition: null is not true.
-    pub fn condition(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<BooleanArray, OperatorError> {
+    pub fn condition(
+        &self,
+        batch: &RecordBatch,
+        epoch: &EpochInfo,
+    ) -> Result<BooleanArray, OperatorError> {
         let column = self.evaluate(batch, epoch)?.swap_remove(0);
         match column.as_any().downcast_ref::<BooleanArray>() {
             Some(condition) => Ok(condition.clone()),
@@ -140,13 +169,20 @@ const SHOWN: usize = 80;
 /// reads; nothing where it reads none. Evaluates halves, so a batch costs twice its size at most.
 fn failing_row(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> String {
     let fails = |rows: &RecordBatch| {
-        expression.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).is_err()
+        expression
+            .evaluate(rows)
+            .and_then(|value| value.into_array(rows.num_rows()))
+            .is_err()
     };
     let mut rows = batch.clone();
     while rows.num_rows() > 1 {
         let half = rows.num_rows() / 2;
         let first = rows.slice(0, half);
-        rows = if fails(&first) { first } else { rows.slice(half, rows.num_rows() - half) };
+        rows = if fails(&first) {
+            first
+        } else {
+            rows.slice(half, rows.num_rows() - half)
+        };
     }
     // What fails only in company has no row to show.
     if rows.num_rows() != 1 || !fails(&rows) {
@@ -160,7 +196,11 @@ fn failing_row(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Strin
         .filter_map(|column| {
             let values = rows.columns().get(column.index())?;
             let value = array_value_to_string(values, 0).ok()?;
-            let cut = if value.chars().count() > SHOWN { "..." } else { "" };
+            let cut = if value.chars().count() > SHOWN {
+                "..."
+            } else {
+                ""
+            };
             let value: String = value.chars().take(SHOWN).collect();
             Some(match values.data_type() {
                 _ if values.is_null(0) => format!("{} = NULL", column.name()),
@@ -171,7 +211,11 @@ fn failing_row(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Strin
             })
         })
         .collect();
-    if shown.is_empty() { String::new() } else { format!(" on the row {}", shown.join(", ")) }
+    if shown.is_empty() {
+        String::new()
+    } else {
+        format!(" on the row {}", shown.join(", "))
+    }
 }
 
 /// A batch of these columns. The schema's nullability is a hint, not a promise, so it is relaxed.
@@ -182,7 +226,10 @@ pub fn record_batch(
 ) -> Result<RecordBatch, OperatorError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| {
-        OperatorError::Unsupported { expression: schema.to_string(), reason: error.to_string() }
+        OperatorError::Unsupported {
+            expression: schema.to_string(),
+            reason: error.to_string(),
+        }
     })
 }
 
@@ -211,8 +258,13 @@ fn with_timestamp(input: &DFSchemaRef) -> datafusion::common::Result<DFSchemaRef
         DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         true,
     );
-    let mut fields: Vec<_> =
-        input.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    let mut fields: Vec<_> = input
+        .iter()
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .collect();
     fields.push((None, Arc::new(field)));
-    Ok(Arc::new(DFSchema::new_with_metadata(fields, std::collections::HashMap::new())?))
+    Ok(Arc::new(DFSchema::new_with_metadata(
+        fields,
+        std::collections::HashMap::new(),
+    )?))
 }

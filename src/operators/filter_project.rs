@@ -31,14 +31,22 @@ impl FilterProject {
         output: &DFSchemaRef,
     ) -> Result<Self, OperatorError> {
         Ok(Self {
-            filter: condition.map(|condition| Expressions::new([condition], input)).transpose()?,
-            project: project.map(|project| Expressions::new(project, input)).transpose()?,
+            filter: condition
+                .map(|condition| Expressions::new([condition], input))
+                .transpose()?,
+            project: project
+                .map(|project| Expressions::new(project, input))
+                .transpose()?,
             output: batch_schema(output),
         })
     }
 
     /// Attaches it to a stream.
-    pub fn render<'scope>(self, input: DeltaStream<'scope>, context: &Context) -> DeltaStream<'scope> {
+    pub fn render<'scope>(
+        self,
+        input: DeltaStream<'scope>,
+        context: &Context,
+    ) -> DeltaStream<'scope> {
         let context = context.clone();
         input.unary::<CapacityContainerBuilder<Deltas>, _, _, _>(
             Pipeline,
@@ -52,7 +60,9 @@ impl FilterProject {
                         for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
                             match self.apply(delta, &context) {
                                 Ok(Some(delta)) => {
-                                    output.session(&capability).give_container(&mut delta.into());
+                                    output
+                                        .session(&capability)
+                                        .give_container(&mut delta.into());
                                 }
                                 Ok(None) => {}
                                 Err(error) => return context.fail(error),
@@ -68,10 +78,17 @@ impl FilterProject {
         let Some(epoch) = context.epoch(delta.time.epoch) else {
             return Err(OperatorError::Internal {
                 operator: 0,
-                reason: format!("rows of epoch {} came before it was opened", delta.time.epoch),
+                reason: format!(
+                    "rows of epoch {} came before it was opened",
+                    delta.time.epoch
+                ),
             });
         };
-        let Delta { mut batch, mut diffs, time } = delta;
+        let Delta {
+            mut batch,
+            mut diffs,
+            time,
+        } = delta;
         if let Some(condition) = &self.filter {
             let keep = condition.condition(&batch, &epoch)?;
             if keep.true_count() == 0 {

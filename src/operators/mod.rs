@@ -22,5 +22,5 @@ pub mod values;
 pub mod whole;
 
 pub use container::{DeltaStream, Deltas, RowStream};
-pub use restored::Restored;
 pub use context::{Context, EpochCursor, EpochInfo, OperatorError, OperatorStats, SourceProgress};
+pub use restored::Restored;

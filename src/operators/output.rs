@@ -13,10 +13,10 @@ use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 use tidemark_connectors::{ChangeType, Distribution, Output, OutputMode, SinkWriter, Staged};
+use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::probe::{Handle, Probe};
-use timely::container::CapacityContainerBuilder;
 
 use crate::operators::container::BatchRoute;
 use crate::operators::expression::record_batch;
@@ -73,20 +73,38 @@ pub fn output(
     context: &Context,
     spec: OutputSpec,
 ) -> Result<OutputHandle, OperatorError> {
-    let failed = |source| OperatorError::Row { operator: spec.operator, source };
-    let types: Vec<DataType> =
-        spec.schema.fields().iter().map(|field| field.data_type().clone()).collect();
+    let failed = |source| OperatorError::Row {
+        operator: spec.operator,
+        source,
+    };
+    let types: Vec<DataType> = spec
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.data_type().clone())
+        .collect();
     if spec.direct {
-        let writing = Direct { waiting: BTreeMap::new() };
+        let writing = Direct {
+            waiting: BTreeMap::new(),
+        };
         return Ok(match spec.distribution {
-            Distribution::Single => attach(input, context, DistributorPact(|_| BatchRoute::First), spec.writer, writing),
+            Distribution::Single => attach(
+                input,
+                context,
+                DistributorPact(|_| BatchRoute::First),
+                spec.writer,
+                writing,
+            ),
             Distribution::PerWorker => attach(input, context, Pipeline, spec.writer, writing),
         });
     }
     let rows = KeyCodec::new(&types).map_err(failed)?;
     let key = match &spec.key {
         Some(columns) => {
-            let types: Vec<_> = columns.iter().map(|column| types[*column].clone()).collect();
+            let types: Vec<_> = columns
+                .iter()
+                .map(|column| types[*column].clone())
+                .collect();
             Some((columns.clone(), KeyCodec::new(&types).map_err(failed)?))
         }
         None => None,
@@ -100,12 +118,22 @@ pub fn output(
         waiting: BTreeMap::new(),
     };
     let handle = match (spec.distribution, spec.key.is_none()) {
-        (Distribution::Single, _) => {
-            attach(input, context, DistributorPact(|_| BatchRoute::First), spec.writer, writing)
-        }
+        (Distribution::Single, _) => attach(
+            input,
+            context,
+            DistributorPact(|_| BatchRoute::First),
+            spec.writer,
+            writing,
+        ),
         (Distribution::PerWorker, true) => {
             let codec = KeyCodec::new(&types).map_err(failed)?;
-            attach(input, context, DistributorPact(|_| BatchRoute::ByRow(codec)), spec.writer, writing)
+            attach(
+                input,
+                context,
+                DistributorPact(|_| BatchRoute::ByRow(codec)),
+                spec.writer,
+                writing,
+            )
         }
         (Distribution::PerWorker, false) => attach(input, context, Pipeline, spec.writer, writing),
     };
@@ -115,9 +143,18 @@ pub fn output(
 /// How rows become what a sink is told.
 trait Writing: 'static {
     /// Rows came for an epoch; `current` is the first that is not complete.
-    fn take(&mut self, delta: Delta, current: Epoch, writer: &mut dyn SinkWriter) -> Result<(), OperatorError>;
+    fn take(
+        &mut self,
+        delta: Delta,
+        current: Epoch,
+        writer: &mut dyn SinkWriter,
+    ) -> Result<(), OperatorError>;
     /// An epoch is complete.
-    fn finish(&mut self, epoch: &EpochInfo, writer: &mut dyn SinkWriter) -> Result<(), OperatorError>;
+    fn finish(
+        &mut self,
+        epoch: &EpochInfo,
+        writer: &mut dyn SinkWriter,
+    ) -> Result<(), OperatorError>;
 }
 
 fn attach<P, W>(
@@ -131,37 +168,48 @@ where
     P: ParallelizationContract<Time, Deltas>,
     W: Writing,
 {
-    let handle = OutputHandle { writer: Rc::new(RefCell::new(writer)), probe: Handle::new() };
+    let handle = OutputHandle {
+        writer: Rc::new(RefCell::new(writer)),
+        probe: Handle::new(),
+    };
     let writer = Rc::clone(&handle.writer);
     let context = context.clone();
     input
-        .unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(pact, "output", move |capability, _| {
-            let mut epochs = EpochCursor::new(capability, &context);
-            move |(input, frontier), _output| {
-                let mut writer = writer.borrow_mut();
-                input.for_each_stamp(|_, batches| {
-                    let Some(writer) = writer.as_mut() else { return };
-                    for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
-                        if context.failed() {
+        .unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
+            pact,
+            "output",
+            move |capability, _| {
+                let mut epochs = EpochCursor::new(capability, &context);
+                move |(input, frontier), _output| {
+                    let mut writer = writer.borrow_mut();
+                    input.for_each_stamp(|_, batches| {
+                        let Some(writer) = writer.as_mut() else {
                             return;
+                        };
+                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                            if context.failed() {
+                                return;
+                            }
+                            if let Err(error) =
+                                writing.take(delta, epochs.current(), writer.as_mut())
+                            {
+                                return context.fail(error);
+                            }
                         }
-                        if let Err(error) = writing.take(delta, epochs.current(), writer.as_mut()) {
+                    });
+                    while !context.failed()
+                        && let Some((epoch, _capability)) = epochs.complete(frontier)
+                    {
+                        if let Some(writer) = writer.as_mut()
+                            && let Err(error) = writing.finish(&epoch, writer.as_mut())
+                        {
                             return context.fail(error);
                         }
+                        epochs.done();
                     }
-                });
-                while !context.failed()
-                    && let Some((epoch, _capability)) = epochs.complete(frontier)
-                {
-                    if let Some(writer) = writer.as_mut()
-                        && let Err(error) = writing.finish(&epoch, writer.as_mut())
-                    {
-                        return context.fail(error);
-                    }
-                    epochs.done();
                 }
-            }
-        })
+            },
+        )
         .probe_with(&handle.probe);
     handle
 }
@@ -179,26 +227,46 @@ impl Direct {
                 let rows: Vec<(usize, usize)> = diffs
                     .iter()
                     .enumerate()
-                    .flat_map(|(row, diff)| std::iter::repeat_n((0, row), usize::try_from(*diff).unwrap_or(0)))
+                    .flat_map(|(row, diff)| {
+                        std::iter::repeat_n((0, row), usize::try_from(*diff).unwrap_or(0))
+                    })
                     .collect();
                 interleave(&[&delta.batch], &rows)?
             }
         };
-        writer.write(delta.time.epoch, &Output { batch, changes: None })?;
+        writer.write(
+            delta.time.epoch,
+            &Output {
+                batch,
+                changes: None,
+            },
+        )?;
         Ok(())
     }
 }
 
 impl Writing for Direct {
-    fn take(&mut self, delta: Delta, current: Epoch, writer: &mut dyn SinkWriter) -> Result<(), OperatorError> {
+    fn take(
+        &mut self,
+        delta: Delta,
+        current: Epoch,
+        writer: &mut dyn SinkWriter,
+    ) -> Result<(), OperatorError> {
         if delta.time.epoch == current {
             return Self::write(&delta, writer);
         }
-        self.waiting.entry(delta.time.epoch).or_default().push(delta);
+        self.waiting
+            .entry(delta.time.epoch)
+            .or_default()
+            .push(delta);
         Ok(())
     }
 
-    fn finish(&mut self, epoch: &EpochInfo, writer: &mut dyn SinkWriter) -> Result<(), OperatorError> {
+    fn finish(
+        &mut self,
+        epoch: &EpochInfo,
+        writer: &mut dyn SinkWriter,
+    ) -> Result<(), OperatorError> {
         // What waited for this epoch goes now; later rows of it cannot come any more.
         for delta in self.waiting.remove(&epoch.epoch).unwrap_or_default() {
             Self::write(&delta, writer)?;
@@ -225,19 +293,41 @@ struct Change {
 }
 
 impl Writing for Consolidated {
-    fn take(&mut self, delta: Delta, _: Epoch, _: &mut dyn SinkWriter) -> Result<(), OperatorError> {
-        self.waiting.entry(delta.time.epoch).or_default().push(delta);
+    fn take(
+        &mut self,
+        delta: Delta,
+        _: Epoch,
+        _: &mut dyn SinkWriter,
+    ) -> Result<(), OperatorError> {
+        self.waiting
+            .entry(delta.time.epoch)
+            .or_default()
+            .push(delta);
         Ok(())
     }
 
-    fn finish(&mut self, epoch: &EpochInfo, writer: &mut dyn SinkWriter) -> Result<(), OperatorError> {
+    fn finish(
+        &mut self,
+        epoch: &EpochInfo,
+        writer: &mut dyn SinkWriter,
+    ) -> Result<(), OperatorError> {
         let deltas = self.waiting.remove(&epoch.epoch).unwrap_or_default();
-        let encoded = deltas.iter().map(|delta| self.encode(delta)).collect::<Result<Vec<_>, _>>()?;
+        let encoded = deltas
+            .iter()
+            .map(|delta| self.encode(delta))
+            .collect::<Result<Vec<_>, _>>()?;
         let (rows, changes) = self.net(&deltas, &encoded);
         let batches: Vec<&RecordBatch> = deltas.iter().map(|delta| &delta.batch).collect();
         for (rows, changes) in rows.chunks(BATCH).zip(changes.chunks(BATCH)) {
-            let batch = record_batch(&self.schema, interleave(&batches, rows)?.columns().to_vec(), rows.len())?;
-            let changes = changes.iter().any(|c| *c != ChangeType::Insert).then(|| changes.to_vec());
+            let batch = record_batch(
+                &self.schema,
+                interleave(&batches, rows)?.columns().to_vec(),
+                rows.len(),
+            )?;
+            let changes = changes
+                .iter()
+                .any(|c| *c != ChangeType::Insert)
+                .then(|| changes.to_vec());
             writer.write(epoch.epoch, &Output { batch, changes })?;
         }
         Ok(())
@@ -252,12 +342,17 @@ struct Encoded {
 
 impl Consolidated {
     fn encode(&self, delta: &Delta) -> Result<Encoded, OperatorError> {
-        let failed = |source| OperatorError::Row { operator: self.operator, source };
+        let failed = |source| OperatorError::Row {
+            operator: self.operator,
+            source,
+        };
         let rows = self.rows.encode(delta.batch.columns()).map_err(failed)?;
         let keys = match &self.key {
             Some((columns, codec)) if !columns.is_empty() => {
-                let columns: Vec<_> =
-                    columns.iter().map(|column| delta.batch.column(*column).clone()).collect();
+                let columns: Vec<_> = columns
+                    .iter()
+                    .map(|column| delta.batch.column(*column).clone())
+                    .collect();
                 Some(codec.encode(&columns).map_err(failed)?)
             }
             _ => None,
@@ -268,12 +363,21 @@ impl Consolidated {
     /// The net change in the order of keys and rows, spelled out for the sink.
     fn net(&self, deltas: &[Delta], encoded: &[Encoded]) -> (Vec<(usize, usize)>, Vec<ChangeType>) {
         let row = |c: &Change| encoded[c.batch].rows.get(c.row);
-        let key = |c: &Change| encoded[c.batch].keys.as_ref().map_or(&[][..], |keys| keys.get(c.row));
+        let key = |c: &Change| {
+            encoded[c.batch]
+                .keys
+                .as_ref()
+                .map_or(&[][..], |keys| keys.get(c.row))
+        };
         let mut all: Vec<Change> = deltas
             .iter()
             .enumerate()
             .flat_map(|(batch, delta)| {
-                (0..delta.rows()).map(move |row| Change { batch, row, diff: delta.diff(row) })
+                (0..delta.rows()).map(move |row| Change {
+                    batch,
+                    row,
+                    diff: delta.diff(row),
+                })
             })
             .collect();
         all.sort_unstable_by(|a, b| key(a).cmp(key(b)).then_with(|| row(a).cmp(row(b))));
@@ -301,16 +405,29 @@ impl Consolidated {
             let replaced = by_key && !gone.is_empty() && !come.is_empty();
             let update = replaced && gone.len() == 1 && come.len() == 1;
             if self.mode == OutputMode::Changelog {
-                let before = if update { ChangeType::UpdatePreimage } else { ChangeType::Delete };
-                let after = if update { ChangeType::UpdatePostimage } else { ChangeType::Insert };
+                let before = if update {
+                    ChangeType::UpdatePreimage
+                } else {
+                    ChangeType::Delete
+                };
+                let after = if update {
+                    ChangeType::UpdatePostimage
+                } else {
+                    ChangeType::Insert
+                };
                 gone.iter().for_each(|change| tell(change, before));
                 come.iter().for_each(|change| tell(change, after));
             } else {
                 // Without a key nobody can tell a row that vanished from one that was replaced.
                 if by_key && !replaced {
-                    gone.iter().for_each(|change| tell(change, ChangeType::Delete));
+                    gone.iter()
+                        .for_each(|change| tell(change, ChangeType::Delete));
                 }
-                let what = if replaced { ChangeType::UpdatePostimage } else { ChangeType::Insert };
+                let what = if replaced {
+                    ChangeType::UpdatePostimage
+                } else {
+                    ChangeType::Insert
+                };
                 come.iter().for_each(|change| tell(change, what));
             }
         }
@@ -318,7 +435,10 @@ impl Consolidated {
     }
 }
 
-fn interleave(batches: &[&RecordBatch], rows: &[(usize, usize)]) -> Result<RecordBatch, OperatorError> {
+fn interleave(
+    batches: &[&RecordBatch],
+    rows: &[(usize, usize)],
+) -> Result<RecordBatch, OperatorError> {
     interleave_record_batch(batches, rows).map_err(|error| OperatorError::Unsupported {
         expression: "the result".into(),
         reason: error.to_string(),

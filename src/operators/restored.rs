@@ -27,7 +27,12 @@ impl Restored {
         keep: &dyn Fn(&[u8]) -> bool,
     ) -> Result<(), StateError> {
         let section = Section::decode(bytes, keep)?;
-        self.sections.entry((operator, trace)).or_default().entry(shard).or_default().push(section);
+        self.sections
+            .entry((operator, trace))
+            .or_default()
+            .entry(shard)
+            .or_default()
+            .push(section);
         Ok(())
     }
 
@@ -37,14 +42,24 @@ impl Restored {
         let mut snapshots = vec![];
         for (place, shards) in &self.sections {
             let sections = RestoredSections::from_shards(shards.values().cloned().collect())?;
-            snapshots.extend(sections.snapshot(NO_WATERMARK).map(|snapshot| (*place, snapshot)));
+            snapshots.extend(
+                sections
+                    .snapshot(NO_WATERMARK)
+                    .map(|snapshot| (*place, snapshot)),
+            );
         }
         Ok(snapshots)
     }
 
     /// Takes what a trace begins with.
-    pub fn take(&mut self, operator: u32, trace: u32) -> Result<Option<RestoredSections>, StateError> {
-        let Some(shards) = self.sections.remove(&(operator, trace)) else { return Ok(None) };
+    pub fn take(
+        &mut self,
+        operator: u32,
+        trace: u32,
+    ) -> Result<Option<RestoredSections>, StateError> {
+        let Some(shards) = self.sections.remove(&(operator, trace)) else {
+            return Ok(None);
+        };
         RestoredSections::from_shards(shards.into_values().collect()).map(Some)
     }
 }

@@ -140,7 +140,9 @@ pub fn source<'scope>(
             let mut capability = Some(capability);
             let mut reading: Option<(Split, Box<dyn SplitReader>)> = None;
             move |output| {
-                let Some(held) = capability.as_mut() else { return };
+                let Some(held) = capability.as_mut() else {
+                    return;
+                };
                 let epoch = orders.borrow().open.front().copied();
                 let Some(epoch) = epoch else {
                     if orders.borrow().closed {
@@ -151,7 +153,9 @@ pub fn source<'scope>(
                 if context.failed() {
                     return;
                 }
-                let Some(info) = context.epoch(epoch) else { return };
+                let Some(info) = context.epoch(epoch) else {
+                    return;
+                };
                 if reading.is_none() {
                     let Some(split) = spec.pool.claim(epoch, spec.local_workers) else {
                         orders.borrow_mut().open.pop_front();
@@ -164,7 +168,9 @@ pub fn source<'scope>(
                         Err(error) => return context.fail(error),
                     }
                 }
-                let Some((split, reader)) = reading.as_mut() else { return };
+                let Some((split, reader)) = reading.as_mut() else {
+                    return;
+                };
                 match reader.read() {
                     Ok(Read::Batch { batch, dropped }) => {
                         if spec.reports {
@@ -181,7 +187,11 @@ pub fn source<'scope>(
                             }
                         };
                         if kept.num_rows() > 0 {
-                            let delta = Delta { batch: kept, diffs: None, time: info.time() };
+                            let delta = Delta {
+                                batch: kept,
+                                diffs: None,
+                                time: info.time(),
+                            };
                             let time = held.delayed(&info.time());
                             output.session(&time).give_container(&mut delta.into());
                         }
@@ -201,10 +211,16 @@ pub fn source<'scope>(
 }
 
 fn measure(batch: &RecordBatch, dropped: u64, event_time: Option<usize>) -> SourceProgress {
-    let mut progress =
-        SourceProgress { rows: batch.num_rows() as u64, dropped, ..SourceProgress::default() };
-    let times = event_time
-        .and_then(|column| batch.column(column).as_primitive_opt::<TimestampMicrosecondType>());
+    let mut progress = SourceProgress {
+        rows: batch.num_rows() as u64,
+        dropped,
+        ..SourceProgress::default()
+    };
+    let times = event_time.and_then(|column| {
+        batch
+            .column(column)
+            .as_primitive_opt::<TimestampMicrosecondType>()
+    });
     if let Some(times) = times {
         progress.timed_rows = (times.len() - times.null_count()) as u64;
         progress.min = min(times);

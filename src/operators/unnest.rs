@@ -28,7 +28,9 @@ pub fn unnest<'scope>(
                 for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
                     match apply(&delta, column, keep_empty, &schema) {
                         Ok(delta) if delta.rows() > 0 => {
-                            output.session(&capability).give_container(&mut delta.into());
+                            output
+                                .session(&capability)
+                                .give_container(&mut delta.into());
                         }
                         Ok(_) => {}
                         Err(error) => return context.fail(error),
@@ -39,11 +41,22 @@ pub fn unnest<'scope>(
     })
 }
 
-fn apply(delta: &Delta, column: usize, keep_empty: bool, schema: &SchemaRef) -> Result<Delta, OperatorError> {
-    let refuse = |reason: String| OperatorError::Unsupported { expression: "UNNEST".into(), reason };
+fn apply(
+    delta: &Delta,
+    column: usize,
+    keep_empty: bool,
+    schema: &SchemaRef,
+) -> Result<Delta, OperatorError> {
+    let refuse = |reason: String| OperatorError::Unsupported {
+        expression: "UNNEST".into(),
+        reason,
+    };
     let list = delta.batch.column(column);
     let Some(list) = list.as_list_opt::<i32>() else {
-        return Err(refuse(format!("it takes an ARRAY, not {}", list.data_type())));
+        return Err(refuse(format!(
+            "it takes an ARRAY, not {}",
+            list.data_type()
+        )));
     };
     // For each row of the result: the row that it comes from and the element that it shows.
     let mut rows = Vec::with_capacity(list.values().len());
@@ -63,7 +76,10 @@ fn apply(delta: &Delta, column: usize, keep_empty: bool, schema: &SchemaRef) -> 
         }
     }
     let count = rows.len();
-    let diffs = delta.diffs.as_ref().map(|diffs| rows.iter().map(|row| diffs[*row as usize]).collect());
+    let diffs = delta
+        .diffs
+        .as_ref()
+        .map(|diffs| rows.iter().map(|row| diffs[*row as usize]).collect());
     let rows = UInt32Array::from(rows);
     let columns = delta
         .batch
@@ -79,16 +95,20 @@ fn apply(delta: &Delta, column: usize, keep_empty: bool, schema: &SchemaRef) -> 
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| refuse(error.to_string()))?;
-    Ok(Delta { batch: record_batch(schema, columns, count)?, diffs, time: delta.time })
+    Ok(Delta {
+        batch: record_batch(schema, columns, count)?,
+        diffs,
+        time: delta.time,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::time::Time;
-    use std::sync::Arc;
     use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
-    use arrow::datatypes::{Field, Int64Type, Schema, DataType};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use std::sync::Arc;
 
     #[test]
     fn each_element_gets_a_row_and_its_rows_multiplicity() {
@@ -99,15 +119,26 @@ mod tests {
             Some(vec![Some(3)]),
         ]);
         let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c", "d"]));
-        let batch = RecordBatch::try_from_iter([("n", names), ("l", Arc::new(list) as ArrayRef)]).unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("n", names), ("l", Arc::new(list) as ArrayRef)]).unwrap();
         let schema: SchemaRef = Arc::new(Schema::new(vec![
             Field::new("n", DataType::Utf8, true),
             Field::new("l", DataType::Int64, true),
         ]));
-        let delta = Delta { batch, diffs: Some(Arc::from([1_i64, 1, 1, -1])), time: Time::new(0, 0) };
+        let delta = Delta {
+            batch,
+            diffs: Some(Arc::from([1_i64, 1, 1, -1])),
+            time: Time::new(0, 0),
+        };
         let out = apply(&delta, 1, false, &schema).unwrap();
-        assert_eq!(out.batch.column(0).as_string::<i32>(), &StringArray::from(vec!["a", "a", "d"]));
-        assert_eq!(out.batch.column(1).as_primitive::<Int64Type>(), &Int64Array::from(vec![1, 2, 3]));
+        assert_eq!(
+            out.batch.column(0).as_string::<i32>(),
+            &StringArray::from(vec!["a", "a", "d"])
+        );
+        assert_eq!(
+            out.batch.column(1).as_primitive::<Int64Type>(),
+            &Int64Array::from(vec![1, 2, 3])
+        );
         assert_eq!(out.diffs.as_deref(), Some(&[1_i64, 1, -1][..]));
         assert_eq!(apply(&delta, 1, true, &schema).unwrap().rows(), 5);
     }

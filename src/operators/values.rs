@@ -45,26 +45,34 @@ pub fn values<'scope>(
             reason: error.to_string(),
         })
     };
-    Ok(clock.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
-        Pipeline,
-        "values",
-        move |capability, _| {
-            let mut epochs = EpochCursor::new(capability, &context);
-            move |(input, frontier), output| {
-                input.for_each(|_, _| {});
-                while let Some((epoch, capability)) = epochs.complete(frontier) {
-                    if epoch.epoch == 0 && context.worker() == 0 && !context.failed() {
-                        match build(&epoch) {
-                            Ok(batch) => {
-                                let delta = Delta { batch, diffs: None, time: epoch.time() };
-                                output.session(&capability).give_container(&mut delta.into());
+    Ok(
+        clock.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
+            Pipeline,
+            "values",
+            move |capability, _| {
+                let mut epochs = EpochCursor::new(capability, &context);
+                move |(input, frontier), output| {
+                    input.for_each(|_, _| {});
+                    while let Some((epoch, capability)) = epochs.complete(frontier) {
+                        if epoch.epoch == 0 && context.worker() == 0 && !context.failed() {
+                            match build(&epoch) {
+                                Ok(batch) => {
+                                    let delta = Delta {
+                                        batch,
+                                        diffs: None,
+                                        time: epoch.time(),
+                                    };
+                                    output
+                                        .session(&capability)
+                                        .give_container(&mut delta.into());
+                                }
+                                Err(error) => context.fail(error),
                             }
-                            Err(error) => context.fail(error),
                         }
+                        epochs.done();
                     }
-                    epochs.done();
                 }
-            }
-        },
-    ))
+            },
+        ),
+    )
 }

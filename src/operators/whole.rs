@@ -32,51 +32,62 @@ pub fn whole<'scope>(
     restored: &mut Restored,
 ) -> Result<DeltaStream<'scope>, OperatorError> {
     let failed = |source| OperatorError::Row { operator, source };
-    let types: Vec<DataType> =
-        schema.fields().iter().map(|field| field.data_type().clone()).collect();
+    let types: Vec<DataType> = schema
+        .fields()
+        .iter()
+        .map(|field| field.data_type().clone())
+        .collect();
     let codec = KeyCodec::new(&types).map_err(failed)?;
     let route = BatchRoute::ByRow(KeyCodec::new(&types).map_err(failed)?);
     let id = operator as u32;
-    let sections =
-        restored.take(id, 0).map_err(|source| OperatorError::State { operator, source })?;
+    let sections = restored
+        .take(id, 0)
+        .map_err(|source| OperatorError::State { operator, source })?;
     let recorder = recorder.for_trace(id, 0);
     let context = context.clone();
     let schema = SchemaRef::clone(schema);
-    Ok(input.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
-        DistributorPact(|_| route),
-        "whole",
-        move |capability, info| {
-            let rows = Multiset::new(info, recorder, sections)
-                .map_err(|source| context.fail(OperatorError::State { operator, source }))
-                .ok();
-            let mut kept = rows.map(|rows| Whole { operator, schema, codec, rows });
-            let mut epochs = EpochCursor::new(capability, &context);
-            let mut waiting: BTreeMap<Epoch, Vec<Delta>> = BTreeMap::new();
-            move |(input, frontier), output| {
-                input.for_each_stamp(|_, batches| {
-                    for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
-                        waiting.entry(delta.time.epoch).or_default().push(delta);
-                    }
+    Ok(
+        input.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
+            DistributorPact(|_| route),
+            "whole",
+            move |capability, info| {
+                let rows = Multiset::new(info, recorder, sections)
+                    .map_err(|source| context.fail(OperatorError::State { operator, source }))
+                    .ok();
+                let mut kept = rows.map(|rows| Whole {
+                    operator,
+                    schema,
+                    codec,
+                    rows,
                 });
-                let Some(kept) = &mut kept else { return };
-                while !context.failed()
-                    && let Some((epoch, capability)) = epochs.complete(frontier)
-                {
-                    let deltas = waiting.remove(&epoch.epoch).unwrap_or_default();
-                    let mut session = output.session(&capability);
-                    let given = kept.epoch(&epoch, &deltas, &mut |delta| {
-                        session.give_container(&mut delta.into());
+                let mut epochs = EpochCursor::new(capability, &context);
+                let mut waiting: BTreeMap<Epoch, Vec<Delta>> = BTreeMap::new();
+                move |(input, frontier), output| {
+                    input.for_each_stamp(|_, batches| {
+                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                            waiting.entry(delta.time.epoch).or_default().push(delta);
+                        }
                     });
-                    match given {
-                        Ok(stats) => context.report(epoch.epoch, operator, &stats),
-                        Err(error) => return context.fail(error),
+                    let Some(kept) = &mut kept else { return };
+                    while !context.failed()
+                        && let Some((epoch, capability)) = epochs.complete(frontier)
+                    {
+                        let deltas = waiting.remove(&epoch.epoch).unwrap_or_default();
+                        let mut session = output.session(&capability);
+                        let given = kept.epoch(&epoch, &deltas, &mut |delta| {
+                            session.give_container(&mut delta.into());
+                        });
+                        match given {
+                            Ok(stats) => context.report(epoch.epoch, operator, &stats),
+                            Err(error) => return context.fail(error),
+                        }
+                        drop(session);
+                        epochs.done();
                     }
-                    drop(session);
-                    epochs.done();
                 }
-            }
-        },
-    ))
+            },
+        ),
+    )
 }
 
 struct Whole {
@@ -97,7 +108,10 @@ impl Whole {
         let row_error = |source| OperatorError::Row { operator, source };
         let mut changes = Rows::new(epoch.time());
         for delta in deltas {
-            let rows = self.codec.encode(delta.batch.columns()).map_err(row_error)?;
+            let rows = self
+                .codec
+                .encode(delta.batch.columns())
+                .map_err(row_error)?;
             for (row, bytes) in rows.iter().enumerate() {
                 changes.push(bytes, &[], delta.diff(row), NEVER);
             }

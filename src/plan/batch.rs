@@ -23,8 +23,8 @@ use tidemark_connectors::{Read, ReadLimit, Source};
 use super::catalog::QueryStatement;
 use super::context::{StreamTable, session_state};
 use super::error::{PlanErrorKind, Result};
-use super::reason::reason;
 use super::functions::clock::{instant_literal, is_current_timestamp};
+use super::reason::reason;
 
 /// All rows of a query's sources, by the name of the source: with the columns of the table by
 /// position, then `_metadata` where `with_metadata` asks for it.
@@ -228,7 +228,9 @@ pub fn query_tables(
     let context = SessionContext::new_with_state(session_state(time_zone));
     for (name, schema, rows) in tables {
         let table = MemTable::try_new(schema, vec![rows]).map_err(failed)?;
-        context.register_table(name, Arc::new(table)).map_err(failed)?;
+        context
+            .register_table(name, Arc::new(table))
+            .map_err(failed)?;
     }
     block_on(async {
         let answer = context.sql(sql).await?;

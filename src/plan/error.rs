@@ -78,12 +78,25 @@ impl fmt::Display for Excerpt {
 impl Excerpt {
     /// The word at a place of `text`; nothing where there is no such line.
     pub fn word(text: &str, position: super::catalog::Position) -> Self {
-        let Some(line) = position.line.checked_sub(1).and_then(|line| text.lines().nth(line as usize)) else {
+        let Some(line) = position
+            .line
+            .checked_sub(1)
+            .and_then(|line| text.lines().nth(line as usize))
+        else {
             return Self::default();
         };
-        let rest = line.chars().skip(position.column.saturating_sub(1) as usize);
-        let length = rest.take_while(|c| c.is_alphanumeric() || *c == '_').count() as u64;
-        Self { text: line.to_owned(), line: position.line, column: position.column, length }
+        let rest = line
+            .chars()
+            .skip(position.column.saturating_sub(1) as usize);
+        let length = rest
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .count() as u64;
+        Self {
+            text: line.to_owned(),
+            line: position.line,
+            column: position.column,
+            length,
+        }
     }
 }
 

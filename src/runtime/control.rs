@@ -169,13 +169,18 @@ impl Distributor<Mail> for ByTarget {
 }
 
 fn by_target() -> DistributorPact<fn(usize) -> ByTarget> {
-    DistributorPact(|peers| ByTarget { parts: vec![vec![]; peers] })
+    DistributorPact(|peers| ByTarget {
+        parts: vec![vec![]; peers],
+    })
 }
 
 /// Builds the control dataflow. The first worker brings the sequencer's end.
 pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
-    let control =
-        Control { inbox: Rc::default(), outbox: Rc::default(), activator: Rc::default() };
+    let control = Control {
+        inbox: Rc::default(),
+        outbox: Rc::default(),
+        activator: Rc::default(),
+    };
     let peers = worker.peers() as u64;
     let inbox = Rc::clone(&control.inbox);
     let outbox = Rc::clone(&control.outbox);
@@ -185,52 +190,69 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
         None => (None, None, None),
     };
     worker.dataflow_named::<u64, _, _>("control", move |scope| {
-        source::<_, CapacityContainerBuilder<Mail>, _, _>(scope, "commands", move |capability, info| {
-            if let Some(waker) = waker {
-                let activator = scope.worker().sync_activator_for(info.address.to_vec());
-                *waker.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(activator);
-            }
-            let mut capability = commands.is_some().then_some(capability);
-            move |output| {
-                let (Some(commands), Some(held)) = (&commands, &capability) else { return };
-                loop {
-                    let command = match commands.try_recv() {
-                        Ok(command) => command,
-                        Err(TryRecvError::Empty) => return,
-                        Err(TryRecvError::Disconnected) => Command::Stop,
-                    };
-                    let text = serde_json::to_string(&command).expect("commands are plain data");
-                    let mut mail: Mail = (0..peers).map(|peer| (peer, text.clone())).collect();
-                    output.session(held).give_container(&mut mail);
-                    if matches!(command, Command::Stop) {
-                        break;
-                    }
+        source::<_, CapacityContainerBuilder<Mail>, _, _>(
+            scope,
+            "commands",
+            move |capability, info| {
+                if let Some(waker) = waker {
+                    let activator = scope.worker().sync_activator_for(info.address.to_vec());
+                    *waker.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(activator);
                 }
-                capability = None;
-            }
-        })
+                let mut capability = commands.is_some().then_some(capability);
+                move |output| {
+                    let (Some(commands), Some(held)) = (&commands, &capability) else {
+                        return;
+                    };
+                    loop {
+                        let command = match commands.try_recv() {
+                            Ok(command) => command,
+                            Err(TryRecvError::Empty) => return,
+                            Err(TryRecvError::Disconnected) => Command::Stop,
+                        };
+                        let text =
+                            serde_json::to_string(&command).expect("commands are plain data");
+                        let mut mail: Mail = (0..peers).map(|peer| (peer, text.clone())).collect();
+                        output.session(held).give_container(&mut mail);
+                        if matches!(command, Command::Stop) {
+                            break;
+                        }
+                    }
+                    capability = None;
+                }
+            },
+        )
         .sink(by_target(), "command inbox", move |(input, _frontier)| {
             input.for_each_stamp(|_, mails| {
                 for mail in mails {
-                    inbox.borrow_mut().extend(mail.drain(..).map(|(_, text)| text));
+                    inbox
+                        .borrow_mut()
+                        .extend(mail.drain(..).map(|(_, text)| text));
                 }
             });
         });
 
-        source::<_, CapacityContainerBuilder<Mail>, _, _>(scope, "reports", move |capability, info| {
-            *slot.borrow_mut() = Some(scope.activator_for(info.address));
-            move |output| {
-                let mut mail: Mail = outbox.borrow_mut().drain(..).map(|text| (0, text)).collect();
-                if !mail.is_empty() {
-                    output.session(&capability).give_container(&mut mail);
+        source::<_, CapacityContainerBuilder<Mail>, _, _>(
+            scope,
+            "reports",
+            move |capability, info| {
+                *slot.borrow_mut() = Some(scope.activator_for(info.address));
+                move |output| {
+                    let mut mail: Mail = outbox
+                        .borrow_mut()
+                        .drain(..)
+                        .map(|text| (0, text))
+                        .collect();
+                    if !mail.is_empty() {
+                        output.session(&capability).give_container(&mut mail);
+                    }
                 }
-            }
-        })
+            },
+        )
         .sink(by_target(), "report outbox", move |(input, _frontier)| {
             input.for_each_stamp(|_, mails| {
                 for (_, text) in mails.flat_map(std::mem::take) {
-                    let report =
-                        serde_json::from_str(&text).expect("a peer of the same version wrote this report");
+                    let report = serde_json::from_str(&text)
+                        .expect("a peer of the same version wrote this report");
                     if let Some(reports) = &reports {
                         // A sequencer that has ended wants no more reports.
                         let _ = reports.send(report);

@@ -95,7 +95,10 @@ pub struct SinkProgress {
     pub num_output_rows: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -110,11 +113,22 @@ pub fn event_time(read: &SourceProgress, watermark: EventTime) -> BTreeMap<&'sta
         times.insert("min", iso(min));
     }
     // Before the first watermark Spark shows the start of 1970.
-    times.insert("watermark", iso(if watermark == NO_WATERMARK { 0 } else { watermark }));
+    times.insert(
+        "watermark",
+        iso(if watermark == NO_WATERMARK {
+            0
+        } else {
+            watermark
+        }),
+    );
     times
 }
 
 /// `rows` a second over `microseconds`.
 pub fn rate(rows: u64, microseconds: i64) -> f64 {
-    if microseconds <= 0 { 0.0 } else { rows as f64 * 1e6 / microseconds as f64 }
+    if microseconds <= 0 {
+        0.0
+    } else {
+        rows as f64 * 1e6 / microseconds as f64
+    }
 }

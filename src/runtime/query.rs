@@ -145,7 +145,10 @@ pub struct StreamingQuery {
 
 impl fmt::Debug for StreamingQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamingQuery").field("name", &self.name()).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("StreamingQuery")
+            .field("name", &self.name())
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -217,11 +220,19 @@ impl StreamingQuery {
     pub fn await_termination(&self) -> Result<(), QueryError> {
         let mut state = self.shared.lock();
         while state.ended.is_none() {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         let cause = state.ended.clone().and_then(|ended| ended.0);
         drop(state);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             // Its outcome is in `ended` already.
             let _ = thread.join();
@@ -289,11 +300,19 @@ pub fn start(
                 .fingerprint()
                 .into_iter()
                 .fold(Fingerprint::new(), |all, (part, text)| all.with(part, text));
-            Some(Checkpoint::open(location, &Identity { name: plan.name.clone(), fingerprint })?)
+            Some(Checkpoint::open(
+                location,
+                &Identity {
+                    name: plan.name.clone(),
+                    fingerprint,
+                },
+            )?)
         }
         None => None,
     };
-    let id = checkpoint.as_ref().map_or_else(Uuid::new_v4, Checkpoint::query_id);
+    let id = checkpoint
+        .as_ref()
+        .map_or_else(Uuid::new_v4, Checkpoint::query_id);
     let mut sink = open_sink(SinkConfig {
         query_name: plan.name.clone(),
         query_id: id.to_string(),
@@ -308,7 +327,11 @@ pub fn start(
         }
         let (resume, next) = match checkpoint.recover(sink.last_committed()?)? {
             Decision::Ready { next, resume } => (resume, next),
-            Decision::ReplayThenCommit { groups, resume, next } => {
+            Decision::ReplayThenCommit {
+                groups,
+                resume,
+                next,
+            } => {
                 beginning.replay = groups;
                 (resume, next)
             }
@@ -330,7 +353,8 @@ pub fn start(
 
     let writers = (0..config.workers)
         .map(|worker| {
-            let wanted = worker == 0 || sink.distribution() == tidemark_connectors::Distribution::PerWorker;
+            let wanted =
+                worker == 0 || sink.distribution() == tidemark_connectors::Distribution::PerWorker;
             Ok(Mutex::new(wanted.then(|| sink.writer(worker)).transpose()?))
         })
         .collect::<Result<Vec<_>, QueryError>>()?;
@@ -343,7 +367,9 @@ pub fn start(
         pools: source_uses(plan).iter().map(|_| Arc::default()).collect(),
         distribution: sink.distribution(),
         writers,
-        state_dir: checkpoint.as_ref().map(|checkpoint| checkpoint.state_dir().clone()),
+        state_dir: checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.state_dir().clone()),
         sequencer: Mutex::new(Some(SequencerEnd {
             commands,
             reports: report_sender.clone(),
@@ -397,5 +423,11 @@ pub fn start(
             handle.end(outcome.err().map(|error| error.to_string()));
         })
         .map_err(|error| QueryError::Start(error.to_string()))?;
-    Ok(StreamingQuery { id, run_id, plan: Arc::clone(plan), shared, thread: Mutex::new(Some(thread)) })
+    Ok(StreamingQuery {
+        id,
+        run_id,
+        plan: Arc::clone(plan),
+        shared,
+        thread: Mutex::new(Some(thread)),
+    })
 }

@@ -23,7 +23,8 @@ use crate::runtime::watermark::Watermarks;
 use crate::runtime::{QueryError, clock};
 use crate::time::{Epoch, EventTime, NO_WATERMARK};
 
-const SILENT: &str = "internal error: the workers ended without saying why; please report it with the query";
+const SILENT: &str =
+    "internal error: the workers ended without saying why; please report it with the query";
 
 /// Where a run begins.
 #[derive(Default)]
@@ -87,7 +88,9 @@ impl Sequencer {
             plan.sources.iter().map(|source| source.watermark.as_ref()),
             clock::now(),
         );
-        let stateful = any(&plan.root, &|operator| matches!(operator, Operator::Aggregate(_)));
+        let stateful = any(&plan.root, &|operator| {
+            matches!(operator, Operator::Aggregate(_))
+        });
         let always_answers = any(&plan.root, &|operator| match operator {
             Operator::Aggregate(aggregate) => aggregate.keys.is_empty(),
             Operator::Values { .. } => true,
@@ -117,16 +120,24 @@ impl Sequencer {
     pub(crate) fn run(&mut self, beginning: Beginning) -> Result<(), QueryError> {
         self.next = beginning.next;
         if let Some(resume) = &beginning.resume {
-            self.watermarks.restore(resume.watermark, &resume.partitions, clock::now());
+            self.watermarks
+                .restore(resume.watermark, &resume.partitions, clock::now());
             self.last_watermark = resume.watermark;
         }
-        let first_epoch = beginning.replay.first().map_or(beginning.next, |replay| replay.group.first());
-        self.tell(Command::Start(Start { first_epoch, restore: beginning.restore }));
+        let first_epoch = beginning
+            .replay
+            .first()
+            .map_or(beginning.next, |replay| replay.group.first());
+        self.tell(Command::Start(Start {
+            first_epoch,
+            restore: beginning.restore,
+        }));
         self.await_ready()?;
         for replay in beginning.replay {
             let sink_holds = replay.sink_holds;
             for entry in replay.group.entries {
-                self.watermarks.restore(entry.watermark, &entry.partitions, clock::now());
+                self.watermarks
+                    .restore(entry.watermark, &entry.partitions, clock::now());
                 let decided = Decided {
                     latest: vec![None; self.sources.len()],
                     entry,
@@ -150,7 +161,8 @@ impl Sequencer {
                 self.shared.set_status("Processing new data", true, true);
                 self.process(decided)?;
             } else {
-                self.shared.set_status("Waiting for data to arrive", false, false);
+                self.shared
+                    .set_status("Waiting for data to arrive", false, false);
                 self.shared.note_idle();
                 self.idle_failure()?;
                 if bounded || self.sources.iter().all(|source| source.exhausted()) {
@@ -158,15 +170,21 @@ impl Sequencer {
                 }
                 let waits = matches!(self.plan.trigger, Trigger::ProcessingTime(interval) if !interval.is_zero());
                 if !waits {
-                    let poll = self.sources.iter().map(|source| source.poll_interval()).min();
-                    self.shared.sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)));
+                    let poll = self
+                        .sources
+                        .iter()
+                        .map(|source| source.poll_interval())
+                        .min();
+                    self.shared
+                        .sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)));
                 }
             }
             if let Trigger::ProcessingTime(interval) = self.plan.trigger
                 && !interval.is_zero()
             {
                 trigger = next_trigger(trigger, interval);
-                self.shared.set_status("Waiting for next trigger", false, false);
+                self.shared
+                    .set_status("Waiting for next trigger", false, false);
                 self.shared.sleep_until(trigger);
             }
         }
@@ -222,7 +240,10 @@ impl Sequencer {
             previous_watermark: self.last_watermark,
             timestamp_us: now,
             partitions: self.watermarks.partitions(),
-            sources: ranges.into_iter().map(|range| SourceRange { range }).collect(),
+            sources: ranges
+                .into_iter()
+                .map(|range| SourceRange { range })
+                .collect(),
             no_data: !has_data,
         };
         let logging = Instant::now();
@@ -231,12 +252,24 @@ impl Sequencer {
         }
         durations.insert("walCommit", millis(logging));
         self.next += 1;
-        Ok(Some(Decided { entry, sink_holds: false, latest, durations, began }))
+        Ok(Some(Decided {
+            entry,
+            sink_holds: false,
+            latest,
+            durations,
+            began,
+        }))
     }
 
     /// Has an epoch processed and commits it.
     fn process(&mut self, decided: Decided) -> Result<(), QueryError> {
-        let Decided { entry, sink_holds, latest, mut durations, began } = decided;
+        let Decided {
+            entry,
+            sink_holds,
+            latest,
+            mut durations,
+            began,
+        } = decided;
         let info = EpochInfo {
             epoch: entry.epoch,
             watermark: entry.watermark,
@@ -246,10 +279,19 @@ impl Sequencer {
         let splits = entry
             .sources
             .iter()
-            .map(|source| source.range.as_ref().map_or_else(Vec::new, |range| range.splits.clone()))
+            .map(|source| {
+                source
+                    .range
+                    .as_ref()
+                    .map_or_else(Vec::new, |range| range.splits.clone())
+            })
             .collect();
         let working = Instant::now();
-        self.tell(Command::Open(Order { info, splits, commit_from: Some(entry.epoch) }));
+        self.tell(Command::Open(Order {
+            info,
+            splits,
+            commit_from: Some(entry.epoch),
+        }));
         let done = self.await_done(entry.epoch)?;
         durations.insert("addBatch", millis(working));
 
@@ -257,7 +299,8 @@ impl Sequencer {
         for report in &done {
             for (source, partitions) in &report.sources {
                 for (partition, progress) in partitions {
-                    self.watermarks.observe(*source, partition, progress.max, info.timestamp);
+                    self.watermarks
+                        .observe(*source, partition, progress.max, info.timestamp);
                     read[*source].add(progress);
                 }
             }
@@ -266,7 +309,10 @@ impl Sequencer {
         for (operator, stats) in done.iter().flat_map(|report| &report.operators) {
             operators.entry(*operator).or_default().add(stats);
         }
-        let staged: Vec<Staged> = done.iter().filter_map(|report| report.staged.clone()).collect();
+        let staged: Vec<Staged> = done
+            .iter()
+            .filter_map(|report| report.staged.clone())
+            .collect();
         let output_rows = staged.iter().map(|staged| staged.rows).sum();
 
         let committing = Instant::now();
@@ -278,7 +324,10 @@ impl Sequencer {
         durations.insert("commitBatch", millis(committing));
         let committing = Instant::now();
         if let Some(checkpoint) = &mut self.checkpoint {
-            let files: Vec<_> = done.iter().filter_map(|report| report.state.clone()).collect();
+            let files: Vec<_> = done
+                .iter()
+                .filter_map(|report| report.state.clone())
+                .collect();
             let commit = CommitEntry {
                 first: entry.epoch,
                 last: entry.epoch,
@@ -318,7 +367,15 @@ impl Sequencer {
         durations.insert("triggerExecution", millis(began));
         self.last_watermark = entry.watermark;
         let spent = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.tell_progress(&entry, &read, &operators, latest, output_rows, durations, spent);
+        self.tell_progress(
+            &entry,
+            &read,
+            &operators,
+            latest,
+            output_rows,
+            durations,
+            spent,
+        );
         Ok(())
     }
 
@@ -360,7 +417,10 @@ impl Sequencer {
         Ok(all)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what an epoch gave, each of its own kind")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what an epoch gave, each of its own kind"
+    )]
     fn tell_progress(
         &mut self,
         entry: &OffsetEntry,
@@ -371,7 +431,9 @@ impl Sequencer {
         durations: BTreeMap<&'static str, u64>,
         spent: i64,
     ) {
-        let since = self.last_began.map_or(0, |began| entry.timestamp_us - began);
+        let since = self
+            .last_began
+            .map_or(0, |began| entry.timestamp_us - began);
         self.last_began = Some(entry.timestamp_us);
         let mut total = SourceProgress::default();
         read.iter().for_each(|progress| total.add(progress));
@@ -383,8 +445,14 @@ impl Sequencer {
             .zip(latest)
             .map(|(((source, range), read), latest)| SourceProgressReport {
                 description: source.description(),
-                start_offset: range.range.as_ref().map_or(Value::Null, |range| range.start.clone()),
-                end_offset: range.range.as_ref().map_or(Value::Null, |range| range.end.clone()),
+                start_offset: range
+                    .range
+                    .as_ref()
+                    .map_or(Value::Null, |range| range.start.clone()),
+                end_offset: range
+                    .range
+                    .as_ref()
+                    .map_or(Value::Null, |range| range.end.clone()),
                 latest_offset: latest.unwrap_or(Value::Null),
                 num_input_rows: read.rows,
                 input_rows_per_second: rate(read.rows, since),
@@ -415,7 +483,10 @@ impl Sequencer {
                 })
                 .collect(),
             sources,
-            sink: SinkProgress { description: self.sink.description(), num_output_rows: output_rows },
+            sink: SinkProgress {
+                description: self.sink.description(),
+                num_output_rows: output_rows,
+            },
         });
     }
 }

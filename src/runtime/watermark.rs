@@ -54,7 +54,11 @@ impl Watermarks {
                 })
             })
             .collect();
-        Self { policy, sources, current: NO_WATERMARK }
+        Self {
+            policy,
+            sources,
+            current: NO_WATERMARK,
+        }
     }
 
     /// Takes up where a checkpoint left off.
@@ -62,7 +66,10 @@ impl Watermarks {
         self.current = watermark;
         for state in partitions {
             if let Some(Some(source)) = self.sources.get_mut(state.source) {
-                let partition = source.partitions.entry(state.partition.clone()).or_default();
+                let partition = source
+                    .partitions
+                    .entry(state.partition.clone())
+                    .or_default();
                 partition.max_event_time = state.max_event_time;
                 partition.idle = state.idle;
                 // The time that the query was down does not count as silence.
@@ -110,13 +117,16 @@ impl Watermarks {
             .enumerate()
             .flat_map(|(source, state)| {
                 state.iter().flat_map(move |state| {
-                    state.partitions.iter().map(move |(name, partition)| PartitionState {
-                        source,
-                        partition: name.clone(),
-                        max_event_time: partition.max_event_time,
-                        idle: partition.idle,
-                        last_data_us: Some(partition.last_data),
-                    })
+                    state
+                        .partitions
+                        .iter()
+                        .map(move |(name, partition)| PartitionState {
+                            source,
+                            partition: name.clone(),
+                            max_event_time: partition.max_event_time,
+                            idle: partition.idle,
+                            last_data_us: Some(partition.last_data),
+                        })
                 })
             })
             .collect()
@@ -138,15 +148,22 @@ impl Source {
             .min();
         if let Some(least) = least {
             let behind = least.saturating_sub(self.delay);
-            self.watermark = self.watermark.max(behind.div_euclid(1000).saturating_mul(1000));
+            self.watermark = self
+                .watermark
+                .max(behind.div_euclid(1000).saturating_mul(1000));
         }
     }
 
     /// No partition has spoken for longer than the timeout.
     fn is_silent(&self, now: i64) -> bool {
-        let silent_since =
-            self.partitions.values().map(|p| p.last_data).max().unwrap_or(self.started);
-        self.idle_timeout.is_some_and(|timeout| now.saturating_sub(silent_since) > timeout)
+        let silent_since = self
+            .partitions
+            .values()
+            .map(|p| p.last_data)
+            .max()
+            .unwrap_or(self.started);
+        self.idle_timeout
+            .is_some_and(|timeout| now.saturating_sub(silent_since) > timeout)
     }
 }
 

@@ -10,10 +10,12 @@ use std::time::Duration;
 use tidemark_connectors::{Distribution, SinkWriter, SourceReader};
 use timely::worker::Worker;
 
-use crate::checkpoint::{FileKind, RestorePlan, StateDir, StateFile, StateFileReader, StateFileWriter};
+use crate::checkpoint::{
+    FileKind, RestorePlan, StateDir, StateFile, StateFileReader, StateFileWriter,
+};
 use crate::compile::{CLOCK, Dataflow, Parts, compile};
-use crate::operators::{Context, Restored};
 use crate::operators::source::SplitPool;
+use crate::operators::{Context, Restored};
 use crate::plan::Plan;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
@@ -61,10 +63,15 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no reason given");
-        let failures = setup.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = setup
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let _ = failures.send(Report::Failed {
             worker: index,
-            error: format!("internal error, worker {index} panicked: {reason}; please report it with the query"),
+            error: format!(
+                "internal error, worker {index} panicked: {reason}; please report it with the query"
+            ),
         });
     }
     for dataflow in worker.installed_dataflows() {
@@ -74,13 +81,20 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
 
 fn follow(worker: &mut Worker, setup: &Setup) {
     let end = match worker.index() {
-        0 => setup.sequencer.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        0 => setup
+            .sequencer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(),
         _ => None,
     };
     let control = control::build(worker, end);
     let index = worker.index();
     let fail = |error: &QueryError| {
-        control.report(&Report::Failed { worker: index, error: error.to_string() });
+        control.report(&Report::Failed {
+            worker: index,
+            error: error.to_string(),
+        });
     };
     let mut running: Option<Running> = None;
     while !setup.panicked.load(Ordering::SeqCst) {
@@ -150,12 +164,16 @@ impl Running {
             pools: setup.pools.clone(),
             local_workers: setup.local_workers,
             distribution: setup.distribution,
-            writer: setup.writers[local].lock().unwrap_or_else(PoisonError::into_inner).take(),
+            writer: setup.writers[local]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
             recorder: recorder.clone(),
             restored,
         };
-        let dataflow = worker
-            .dataflow_named::<Time, _, _>(&setup.plan.name, |scope| compile(scope, &setup.plan, parts))?;
+        let dataflow = worker.dataflow_named::<Time, _, _>(&setup.plan.name, |scope| {
+            compile(scope, &setup.plan, parts)
+        })?;
         Ok(Self {
             worker: index,
             peers,
@@ -176,7 +194,12 @@ impl Running {
                 CLOCK => vec![],
                 source => {
                     let splits = &order.splits[source];
-                    splits.iter().skip(setup.process).step_by(processes).cloned().collect()
+                    splits
+                        .iter()
+                        .skip(setup.process)
+                        .step_by(processes)
+                        .cloned()
+                        .collect()
                 }
             };
             handle.open(order.info.epoch, &splits);
@@ -213,7 +236,9 @@ impl Running {
 
     /// Writes what the epochs added to the state, or all of it where the workers' number changed.
     fn write_state(&mut self, first: Epoch, last: Epoch) -> Result<Option<StateFile>, QueryError> {
-        let Some(dir) = &self.state_dir else { return Ok(None) };
+        let Some(dir) = &self.state_dir else {
+            return Ok(None);
+        };
         let mut batches = self.recorder.take(last);
         let rescaled = self.rescaled.take();
         if batches.is_empty() && rescaled.is_none() {
@@ -244,13 +269,22 @@ impl Running {
                 }
             }
         }
-        let kind = if rescaled.is_some() { FileKind::Snapshot } else { FileKind::Delta };
+        let kind = if rescaled.is_some() {
+            FileKind::Snapshot
+        } else {
+            FileKind::Delta
+        };
         let first = if kind == FileKind::Snapshot { 0 } else { first };
         Ok(Some(writer.finish(kind, first, last)?))
     }
 }
 
-fn restore(plan: &RestorePlan, dir: &StateDir, worker: usize, peers: usize) -> Result<Restored, QueryError> {
+fn restore(
+    plan: &RestorePlan,
+    dir: &StateDir,
+    worker: usize,
+    peers: usize,
+) -> Result<Restored, QueryError> {
     let split = plan.must_split(peers);
     let keep = |key: &[u8]| !split || route(hash(key), peers) == worker;
     let mut restored = Restored::nothing();
@@ -258,7 +292,12 @@ fn restore(plan: &RestorePlan, dir: &StateDir, worker: usize, peers: usize) -> R
         let mut reader = StateFileReader::open(dir, file)?;
         for section in reader.sections().to_vec() {
             let bytes = reader.read(&section)?;
-            restored.add(file.worker, (section.operator, section.trace), &bytes, &keep)?;
+            restored.add(
+                file.worker,
+                (section.operator, section.trace),
+                &bytes,
+                &keep,
+            )?;
         }
     }
     Ok(restored)

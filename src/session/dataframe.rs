@@ -59,27 +59,45 @@ pub fn col(name: &str) -> Column {
 
 /// An expression as SQL.
 pub fn expr(sql: &str) -> Column {
-    Column { sql: format!("({sql})"), alias: None }
+    Column {
+        sql: format!("({sql})"),
+        alias: None,
+    }
 }
 
 /// A constant, as SQL writes it.
 pub fn lit(value: impl fmt::Display) -> Column {
-    Column { sql: value.to_string(), alias: None }
+    Column {
+        sql: value.to_string(),
+        alias: None,
+    }
 }
 
 /// Tumbling windows: `window(col("ts"), "5 minutes")`.
 pub fn window(time: impl Into<Column>, size: &str) -> Column {
-    Column { sql: format!("window({}, {})", time.into().sql, text(size)), alias: None }
+    Column {
+        sql: format!("window({}, {})", time.into().sql, text(size)),
+        alias: None,
+    }
 }
 
 /// Sliding windows with a start offset.
 pub fn window_with(time: impl Into<Column>, size: &str, slide: &str, start: &str) -> Column {
-    let sql = format!("window({}, {}, {}, {})", time.into().sql, text(size), text(slide), text(start));
+    let sql = format!(
+        "window({}, {}, {}, {})",
+        time.into().sql,
+        text(size),
+        text(slide),
+        text(start)
+    );
     Column { sql, alias: None }
 }
 
 fn call(function: &str, argument: &Column) -> Column {
-    Column { sql: format!("{function}({})", argument.sql), alias: None }
+    Column {
+        sql: format!("{function}({})", argument.sql),
+        alias: None,
+    }
 }
 
 /// Rows where the argument is not null.
@@ -89,7 +107,10 @@ pub fn count(column: impl Into<Column>) -> Column {
 
 /// Distinct values.
 pub fn count_distinct(column: impl Into<Column>) -> Column {
-    Column { sql: format!("count(DISTINCT {})", column.into().sql), alias: None }
+    Column {
+        sql: format!("count(DISTINCT {})", column.into().sql),
+        alias: None,
+    }
 }
 
 /// Distinct values, approximately.
@@ -126,11 +147,19 @@ fn text(value: &str) -> String {
 }
 
 fn list(columns: &[Column]) -> String {
-    columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    columns
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn with(options: &Options) -> String {
-    options.iter().map(|(key, value)| format!("{} = {}", text(key), text(value))).collect::<Vec<_>>().join(", ")
+    options
+        .iter()
+        .map(|(key, value)| format!("{} = {}", text(key), text(value)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A connector's name, or a format of the file connector.
@@ -158,7 +187,11 @@ pub struct DataStreamReader {
 
 impl DataStreamReader {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, options: Options::new(), schema: None }
+        Self {
+            session,
+            options: Options::new(),
+            schema: None,
+        }
     }
 
     /// The source (`file`, `rate`, ...), or a format of the file source (`json`, `csv`, `parquet`).
@@ -221,10 +254,21 @@ impl Table {
             .collect();
         if let Some((column, delay)) = &self.watermark {
             let column = quote(column);
-            columns.push(format!("WATERMARK FOR {column} AS {column} - INTERVAL {}", text(delay)));
+            columns.push(format!(
+                "WATERMARK FOR {column} AS {column} - INTERVAL {}",
+                text(delay)
+            ));
         }
-        let columns = if columns.is_empty() { String::new() } else { format!("({})", columns.join(", ")) };
-        format!("CREATE TABLE {} {columns} WITH ({});\n", quote(&self.name), with(&self.options))
+        let columns = if columns.is_empty() {
+            String::new()
+        } else {
+            format!("({})", columns.join(", "))
+        };
+        format!(
+            "CREATE TABLE {} {columns} WITH ({});\n",
+            quote(&self.name),
+            with(&self.options)
+        )
     }
 }
 
@@ -246,7 +290,10 @@ impl DataFrame {
     }
 
     fn then(&self, query: String) -> Self {
-        Self { query: Some(query), ..self.clone() }
+        Self {
+            query: Some(query),
+            ..self.clone()
+        }
     }
 
     /// Declares the event time and how late rows may come. Only on a stream as it was read.
@@ -256,8 +303,14 @@ impl DataFrame {
                 "with_watermark(\"{column}\", ..) comes after another step; call it right after load()"
             )));
         }
-        let table = Table { watermark: Some((column.into(), delay.into())), ..(*self.table).clone() };
-        Ok(Self { table: Arc::new(table), ..self.clone() })
+        let table = Table {
+            watermark: Some((column.into(), delay.into())),
+            ..(*self.table).clone()
+        };
+        Ok(Self {
+            table: Arc::new(table),
+            ..self.clone()
+        })
     }
 
     /// Computes columns.
@@ -270,7 +323,11 @@ impl DataFrame {
     /// Adds a column.
     #[must_use]
     pub fn with_column(&self, name: &str, column: impl Into<Column>) -> Self {
-        self.then(format!("SELECT *, {} FROM {}", column.into().alias(name), self.from()))
+        self.then(format!(
+            "SELECT *, {} FROM {}",
+            column.into().alias(name),
+            self.from()
+        ))
     }
 
     /// Keeps the rows for which the condition (SQL) is true.
@@ -288,10 +345,16 @@ impl DataFrame {
     /// All rows of both, by position.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let query = format!("SELECT * FROM {} UNION ALL SELECT * FROM {}", self.from(), other.from());
+        let query = format!(
+            "SELECT * FROM {} UNION ALL SELECT * FROM {}",
+            self.from(),
+            other.from()
+        );
         let mut both = self.then(query);
         for table in std::iter::once(&other.table).chain(&other.others) {
-            if table.name != both.table.name && both.others.iter().all(|known| known.name != table.name) {
+            if table.name != both.table.name
+                && both.others.iter().all(|known| known.name != table.name)
+            {
                 both.others.push(Arc::clone(table));
             }
         }
@@ -299,18 +362,29 @@ impl DataFrame {
     }
 
     /// Groups by columns or windows.
-    pub fn group_by(&self, keys: impl IntoIterator<Item = impl Into<Column>>) -> Result<GroupedData, SessionError> {
-        Ok(GroupedData { input: self.clone(), keys: keys.into_iter().map(Into::into).collect() })
+    pub fn group_by(
+        &self,
+        keys: impl IntoIterator<Item = impl Into<Column>>,
+    ) -> Result<GroupedData, SessionError> {
+        Ok(GroupedData {
+            input: self.clone(),
+            keys: keys.into_iter().map(Into::into).collect(),
+        })
     }
 
     /// Starts to write the result.
     pub fn write_stream(&self) -> DataStreamWriter {
-        DataStreamWriter { input: self.clone(), options: Options::new() }
+        DataStreamWriter {
+            input: self.clone(),
+            options: Options::new(),
+        }
     }
 
     /// The query as SQL.
     pub fn to_sql(&self) -> String {
-        self.query.clone().unwrap_or_else(|| format!("SELECT * FROM {}", self.from()))
+        self.query
+            .clone()
+            .unwrap_or_else(|| format!("SELECT * FROM {}", self.from()))
     }
 }
 
@@ -323,15 +397,24 @@ pub struct GroupedData {
 
 impl GroupedData {
     /// The aggregates of each group, behind its keys.
-    pub fn agg(&self, aggregates: impl IntoIterator<Item = Column>) -> Result<DataFrame, SessionError> {
+    pub fn agg(
+        &self,
+        aggregates: impl IntoIterator<Item = Column>,
+    ) -> Result<DataFrame, SessionError> {
         let mut columns: Vec<Column> = self
             .keys
             .iter()
             .map(|key| {
                 let is_window = key.sql.starts_with("window(");
                 match (&key.alias, is_window) {
-                    (None, true) => Column { sql: "window".into(), alias: None },
-                    (Some(alias), true) => Column { sql: "window".into(), alias: Some(alias.clone()) },
+                    (None, true) => Column {
+                        sql: "window".into(),
+                        alias: None,
+                    },
+                    (Some(alias), true) => Column {
+                        sql: "window".into(),
+                        alias: Some(alias.clone()),
+                    },
                     _ => key.clone(),
                 }
             })
@@ -415,10 +498,17 @@ impl DataStreamWriter {
         if self.options.get("connector").is_none() {
             self.options.set("connector", "console");
         }
-        let sink = self.options.get("queryName").map_or_else(|| unique("result"), str::to_owned);
+        let sink = self
+            .options
+            .get("queryName")
+            .map_or_else(|| unique("result"), str::to_owned);
         let mut script = String::new();
         for table in std::iter::once(&self.input.table).chain(&self.input.others) {
-            script.push_str(&table.declare().replacen("CREATE TABLE", "CREATE OR REPLACE TABLE", 1));
+            script.push_str(&table.declare().replacen(
+                "CREATE TABLE",
+                "CREATE OR REPLACE TABLE",
+                1,
+            ));
         }
         script.push_str(&format!(
             "CREATE OR REPLACE TABLE {} WITH ({});\nINSERT INTO {} {};",
@@ -429,13 +519,18 @@ impl DataStreamWriter {
         ));
         let session = &self.input.session;
         let parsed = session.parse(&script, &sink)?;
-        let query = parsed.statements.iter().find_map(|statement| match statement {
-            Statement::Query(query) => Some(query),
-            _ => None,
-        });
+        let query = parsed
+            .statements
+            .iter()
+            .find_map(|statement| match statement {
+                Statement::Query(query) => Some(query),
+                _ => None,
+            });
         match query {
             Some(query) => session.start(&session.plan(query)?, None),
-            None => Err(SessionError::Setting("the data frame holds no query".into())),
+            None => Err(SessionError::Setting(
+                "the data frame holds no query".into(),
+            )),
         }
     }
 }

@@ -25,17 +25,22 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemark_connectors::sinks::memory::{MemorySink, MemoryTable};
 use tidemark_connectors::sources::memory::MemorySource;
-use tidemark_connectors::{ConnectorError, Options, Sink, SinkConfig, Source, open_sink, open_source};
+use tidemark_connectors::{
+    ConnectorError, Options, Sink, SinkConfig, Source, open_sink, open_source,
+};
 
 use crate::plan::catalog::{OnError, QueryStatement, Script, Statement};
-use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
 use crate::plan::error::{Excerpt, PlanErrorKind};
+use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
 use crate::plan::{Plan, PlanError, Trigger, batch, plan_query};
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
 
 pub use dataframe::{Column, DataFrame, DataStreamReader, DataStreamWriter, GroupedData};
-pub use dataframe::{approx_count_distinct, avg, col, count, count_distinct, expr, lit, max, min, sum, window, window_with};
+pub use dataframe::{
+    approx_count_distinct, avg, col, count, count_distinct, expr, lit, max, min, sum, window,
+    window_with,
+};
 
 /// What can go wrong between a user and a running query.
 #[derive(Debug, thiserror::Error)]
@@ -93,10 +98,14 @@ impl SessionBuilder {
             )));
         }
         let known = Arc::new(Known::default());
-        let options = ScriptOptions { settings: self.settings };
+        let options = ScriptOptions {
+            settings: self.settings,
+        };
         let sql = SqlSession::new(&options)?.with_opener(opener(&known));
         Ok(Session {
-            config: QueryConfig { workers: self.workers },
+            config: QueryConfig {
+                workers: self.workers,
+            },
             sql: Arc::new(Mutex::new(sql)),
             known,
         })
@@ -145,7 +154,10 @@ fn opener(known: &Arc<Known>) -> OpenSource {
     let known = Arc::clone(known);
     Arc::new(move |connector, options, schema| {
         let source = known.open(connector, options, schema)?;
-        Ok(SourceSchema { columns: source.schema(), metadata: source.metadata_schema() })
+        Ok(SourceSchema {
+            columns: source.schema(),
+            metadata: source.metadata_schema(),
+        })
     })
 }
 
@@ -160,7 +172,10 @@ pub struct Session {
 impl Session {
     /// Starts to build a session.
     pub fn builder() -> SessionBuilder {
-        SessionBuilder { workers: 1, settings: vec![] }
+        SessionBuilder {
+            workers: 1,
+            settings: vec![],
+        }
     }
 
     /// Plans a script without running it. Tables and views stay declared in the session.
@@ -186,10 +201,16 @@ impl Session {
         let refuse = |kind: PlanErrorKind| self.error_at(statement, kind);
         let planned = plan_query(statement).map_err(|error| refuse(error.into()))?;
         if let Some((what, instead)) = not_there(&planned) {
-            return Err(refuse(PlanErrorKind::Unsupported { what, instead: Some(instead) }));
+            return Err(refuse(PlanErrorKind::Unsupported {
+                what,
+                instead: Some(instead),
+            }));
         }
         Self::check_sink(&planned).map_err(|source| {
-            refuse(PlanErrorKind::Connector { table: planned.sink.name.clone(), source })
+            refuse(PlanErrorKind::Connector {
+                table: planned.sink.name.clone(),
+                source,
+            })
         })?;
         Ok(Arc::new(planned))
     }
@@ -216,7 +237,10 @@ impl Session {
         plan: &Arc<Plan>,
         listener: Option<Listener>,
     ) -> Result<Arc<StreamingQuery>, SessionError> {
-        let named = |source: QueryError| SessionError::Query { name: plan.name.clone(), source };
+        let named = |source: QueryError| SessionError::Query {
+            name: plan.name.clone(),
+            source,
+        };
         let running = lock(&self.known.queries)
             .iter()
             .any(|query| query.is_active() && query.name() == plan.name);
@@ -230,7 +254,11 @@ impl Session {
             .sources
             .iter()
             .map(|table| {
-                self.known.open(&table.connector, &table.options, Some(Arc::clone(&table.schema)))
+                self.known.open(
+                    &table.connector,
+                    &table.options,
+                    Some(Arc::clone(&table.schema)),
+                )
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| named(error.into()))?;
@@ -262,13 +290,17 @@ impl Session {
     }
 
     /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.
-    pub fn batch(&self, statement: &QueryStatement) -> Result<(SchemaRef, Vec<RecordBatch>), SessionError> {
+    pub fn batch(
+        &self,
+        statement: &QueryStatement,
+    ) -> Result<(SchemaRef, Vec<RecordBatch>), SessionError> {
         let sources = statement
             .sources
             .iter()
             .map(|source| {
                 let table = &source.table;
-                self.known.open(&table.connector, &table.options, table.schema.clone())
+                self.known
+                    .open(&table.connector, &table.options, table.schema.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
         let zone = lock(&self.sql).time_zone().to_owned();
@@ -281,7 +313,9 @@ impl Session {
         &self,
         query_name: &str,
     ) -> Result<Option<(SchemaRef, Vec<RecordBatch>)>, SessionError> {
-        let table = lock(&self.known.results).get(&query_name.to_lowercase()).cloned();
+        let table = lock(&self.known.results)
+            .get(&query_name.to_lowercase())
+            .cloned();
         Ok(table.map(|table| table.snapshot()).transpose()?)
     }
 
@@ -310,7 +344,9 @@ impl Session {
 
     /// The queries of this session.
     pub fn streams(&self) -> Streams {
-        Streams { known: Arc::clone(&self.known) }
+        Streams {
+            known: Arc::clone(&self.known),
+        }
     }
 }
 
@@ -318,7 +354,11 @@ impl Session {
 /// sink's manifest lies there, nothing else.
 fn reads_its_output(plan: &Plan) -> Option<&str> {
     fn path<'a>(connector: &str, options: &'a Options) -> Option<&'a str> {
-        if connector.eq_ignore_ascii_case("file") { options.get("path") } else { None }
+        if connector.eq_ignore_ascii_case("file") {
+            options.get("path")
+        } else {
+            None
+        }
     }
     let target = fs::canonicalize(path(&plan.sink.connector, &plan.sink.options)?.trim()).ok()?;
     let source = plan.sources.iter().find(|source| {
@@ -340,10 +380,18 @@ fn refuse_twins(script: &Script) -> Result<(), (&QueryStatement, Box<PlanErrorKi
         })
         .collect();
     for (index, query) in queries.iter().enumerate() {
-        let Some(first) = queries[..index].iter().find(|first| first.name == query.name) else { continue };
+        let Some(first) = queries[..index]
+            .iter()
+            .find(|first| first.name == query.name)
+        else {
+            continue;
+        };
         let same_table = first.target.is_some() && first.target == query.target;
         let kind = PlanErrorKind::Unsupported {
-            what: format!("a second query named '{}', as the one at {}:{},", query.name, first.position.line, first.position.column),
+            what: format!(
+                "a second query named '{}', as the one at {}:{},",
+                query.name, first.position.line, first.position.column
+            ),
             instead: Some(if same_table {
                 "write both into the table with one INSERT and UNION ALL, or declare a table for each".into()
             } else {

@@ -43,7 +43,10 @@ impl Time {
     /// The lower edge of `epoch`: at or before every time of it, whatever its watermark will be.
     /// Never a compaction frontier: it would let nothing expire.
     pub const fn opening(epoch: Epoch) -> Self {
-        Self { epoch, watermark: NO_WATERMARK }
+        Self {
+            epoch,
+            watermark: NO_WATERMARK,
+        }
     }
 }
 

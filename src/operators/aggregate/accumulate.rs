@@ -27,8 +27,14 @@ use crate::row::{ExactSum, HyperLogLog, KeyCodec, RowError, hash};
 enum Column {
     Rows,
     Count(Vec<i64>),
-    Integer { counts: Vec<i64>, sums: Vec<i128> },
-    Float { counts: Vec<i64>, sums: Vec<ExactSum> },
+    Integer {
+        counts: Vec<i64>,
+        sums: Vec<i128>,
+    },
+    Float {
+        counts: Vec<i64>,
+        sums: Vec<ExactSum>,
+    },
     Value(Vec<Option<Box<[u8]>>>),
     Sketch(u8, Vec<HyperLogLog>),
 }
@@ -45,9 +51,18 @@ pub struct Groups {
 impl Groups {
     /// No groups yet. `general` where the input may retract.
     pub fn new(calls: Arc<[Call]>, general: bool) -> Result<Self, RowError> {
-        let codecs = calls.iter().map(Call::value_codec).collect::<Result<_, _>>()?;
+        let codecs = calls
+            .iter()
+            .map(Call::value_codec)
+            .collect::<Result<_, _>>()?;
         let track_rows = general || calls.iter().any(|call| call.kind == Kind::Rows);
-        let mut groups = Self { calls, codecs, track_rows, rows: vec![], columns: vec![] };
+        let mut groups = Self {
+            calls,
+            codecs,
+            track_rows,
+            rows: vec![],
+            columns: vec![],
+        };
         groups.clear();
         Ok(groups)
     }
@@ -76,8 +91,14 @@ impl Groups {
             .map(|call| match call.kind {
                 Kind::Rows => Column::Rows,
                 Kind::Count | Kind::Distinct => Column::Count(vec![]),
-                Kind::Integer => Column::Integer { counts: vec![], sums: vec![] },
-                Kind::Float => Column::Float { counts: vec![], sums: vec![] },
+                Kind::Integer => Column::Integer {
+                    counts: vec![],
+                    sums: vec![],
+                },
+                Kind::Float => Column::Float {
+                    counts: vec![],
+                    sums: vec![],
+                },
                 Kind::Extreme | Kind::First => Column::Value(vec![]),
                 Kind::Sketch(precision) => Column::Sketch(precision, vec![]),
             })
@@ -113,7 +134,11 @@ impl Groups {
     }
 
     /// The encoded values of a call's arguments, row by row.
-    pub fn encode_values(&self, call: usize, arguments: &[ArrayRef]) -> Result<crate::row::Bytes, RowError> {
+    pub fn encode_values(
+        &self,
+        call: usize,
+        arguments: &[ArrayRef],
+    ) -> Result<crate::row::Bytes, RowError> {
         match &self.codecs[call] {
             Some(codec) => codec.encode(arguments),
             None => Ok(crate::row::Bytes::default()),
@@ -158,10 +183,12 @@ impl Groups {
                         .and_then(|value| sums[group].checked_add(value));
                     sum.map(|sum| sums[group] = sum)
                 };
-                let fits = if let Some(decimals) = arguments[0].as_primitive_opt::<Decimal128Type>() {
+                let fits = if let Some(decimals) = arguments[0].as_primitive_opt::<Decimal128Type>()
+                {
                     rows().all(|row| add(row, decimals.value(row)).is_some())
                 } else if arguments[0].data_type() == &DataType::UInt64 {
-                    let wide = cast(&arguments[0], &DataType::Decimal128(20, 0)).map_err(unsupported)?;
+                    let wide =
+                        cast(&arguments[0], &DataType::Decimal128(20, 0)).map_err(unsupported)?;
                     let wide = wide.as_primitive::<Decimal128Type>();
                     rows().all(|row| add(row, wide.value(row)).is_some())
                 } else {
@@ -185,20 +212,30 @@ impl Groups {
             Column::Value(values) => {
                 let greatest = self.calls[call].function == AggregateFunction::Max;
                 let encoded = match &self.codecs[call] {
-                    Some(codec) => codec.encode(arguments).map_err(|error| OperatorError::Unsupported {
-                        expression: self.calls[call].text.clone(),
-                        reason: error.to_string(),
-                    })?,
+                    Some(codec) => {
+                        codec
+                            .encode(arguments)
+                            .map_err(|error| OperatorError::Unsupported {
+                                expression: self.calls[call].text.clone(),
+                                reason: error.to_string(),
+                            })?
+                    }
                     None => return Ok(()),
                 };
-                rows().for_each(|row| improve(&mut values[of[row] as usize], encoded.get(row), greatest));
+                rows().for_each(|row| {
+                    improve(&mut values[of[row] as usize], encoded.get(row), greatest)
+                });
             }
             Column::Sketch(_, sketches) => {
                 let encoded = match &self.codecs[call] {
-                    Some(codec) => codec.encode(arguments).map_err(|error| OperatorError::Unsupported {
-                        expression: self.calls[call].text.clone(),
-                        reason: error.to_string(),
-                    })?,
+                    Some(codec) => {
+                        codec
+                            .encode(arguments)
+                            .map_err(|error| OperatorError::Unsupported {
+                                expression: self.calls[call].text.clone(),
+                                reason: error.to_string(),
+                            })?
+                    }
                     None => return Ok(()),
                 };
                 rows().for_each(|row| sketches[of[row] as usize].add_hash(hash(encoded.get(row))));
@@ -260,7 +297,9 @@ impl Groups {
         for (column, call) in self.columns.iter_mut().zip(self.calls.iter()) {
             match column {
                 Column::Rows => {}
-                Column::Count(counts) => counts[group] += varint::take_signed(input).ok_or_else(damaged)?,
+                Column::Count(counts) => {
+                    counts[group] += varint::take_signed(input).ok_or_else(damaged)?
+                }
                 Column::Integer { counts, sums } => {
                     counts[group] += varint::take_signed(input).ok_or_else(damaged)?;
                     let sum = varint::take_wide(input).ok_or_else(damaged)?;
@@ -278,7 +317,8 @@ impl Groups {
                     if length > 0 {
                         let value = input.get(..length - 1).ok_or_else(damaged)?;
                         *input = &input[length - 1..];
-                        let greatest = call.function == AggregateFunction::Max && call.kind == Kind::Extreme;
+                        let greatest =
+                            call.function == AggregateFunction::Max && call.kind == Kind::Extreme;
                         improve(&mut values[group], value, greatest);
                     }
                 }
@@ -294,17 +334,27 @@ impl Groups {
 
     /// The results of the calls, a column each.
     pub fn finish(&self, groups: &[usize]) -> Result<Vec<ArrayRef>, OperatorError> {
-        (0..self.columns.len()).map(|call| self.finish_call(call, groups)).collect()
+        (0..self.columns.len())
+            .map(|call| self.finish_call(call, groups))
+            .collect()
     }
 
     fn finish_call(&self, index: usize, groups: &[usize]) -> Result<ArrayRef, OperatorError> {
         let call = &self.calls[index];
         let average = call.function == AggregateFunction::Avg;
         let column: ArrayRef = match &self.columns[index] {
-            Column::Rows => Arc::new(groups.iter().map(|g| Some(self.rows[*g])).collect::<Int64Array>()),
-            Column::Count(counts) => {
-                Arc::new(groups.iter().map(|g| Some(counts[*g])).collect::<Int64Array>())
-            }
+            Column::Rows => Arc::new(
+                groups
+                    .iter()
+                    .map(|g| Some(self.rows[*g]))
+                    .collect::<Int64Array>(),
+            ),
+            Column::Count(counts) => Arc::new(
+                groups
+                    .iter()
+                    .map(|g| Some(counts[*g]))
+                    .collect::<Int64Array>(),
+            ),
             Column::Integer { counts, sums } => match &call.output {
                 DataType::Decimal128(precision, scale) => {
                     let from = match call.arguments[0] {
@@ -321,7 +371,13 @@ impl Groups {
                             let factor = 10_i128.pow(u32::try_from(scale - from).unwrap_or(0));
                             sums[*g]
                                 .checked_mul(factor)
-                                .map(|sum| if average { divide(sum, counts[*g]) } else { sum })
+                                .map(|sum| {
+                                    if average {
+                                        divide(sum, counts[*g])
+                                    } else {
+                                        sum
+                                    }
+                                })
                                 .filter(|sum| sum.abs() < limit)
                                 .map(Some)
                                 .ok_or_else(|| call.overflow())
@@ -343,7 +399,9 @@ impl Groups {
                             if counts[*g] == 0 {
                                 return Ok(None);
                             }
-                            i64::try_from(sums[*g]).map(Some).map_err(|_| call.overflow())
+                            i64::try_from(sums[*g])
+                                .map(Some)
+                                .map_err(|_| call.overflow())
                         })
                         .collect::<Result<Int64Array, _>>()?,
                 ),
@@ -354,14 +412,21 @@ impl Groups {
                     .map(|g| {
                         (counts[*g] != 0).then(|| {
                             let sum = sums[*g].value();
-                            if average { sum / counts[*g] as f64 } else { sum }
+                            if average {
+                                sum / counts[*g] as f64
+                            } else {
+                                sum
+                            }
                         })
                     })
                     .collect::<Float64Array>(),
             ),
             Column::Value(values) => return self.decode_values(index, values, groups),
             Column::Sketch(_, sketches) => Arc::new(
-                groups.iter().map(|g| Some(sketches[*g].estimate() as i64)).collect::<Int64Array>(),
+                groups
+                    .iter()
+                    .map(|g| Some(sketches[*g].estimate() as i64))
+                    .collect::<Int64Array>(),
             ),
         };
         if column.data_type() == &call.output {
@@ -377,12 +442,20 @@ impl Groups {
         groups: &[usize],
     ) -> Result<ArrayRef, OperatorError> {
         let call = &self.calls[index];
-        let broken = |reason: String| OperatorError::Unsupported { expression: call.text.clone(), reason };
+        let broken = |reason: String| OperatorError::Unsupported {
+            expression: call.text.clone(),
+            reason,
+        };
         let Some(codec) = &self.codecs[index] else {
             return Err(broken("it has no codec".into()));
         };
-        let present: Vec<&[u8]> = groups.iter().filter_map(|g| values[*g].as_deref()).collect();
-        let decoded = codec.decode(present.iter().copied()).map_err(|error| broken(error.to_string()))?;
+        let present: Vec<&[u8]> = groups
+            .iter()
+            .filter_map(|g| values[*g].as_deref())
+            .collect();
+        let decoded = codec
+            .decode(present.iter().copied())
+            .map_err(|error| broken(error.to_string()))?;
         let mut next = 0;
         let indices: arrow::array::UInt32Array = groups
             .iter()
@@ -403,7 +476,11 @@ impl Groups {
 }
 
 fn damaged() -> RowError {
-    RowError::Corrupt { row: 0, offset: 0, what: "an accumulator ends early" }
+    RowError::Corrupt {
+        row: 0,
+        offset: 0,
+        what: "an accumulator ends early",
+    }
 }
 
 fn improve(slot: &mut Option<Box<[u8]>>, value: &[u8], greatest: bool) {
@@ -421,11 +498,19 @@ fn improve(slot: &mut Option<Box<[u8]>>, value: &[u8], greatest: bool) {
 fn divide(sum: i128, count: i64) -> i128 {
     let count = i128::from(count);
     let (quotient, rest) = (sum / count, sum % count);
-    if rest.abs() * 2 >= count.abs() { quotient + sum.signum() * count.signum() } else { quotient }
+    if rest.abs() * 2 >= count.abs() {
+        quotient + sum.signum() * count.signum()
+    } else {
+        quotient
+    }
 }
 
 /// The rows that a call counts: where its filter is true and no argument is null.
-pub fn valid_rows(rows: usize, arguments: &[ArrayRef], filter: Option<&BooleanArray>) -> BooleanArray {
+pub fn valid_rows(
+    rows: usize,
+    arguments: &[ArrayRef],
+    filter: Option<&BooleanArray>,
+) -> BooleanArray {
     let mut nulls = None;
     for argument in arguments {
         nulls = arrow::buffer::NullBuffer::union(nulls.as_ref(), argument.logical_nulls().as_ref());
@@ -450,21 +535,47 @@ mod tests {
     use super::*;
 
     fn call(function: AggregateFunction, argument: DataType, output: DataType) -> Call {
-        Call::new(function, vec![argument], output, "call".into(), (false, false)).unwrap()
+        Call::new(
+            function,
+            vec![argument],
+            output,
+            "call".into(),
+            (false, false),
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_sum_that_does_not_fit_its_type_is_an_error_and_comes_back_by_retraction() {
-        let calls: Arc<[Call]> =
-            [call(AggregateFunction::Sum, DataType::Int64, DataType::Int64)].into();
+        let calls: Arc<[Call]> = [call(
+            AggregateFunction::Sum,
+            DataType::Int64,
+            DataType::Int64,
+        )]
+        .into();
         let mut groups = Groups::new(calls, true).unwrap();
         groups.resize(1);
         let values: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX, 1]));
         let valid = valid_rows(2, std::slice::from_ref(&values), None);
-        groups.add(0, &[Arc::clone(&values)], &valid, &[0, 0], None).unwrap();
-        assert!(groups.finish(&[0]).unwrap_err().to_string().contains("ARITHMETIC_OVERFLOW"));
-        groups.add(0, &[values], &valid, &[0, 0], Some(&[0, -1])).unwrap();
-        assert_eq!(groups.finish(&[0]).unwrap()[0].as_primitive::<Int64Type>().value(0), i64::MAX);
+        groups
+            .add(0, &[Arc::clone(&values)], &valid, &[0, 0], None)
+            .unwrap();
+        assert!(
+            groups
+                .finish(&[0])
+                .unwrap_err()
+                .to_string()
+                .contains("ARITHMETIC_OVERFLOW")
+        );
+        groups
+            .add(0, &[values], &valid, &[0, 0], Some(&[0, -1]))
+            .unwrap();
+        assert_eq!(
+            groups.finish(&[0]).unwrap()[0]
+                .as_primitive::<Int64Type>()
+                .value(0),
+            i64::MAX
+        );
     }
 
     #[test]
@@ -473,7 +584,11 @@ mod tests {
             call(AggregateFunction::Sum, DataType::Float64, DataType::Float64),
             call(AggregateFunction::Min, DataType::Float64, DataType::Float64),
             call(AggregateFunction::Max, DataType::Float64, DataType::Float64),
-            call(AggregateFunction::ApproxCountDistinct { precision: 9 }, DataType::Float64, DataType::Int64),
+            call(
+                AggregateFunction::ApproxCountDistinct { precision: 9 },
+                DataType::Float64,
+                DataType::Int64,
+            ),
             call(AggregateFunction::Avg, DataType::Float64, DataType::Float64),
         ]
         .into();
@@ -484,13 +599,22 @@ mod tests {
             let valid = valid_rows(values.len(), std::slice::from_ref(&array), None);
             let of = vec![0; values.len()];
             for index in 0..calls.len() {
-                groups.add(index, &[Arc::clone(&array)], &valid, &of, None).unwrap();
+                groups
+                    .add(index, &[Arc::clone(&array)], &valid, &of, None)
+                    .unwrap();
             }
             let mut bytes = vec![];
             groups.encode(0, &mut bytes);
             (groups, bytes)
         };
-        let all = [Some(0.1), Some(1e300), None, Some(-1e300), Some(0.2), Some(0.3)];
+        let all = [
+            Some(0.1),
+            Some(1e300),
+            None,
+            Some(-1e300),
+            Some(0.2),
+            Some(0.3),
+        ];
         let (mut left, _) = run(&all[..3]);
         let (_, right) = run(&all[3..]);
         left.merge(0, &right).unwrap();
@@ -499,7 +623,10 @@ mod tests {
         let (whole, bytes) = run(&all);
         assert_eq!(merged, bytes);
         let row = whole.finish(&[0]).unwrap();
-        assert_eq!(row[0].as_primitive::<Float64Type>().value(0), 0.1 + (0.2 + 0.3));
+        assert_eq!(
+            row[0].as_primitive::<Float64Type>().value(0),
+            0.1 + (0.2 + 0.3)
+        );
         assert_eq!(row[1].as_primitive::<Float64Type>().value(0), -1e300);
         assert_eq!(row[2].as_primitive::<Float64Type>().value(0), 1e300);
         assert_eq!(row[3].as_primitive::<Int64Type>().value(0), 5);

@@ -75,7 +75,13 @@ impl Call {
             AggregateFunction::ApproxCountDistinct { .. } if general => Kind::Distinct,
             AggregateFunction::ApproxCountDistinct { precision } => Kind::Sketch(precision),
         };
-        Ok(Self { function, kind, arguments, output, text })
+        Ok(Self {
+            function,
+            kind,
+            arguments,
+            output,
+            text,
+        })
     }
 
     /// Whether values lie in a multiset beside the groups.
@@ -88,7 +94,11 @@ impl Call {
         let descending = self.function == AggregateFunction::Max && self.kind == Kind::First;
         match self.kind {
             Kind::Extreme | Kind::Distinct | Kind::First | Kind::Sketch(_) => {
-                let types: Vec<_> = self.arguments.iter().map(|t| (t.clone(), descending)).collect();
+                let types: Vec<_> = self
+                    .arguments
+                    .iter()
+                    .map(|t| (t.clone(), descending))
+                    .collect();
                 KeyCodec::new_with_order(&types).map(Some)
             }
             _ => Ok(None),
@@ -97,6 +107,9 @@ impl Call {
 
     /// The error for a result that does not fit its type.
     pub fn overflow(&self) -> OperatorError {
-        OperatorError::Overflow { what: self.text.clone(), data_type: type_name(&self.output) }
+        OperatorError::Overflow {
+            what: self.text.clone(),
+            data_type: type_name(&self.output),
+        }
     }
 }

@@ -50,10 +50,19 @@ impl Merge {
     ) -> Result<Self, OperatorError> {
         let operator = prepared.operator;
         let failed = |source| OperatorError::State { operator, source };
-        let kind = if prepared.general { TableKind::General } else { TableKind::AppendOnly };
+        let kind = if prepared.general {
+            TableKind::General
+        } else {
+            TableKind::AppendOnly
+        };
         let id = operator as u32;
-        let groups =
-            Table::new(kind, info.clone(), recorder.for_trace(id, 0), restored[0].take()).map_err(failed)?;
+        let groups = Table::new(
+            kind,
+            info.clone(),
+            recorder.for_trace(id, 0),
+            restored[0].take(),
+        )
+        .map_err(failed)?;
         let values = prepared
             .calls
             .iter()
@@ -69,13 +78,20 @@ impl Merge {
             .map_err(failed)?;
         let owns_global =
             prepared.keys.is_empty() && route(hash(&[]), context.peers()) == context.worker();
-        Ok(Self { prepared: Arc::clone(prepared), groups, values, owns_global })
+        Ok(Self {
+            prepared: Arc::clone(prepared),
+            groups,
+            values,
+            owns_global,
+        })
     }
 
     /// Merges a little while there is nothing else to do; whether there is more.
     pub(super) fn work(&mut self) -> bool {
         let values = self.values.iter_mut().flatten();
-        values.fold(self.groups.work(IDLE_EFFORT), |more, values| values.work(IDLE_EFFORT) || more)
+        values.fold(self.groups.work(IDLE_EFFORT), |more, values| {
+            values.work(IDLE_EFFORT) || more
+        })
     }
 
     pub(super) fn operator(&self) -> usize {
@@ -90,7 +106,10 @@ impl Merge {
         give: &mut dyn FnMut(Delta),
     ) -> Result<OperatorStats, OperatorError> {
         let touched = self.touch(rows)?;
-        let mut stats = OperatorStats { name: LATE_NAME.into(), ..OperatorStats::default() };
+        let mut stats = OperatorStats {
+            name: LATE_NAME.into(),
+            ..OperatorStats::default()
+        };
         stats.rows_updated = self.update(epoch, touched, give)?;
         let watermark = self.prepared.watermark(epoch);
         if self.prepared.emit == Emit::OnClose {
@@ -115,7 +134,8 @@ impl Merge {
             .iter()
             .enumerate()
             .flat_map(|(part, rows)| {
-                (0..rows.len()).map(move |row| (prefix(rows.keys.get(row)), part as u32, row as u32))
+                (0..rows.len())
+                    .map(move |row| (prefix(rows.keys.get(row)), part as u32, row as u32))
             })
             .collect();
         let key = |entry: &(u64, u32, u32)| rows[entry.1 as usize].keys.get(entry.2 as usize);
@@ -138,7 +158,8 @@ impl Merge {
             let (part, row) = (&rows[entry.1 as usize], entry.2 as usize);
             match part.vals.get(row) {
                 [0, accumulators @ ..] => {
-                    new.merge(group, accumulators).map_err(|source| prepared.row_error(source))?;
+                    new.merge(group, accumulators)
+                        .map_err(|source| prepared.row_error(source))?;
                 }
                 [high, low, value @ ..] => {
                     let call = usize::from(u16::from_be_bytes([*high, *low]) - VALUE_TAG);
@@ -161,13 +182,19 @@ impl Merge {
         give: &mut dyn FnMut(Delta),
     ) -> Result<u64, OperatorError> {
         let prepared = Arc::clone(&self.prepared);
-        let Touched { keys, mut new, values } = touched;
+        let Touched {
+            keys,
+            mut new,
+            values,
+        } = touched;
         let count = keys.len();
         let mut old = prepared.groups.like(count);
         let mut kept: Vec<Option<Box<[u8]>>> = vec![None; count];
         let mut damage: Option<RowError> = None;
         self.groups.get(&keys, &mut |group, value| {
-            let merged = old.merge(group, value).and_then(|()| new.merge(group, value));
+            let merged = old
+                .merge(group, value)
+                .and_then(|()| new.merge(group, value));
             if let Err(error) = merged {
                 damage.get_or_insert(error);
             }
@@ -208,7 +235,10 @@ impl Merge {
         }
         self.groups
             .apply(epoch.time(), &changes)
-            .map_err(|source| OperatorError::State { operator: prepared.operator, source })?;
+            .map_err(|source| OperatorError::State {
+                operator: prepared.operator,
+                source,
+            })?;
         if prepared.emit == Emit::Changes {
             self.give(epoch, &keys, &old, &gone, -1, give)?;
             self.give(epoch, &keys, &new, &come, 1, give)?;
@@ -226,19 +256,34 @@ impl Merge {
         new: &mut Groups,
     ) -> Result<(), OperatorError> {
         let prepared = Arc::clone(&self.prepared);
-        let Some(multiset) = &mut self.values[call] else { return Ok(()) };
-        let mut rows = Rows { time: epoch.time(), ..Rows::default() };
+        let Some(multiset) = &mut self.values[call] else {
+            return Ok(());
+        };
+        let mut rows = Rows {
+            time: epoch.time(),
+            ..Rows::default()
+        };
         let (mut of_keys, mut of_values) = (Bytes::default(), Bytes::default());
         for (group, value, change) in changes {
             let key = keys.get(*group);
-            rows.push(key, value, *change, expiry_of(key, prepared.bound.is_some()));
+            rows.push(
+                key,
+                value,
+                *change,
+                expiry_of(key, prepared.bound.is_some()),
+            );
             of_keys.push(key);
             of_values.push(value);
         }
-        let failed = |source: StateError| OperatorError::State { operator: prepared.operator, source };
+        let failed = |source: StateError| OperatorError::State {
+            operator: prepared.operator,
+            source,
+        };
         if prepared.calls[call].kind == Kind::Distinct {
             let mut before = vec![0; changes.len()];
-            multiset.counts((&of_keys, &of_values), &mut |row, count| before[row] = count);
+            multiset.counts((&of_keys, &of_values), &mut |row, count| {
+                before[row] = count
+            });
             for ((group, _, change), before) in changes.iter().zip(before) {
                 let distinct = i64::from(before + change > 0) - i64::from(before > 0);
                 new.add_distinct(call, *group, distinct);
@@ -253,12 +298,18 @@ impl Merge {
             touched.push(keys.get(*group));
             new.set_value(call, *group, None);
         }
-        multiset.first(&touched, &mut |index, value| new.set_value(call, groups[index], Some(value)));
+        multiset.first(&touched, &mut |index, value| {
+            new.set_value(call, groups[index], Some(value))
+        });
         Ok(())
     }
 
     /// Gives the groups whose bound the watermark has passed in this epoch.
-    fn close(&mut self, epoch: &EpochInfo, give: &mut dyn FnMut(Delta)) -> Result<(), OperatorError> {
+    fn close(
+        &mut self,
+        epoch: &EpochInfo,
+        give: &mut dyn FnMut(Delta),
+    ) -> Result<(), OperatorError> {
         let prepared = Arc::clone(&self.prepared);
         let (after, upto) = (prepared.late_watermark(epoch), prepared.watermark(epoch));
         if upto <= after {
@@ -280,7 +331,9 @@ impl Merge {
             }
             keys.push(key);
             groups.resize(keys.len());
-            let mut taken = groups.merge(keys.len() - 1, value).map_err(|source| prepared.row_error(source));
+            let mut taken = groups
+                .merge(keys.len() - 1, value)
+                .map_err(|source| prepared.row_error(source));
             if taken.is_ok() && keys.len() == BATCH {
                 taken = flush(&mut keys, &mut groups);
             }
@@ -316,13 +369,20 @@ impl Merge {
             columns.extend(groups.finish(which)?);
             let batch = record_batch(&prepared.schema, columns, which.len())?;
             let diffs = (diff != 1).then(|| vec![diff; which.len()].into());
-            give(Delta { batch, diffs, time: epoch.time() });
+            give(Delta {
+                batch,
+                diffs,
+                time: epoch.time(),
+            });
         }
         Ok(())
     }
 
     fn internal(&self, reason: &str) -> OperatorError {
-        OperatorError::Internal { operator: self.prepared.operator, reason: reason.into() }
+        OperatorError::Internal {
+            operator: self.prepared.operator,
+            reason: reason.into(),
+        }
     }
 }
 

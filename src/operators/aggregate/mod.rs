@@ -29,7 +29,9 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::operators::container::ByKey;
 use crate::operators::expression::{Expressions, batch_schema};
-use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored};
+use crate::operators::{
+    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored,
+};
 use crate::plan::{self, Bound, Emit};
 use crate::row::{KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
@@ -90,7 +92,10 @@ impl KeyExpressions {
 
 impl Prepared {
     fn row_error(&self, source: RowError) -> OperatorError {
-        OperatorError::Row { operator: self.operator, source }
+        OperatorError::Row {
+            operator: self.operator,
+            source,
+        }
     }
 
     fn lag(&self) -> i64 {
@@ -109,7 +114,11 @@ impl Prepared {
 }
 
 fn behind(watermark: EventTime, lag: i64) -> EventTime {
-    if watermark == NO_WATERMARK { NO_WATERMARK } else { watermark.saturating_sub(lag) }
+    if watermark == NO_WATERMARK {
+        NO_WATERMARK
+    } else {
+        watermark.saturating_sub(lag)
+    }
 }
 
 impl Aggregate {
@@ -123,8 +132,8 @@ impl Aggregate {
     ) -> Result<Self, OperatorError> {
         let keys = Expressions::new(&plan.keys, input)?;
         let key_types = keys.types(input)?;
-        let codec = KeyCodec::new(&key_types)
-            .map_err(|source| OperatorError::Row { operator, source })?;
+        let codec =
+            KeyCodec::new(&key_types).map_err(|source| OperatorError::Row { operator, source })?;
         let mut calls = vec![];
         let mut arguments = vec![];
         let mut filters = vec![];
@@ -135,14 +144,28 @@ impl Aggregate {
             let field = output.field(plan.keys.len() + index);
             let output_type = field.data_type().clone();
             let shape = (call.filter.is_some(), input_retracts);
-            calls.push(Call::new(call.function, types, output_type, field.name().clone(), shape)?);
+            calls.push(Call::new(
+                call.function,
+                types,
+                output_type,
+                field.name().clone(),
+                shape,
+            )?);
             arguments.push(expressions);
-            filters.push(call.filter.as_ref().map(|f| Expressions::new([f], input)).transpose()?);
+            filters.push(
+                call.filter
+                    .as_ref()
+                    .map(|f| Expressions::new([f], input))
+                    .transpose()?,
+            );
         }
         let calls: Arc<[Call]> = calls.into();
         let groups = Groups::new(Arc::clone(&calls), input_retracts)
             .map_err(|source| OperatorError::Row { operator, source })?;
-        let keys = KeyExpressions { expressions: keys, count: plan.keys.len() };
+        let keys = KeyExpressions {
+            expressions: keys,
+            count: plan.keys.len(),
+        };
         Ok(Self {
             prepared: Arc::new(Prepared {
                 operator,
@@ -173,50 +196,56 @@ impl Aggregate {
         let restored = (0..=self.prepared.calls.len() as u32)
             .map(|trace| restored.take(id as u32, trace))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| OperatorError::State { operator: id, source })?;
+            .map_err(|source| OperatorError::State {
+                operator: id,
+                source,
+            })?;
         let context = context.clone();
         let recorder = recorder.clone();
         let scope = partial.scope();
-        Ok(partial.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
-            DistributorPact(ByKey::new),
-            "aggregate",
-            move |capability, info| {
-                let merge = Merge::new(&self.prepared, &context, &info, &recorder, restored);
-                let mut merge = merge.map_err(|error| context.fail(error)).ok();
-                let activator = scope.activator_for(info.address);
-                let mut epochs = EpochCursor::new(capability, &context);
-                let mut waiting: BTreeMap<Epoch, Vec<Rows>> = BTreeMap::new();
-                move |(input, frontier), output| {
-                    input.for_each_stamp(|_, batches| {
-                        for rows in batches.map(std::mem::take).filter(|rows| !rows.is_empty()) {
-                            waiting.entry(rows.time.epoch).or_default().push(rows);
-                        }
-                    });
-                    let Some(merge) = &mut merge else { return };
-                    let mut busy = false;
-                    while !context.failed()
-                        && let Some((epoch, capability)) = epochs.complete(frontier)
-                    {
-                        busy = true;
-                        let rows = waiting.remove(&epoch.epoch).unwrap_or_default();
-                        let mut session = output.session(&capability);
-                        let given = merge.epoch(&epoch, &rows, &mut |delta| {
-                            session.give_container(&mut delta.into());
+        Ok(
+            partial.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
+                DistributorPact(ByKey::new),
+                "aggregate",
+                move |capability, info| {
+                    let merge = Merge::new(&self.prepared, &context, &info, &recorder, restored);
+                    let mut merge = merge.map_err(|error| context.fail(error)).ok();
+                    let activator = scope.activator_for(info.address);
+                    let mut epochs = EpochCursor::new(capability, &context);
+                    let mut waiting: BTreeMap<Epoch, Vec<Rows>> = BTreeMap::new();
+                    move |(input, frontier), output| {
+                        input.for_each_stamp(|_, batches| {
+                            for rows in batches.map(std::mem::take).filter(|rows| !rows.is_empty())
+                            {
+                                waiting.entry(rows.time.epoch).or_default().push(rows);
+                            }
                         });
-                        match given {
-                            Ok(stats) => context.report(epoch.epoch, merge.operator(), &stats),
-                            Err(error) => return context.fail(error),
+                        let Some(merge) = &mut merge else { return };
+                        let mut busy = false;
+                        while !context.failed()
+                            && let Some((epoch, capability)) = epochs.complete(frontier)
+                        {
+                            busy = true;
+                            let rows = waiting.remove(&epoch.epoch).unwrap_or_default();
+                            let mut session = output.session(&capability);
+                            let given = merge.epoch(&epoch, &rows, &mut |delta| {
+                                session.give_container(&mut delta.into());
+                            });
+                            match given {
+                                Ok(stats) => context.report(epoch.epoch, merge.operator(), &stats),
+                                Err(error) => return context.fail(error),
+                            }
+                            drop(session);
+                            epochs.done();
                         }
-                        drop(session);
-                        epochs.done();
+                        // Merging waits until no epoch does; that is also what frees expired rows.
+                        if busy || merge.work() {
+                            activator.activate();
+                        }
                     }
-                    // Merging waits until no epoch does; that is also what frees expired rows.
-                    if busy || merge.work() {
-                        activator.activate();
-                    }
-                }
-            },
-        ))
+                },
+            ),
+        )
     }
 
     fn render_partial<'scope>(
@@ -235,7 +264,9 @@ impl Aggregate {
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
-                            let Some(epoch) = context.epoch(delta.time.epoch) else { continue };
+                            let Some(epoch) = context.epoch(delta.time.epoch) else {
+                                continue;
+                            };
                             let partial = open
                                 .entry(epoch.epoch)
                                 .or_insert_with(|| Partial::new(&prepared));
@@ -243,7 +274,9 @@ impl Aggregate {
                                 return context.fail(error);
                             }
                             if partial.is_full() {
-                                output.session(&capability).give_container(&mut partial.take(&epoch));
+                                output
+                                    .session(&capability)
+                                    .give_container(&mut partial.take(&epoch));
                             }
                         }
                     });
@@ -268,20 +301,28 @@ impl Aggregate {
 /// The arguments of a call, computed only where its filter holds: `sum(1 / x) FILTER (WHERE x <> 0)`
 /// does not fail on x = 0.
 fn guarded(call: &plan::AggregateCall) -> Result<Vec<Expr>, OperatorError> {
-    let Some(filter) = &call.filter else { return Ok(call.args.clone()) };
+    let Some(filter) = &call.filter else {
+        return Ok(call.args.clone());
+    };
     call.args
         .iter()
         .map(|argument| match argument {
             Expr::Column(_) | Expr::Literal(..) => Ok(argument.clone()),
-            _ => when(filter.clone(), argument.clone()).end().map_err(|error| OperatorError::Unsupported {
-                expression: plan::text::expression(argument),
-                reason: error.strip_backtrace(),
-            }),
+            _ => when(filter.clone(), argument.clone())
+                .end()
+                .map_err(|error| OperatorError::Unsupported {
+                    expression: plan::text::expression(argument),
+                    reason: error.strip_backtrace(),
+                }),
         })
         .collect()
 }
 
 /// The expiry of a group with this bound.
 fn expiry_of(key: &[u8], bounded: bool) -> EventTime {
-    if bounded { crate::row::read_bound(key) } else { NEVER }
+    if bounded {
+        crate::row::read_bound(key)
+    } else {
+        NEVER
+    }
 }

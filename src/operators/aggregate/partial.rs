@@ -52,7 +52,9 @@ impl Partial {
         let prepared = Arc::clone(&self.prepared);
         let rows = delta.rows();
         let keys = prepared.keys.evaluate(&delta.batch, epoch)?;
-        let bounds = prepared.bound.map(|bound| bounds(&bound, &keys[bound.key], rows));
+        let bounds = prepared
+            .bound
+            .map(|bound| bounds(&bound, &keys[bound.key], rows));
         let encoded = match &bounds {
             Some(bounds) => prepared.codec.encode_bounded(bounds, &keys),
             None if keys.is_empty() => Ok(Bytes::default()),
@@ -74,7 +76,11 @@ impl Partial {
                 of.push(0);
                 continue;
             }
-            let key = if prepared.keys.is_empty() { &[][..] } else { encoded.get(row) };
+            let key = if prepared.keys.is_empty() {
+                &[][..]
+            } else {
+                encoded.get(row)
+            };
             of.push(self.group(key, expiry));
         }
         self.groups.resize(self.keys.len());
@@ -87,7 +93,15 @@ impl Partial {
             (None, None) => None,
             (_, None) => delta.diffs.as_ref().map(|diffs| diffs.to_vec()),
             (_, Some(on_time)) => Some(
-                (0..rows).map(|row| if on_time.value(row) { delta.diff(row) } else { 0 }).collect(),
+                (0..rows)
+                    .map(|row| {
+                        if on_time.value(row) {
+                            delta.diff(row)
+                        } else {
+                            0
+                        }
+                    })
+                    .collect(),
             ),
         };
         self.groups.add_rows(&of, diffs.as_deref());
@@ -104,7 +118,8 @@ impl Partial {
             if call.keeps_values() {
                 self.keep_values(index, &arguments, &valid, &of, diffs.as_deref())?;
             } else {
-                self.groups.add(index, &arguments, &valid, &of, diffs.as_deref())?;
+                self.groups
+                    .add(index, &arguments, &valid, &of, diffs.as_deref())?;
             }
         }
         Ok(())
@@ -112,12 +127,16 @@ impl Partial {
 
     /// Whether there are so many groups that they should be sent on.
     pub(super) fn is_full(&self) -> bool {
-        self.keys.len() >= MOST_GROUPS || self.values.iter().any(|values| values.len() >= MOST_GROUPS)
+        self.keys.len() >= MOST_GROUPS
+            || self.values.iter().any(|values| values.len() >= MOST_GROUPS)
     }
 
     /// Takes the groups out, as rows for the workers that own them.
     pub(super) fn take(&mut self, epoch: &EpochInfo) -> Rows {
-        let mut rows = Rows { time: epoch.time(), ..Rows::default() };
+        let mut rows = Rows {
+            time: epoch.time(),
+            ..Rows::default()
+        };
         let mut value = vec![];
         for group in 0..self.keys.len() {
             value.clear();
@@ -153,14 +172,18 @@ impl Partial {
     fn group(&mut self, key: &[u8], expiry: EventTime) -> u32 {
         let hashed = hash(key);
         let keys = &self.keys;
-        if let Some(group) = self.table.find(hashed, |group| keys.get(*group as usize) == key) {
+        if let Some(group) = self
+            .table
+            .find(hashed, |group| keys.get(*group as usize) == key)
+        {
             return *group;
         }
         let group = self.keys.len() as u32;
         self.keys.push(key);
         self.expiries.push(expiry);
         let keys = &self.keys;
-        self.table.insert_unique(hashed, group, |group| hash(keys.get(*group as usize)));
+        self.table
+            .insert_unique(hashed, group, |group| hash(keys.get(*group as usize)));
         group
     }
 
@@ -178,7 +201,9 @@ impl Partial {
             .map_err(|source| self.prepared.row_error(source))?;
         for row in valid.values().set_indices() {
             let diff = diffs.map_or(1, |diffs| diffs[row]);
-            *self.values[call].entry((of[row], encoded.get(row).into())).or_default() += diff;
+            *self.values[call]
+                .entry((of[row], encoded.get(row).into()))
+                .or_default() += diff;
         }
         Ok(())
     }
@@ -191,17 +216,24 @@ fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
         // A list of windows is never grouped by; without a moment a group is never complete.
         EventTimeKind::Windows(_) => (None, 0),
         EventTimeKind::WindowStart(size) => (Some(key), size),
-        EventTimeKind::Window(_) => {
-            (key.as_struct_opt().and_then(|window| window.column_by_name("end")), 0)
-        }
+        EventTimeKind::Window(_) => (
+            key.as_struct_opt()
+                .and_then(|window| window.column_by_name("end")),
+            0,
+        ),
     };
     let nulls = key.logical_nulls();
     let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
     (0..rows)
         .map(|row| match times {
-            Some(times) if times.is_valid(row) && nulls.as_ref().is_none_or(|n| n.is_valid(row)) => {
+            Some(times)
+                if times.is_valid(row) && nulls.as_ref().is_none_or(|n| n.is_valid(row)) =>
+            {
                 // The ends of the range mean "never" and "not yet".
-                times.value(row).saturating_add(shift).clamp(NO_WATERMARK + 1, NEVER - 1)
+                times
+                    .value(row)
+                    .saturating_add(shift)
+                    .clamp(NO_WATERMARK + 1, NEVER - 1)
             }
             _ => NEVER,
         })

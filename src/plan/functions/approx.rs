@@ -181,8 +181,8 @@ impl Accumulator for SketchAccumulator {
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for bytes in states[0].as_binary::<i32>().iter().flatten() {
-            let (other, _) =
-                HyperLogLog::decode(bytes).ok_or_else(|| exec_datafusion_err!("a broken sketch"))?;
+            let (other, _) = HyperLogLog::decode(bytes)
+                .ok_or_else(|| exec_datafusion_err!("a broken sketch"))?;
             let merged = self.sketch.merge(&other);
             merged.map_err(|error| exec_datafusion_err!("{error}"))?;
         }

@@ -54,9 +54,7 @@ impl ScalarUDFImpl for Divide {
             if left.is_null(row) || right.is_null(row) {
                 out.append_null();
             } else if right.value(row) == 0.0 {
-                return exec_err!(
-                    "division by zero; use nullif(divisor, 0) where NULL will do"
-                );
+                return exec_err!("division by zero; use nullif(divisor, 0) where NULL will do");
             } else {
                 out.append_value(left.value(row) / right.value(row));
             }

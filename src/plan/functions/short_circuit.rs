@@ -37,7 +37,10 @@ pub fn short_circuit(expression: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dy
                 Operator::IsNotDistinctFrom,
                 Arc::clone(&decided),
             );
-            (Arc::new(closed) as Arc<dyn PhysicalExpr>, Arc::clone(&decided))
+            (
+                Arc::new(closed) as Arc<dyn PhysicalExpr>,
+                Arc::clone(&decided),
+            )
         })
         .collect();
     let open = parts
