@@ -146,6 +146,7 @@ const QUERIES: &[&str] = &[
        INTERVAL '5' MINUTE, INTERVAL '10' MINUTE)) GROUP BY window_start, window_end",
     "SELECT window_start, window_end, count(DISTINCT user) AS n FROM TABLE(CUMULATE(TABLE events, DESCRIPTOR(ts),
        INTERVAL '5' MINUTE, INTERVAL '20' MINUTE)) GROUP BY window_start, window_end",
+    "SELECT date_trunc('minute', ts) AS m, count(*) AS n FROM events GROUP BY date_trunc('minute', ts)",
     "SELECT DISTINCT user, kind FROM events",
     "SELECT n, count(*) AS users FROM (SELECT user, count(*) AS n FROM events GROUP BY user) GROUP BY n",
     "SELECT max(n) AS most, min(n) AS least, count(DISTINCT s) AS d, sum(s) AS total FROM
@@ -302,7 +303,10 @@ fn update_and_complete_end_at_the_batch_answer() {
 fn append_gives_each_closed_window_once_and_only_what_the_batch_gives() {
     let mut random = StdRng::seed_from_u64(3);
     let rows = rows(&mut random, 2000, 20 * MINUTE);
-    for query in QUERIES.iter().filter(|query| query.contains("window")) {
+    for query in QUERIES
+        .iter()
+        .filter(|query| (query.contains("window") || query.contains("date_trunc")))
+    {
         let wanted = bag(&batch(query, &rows), once);
         let mut all = vec![];
         for workers in [1, 3] {

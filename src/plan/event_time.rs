@@ -57,11 +57,12 @@ fn instant(column: EventTimeColumn) -> Option<EventTimeColumn> {
     (column.kind == EventTimeKind::Instant).then_some(column)
 }
 
+/// A moment, or the wall clock in UTC, which reads the same: Spark's `date_trunc` goes by way of it.
 fn is_instant(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Timestamp(TimeUnit::Microsecond, Some(_))
-    )
+    match data_type {
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => zone.as_deref().is_none_or(is_utc),
+        _ => false,
+    }
 }
 
 /// `ts + c` and `ts - c`.
@@ -131,16 +132,15 @@ fn of_call(
         }
         "date_trunc" => {
             let column = instant(arg(1)?)?;
-            let DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) =
-                call.args[1].get_type(schema).ok()?
-            else {
-                return None;
-            };
             let cut = truncation(literal_text(&call.args[0])?)?;
-            is_utc(&zone).then_some(EventTimeColumn {
+            is_instant(&call.args[1].get_type(schema).ok()?).then_some(EventTimeColumn {
                 lag: column.lag.checked_add(cut)?,
                 ..column
             })
+        }
+        "to_local_time" => {
+            let column = instant(arg(0)?)?;
+            is_instant(&call.args[0].get_type(schema).ok()?).then_some(column)
         }
         _ => None,
     }

@@ -223,7 +223,7 @@ impl Groups {
                     None => return Ok(()),
                 };
                 rows().for_each(|row| {
-                    improve(&mut values[of[row] as usize], encoded.get(row), greatest)
+                    improve(&mut values[of[row] as usize], encoded.get(row), greatest);
                 });
             }
             Column::Sketch(_, sketches) => {
@@ -298,7 +298,7 @@ impl Groups {
             match column {
                 Column::Rows => {}
                 Column::Count(counts) => {
-                    counts[group] += varint::take_signed(input).ok_or_else(damaged)?
+                    counts[group] += varint::take_signed(input).ok_or_else(damaged)?;
                 }
                 Column::Integer { counts, sums } => {
                     counts[group] += varint::take_signed(input).ok_or_else(damaged)?;

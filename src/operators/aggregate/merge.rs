@@ -282,7 +282,7 @@ impl Merge {
         if prepared.calls[call].kind == Kind::Distinct {
             let mut before = vec![0; changes.len()];
             multiset.counts((&of_keys, &of_values), &mut |row, count| {
-                before[row] = count
+                before[row] = count;
             });
             for ((group, _, change), before) in changes.iter().zip(before) {
                 let distinct = i64::from(before + change > 0) - i64::from(before > 0);
@@ -299,7 +299,7 @@ impl Merge {
             new.set_value(call, *group, None);
         }
         multiset.first(&touched, &mut |index, value| {
-            new.set_value(call, groups[index], Some(value))
+            new.set_value(call, groups[index], Some(value));
         });
         Ok(())
     }
