@@ -305,7 +305,7 @@ fn append_gives_each_closed_window_once_and_only_what_the_batch_gives() {
     let rows = rows(&mut random, 2000, 20 * MINUTE);
     for query in QUERIES
         .iter()
-        .filter(|query| (query.contains("window") || query.contains("date_trunc")))
+        .filter(|query| query.contains("window") || query.contains("date_trunc"))
     {
         let wanted = bag(&batch(query, &rows), once);
         let mut all = vec![];
