@@ -216,6 +216,15 @@ impl Context {
         self.0.epochs.borrow().get(&epoch).copied()
     }
 
+    /// What was decided for the epoch of rows that are here; rows never come before it.
+    pub fn epoch_of(&self, time: Time, operator: usize) -> Result<EpochInfo, OperatorError> {
+        self.epoch(time.epoch)
+            .ok_or_else(|| OperatorError::Internal {
+                operator,
+                reason: format!("rows of epoch {} came before it was opened", time.epoch),
+            })
+    }
+
     /// Forgets all epochs up to and including `epoch`.
     pub fn close(&self, epoch: Epoch) {
         let mut epochs = self.0.epochs.borrow_mut();

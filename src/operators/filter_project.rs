@@ -75,15 +75,7 @@ impl FilterProject {
     }
 
     fn apply(&self, delta: Delta, context: &Context) -> Result<Option<Delta>, OperatorError> {
-        let Some(epoch) = context.epoch(delta.time.epoch) else {
-            return Err(OperatorError::Internal {
-                operator: 0,
-                reason: format!(
-                    "rows of epoch {} came before it was opened",
-                    delta.time.epoch
-                ),
-            });
-        };
+        let epoch = context.epoch_of(delta.time, 0)?;
         let Delta {
             mut batch,
             mut diffs,

@@ -171,6 +171,13 @@ impl Groups {
             expression: self.calls[call].text.clone(),
             reason: error.to_string(),
         };
+        // Empty, at no cost, where a call compares and hashes nothing.
+        let encoded =
+            self.encode_values(call, arguments)
+                .map_err(|error| OperatorError::Unsupported {
+                    expression: self.calls[call].text.clone(),
+                    reason: error.to_string(),
+                })?;
         match &mut self.columns[call] {
             Column::Rows => {}
             Column::Count(counts) => rows().for_each(|row| counts[of[row] as usize] += diff(row)),
@@ -211,33 +218,11 @@ impl Groups {
             }
             Column::Value(values) => {
                 let greatest = self.calls[call].function == AggregateFunction::Max;
-                let encoded = match &self.codecs[call] {
-                    Some(codec) => {
-                        codec
-                            .encode(arguments)
-                            .map_err(|error| OperatorError::Unsupported {
-                                expression: self.calls[call].text.clone(),
-                                reason: error.to_string(),
-                            })?
-                    }
-                    None => return Ok(()),
-                };
                 rows().for_each(|row| {
                     improve(&mut values[of[row] as usize], encoded.get(row), greatest);
                 });
             }
             Column::Sketch(_, sketches) => {
-                let encoded = match &self.codecs[call] {
-                    Some(codec) => {
-                        codec
-                            .encode(arguments)
-                            .map_err(|error| OperatorError::Unsupported {
-                                expression: self.calls[call].text.clone(),
-                                reason: error.to_string(),
-                            })?
-                    }
-                    None => return Ok(()),
-                };
                 rows().for_each(|row| sketches[of[row] as usize].add_hash(hash(encoded.get(row))));
             }
         }

@@ -264,8 +264,9 @@ impl Aggregate {
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
                         for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
-                            let Some(epoch) = context.epoch(delta.time.epoch) else {
-                                continue;
+                            let epoch = match context.epoch_of(delta.time, prepared.operator) {
+                                Ok(epoch) => epoch,
+                                Err(error) => return context.fail(error),
                             };
                             let partial = open
                                 .entry(epoch.epoch)
