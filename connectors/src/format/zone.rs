@@ -42,6 +42,19 @@ impl Zone {
         }
     }
 
+    /// What a clock on the wall shows at an instant, both in microseconds since 1970.
+    pub fn to_local(self, instant: i64) -> i64 {
+        let seconds = match self {
+            Self::Fixed(seconds) => seconds,
+            // Beyond the years that have a calendar no rule has ever been decided.
+            Self::Region(region) => DateTime::from_timestamp_micros(instant).map_or(0, |moment| {
+                let offset = region.offset_from_utc_datetime(&moment.naive_utc());
+                offset.fix().local_minus_utc()
+            }),
+        };
+        instant.saturating_add(i64::from(seconds) * SECOND)
+    }
+
     /// The instant of a wall clock, both in microseconds; `None` where it is out of range.
     pub fn to_utc(self, local: i64) -> Option<i64> {
         match self {

@@ -5,16 +5,24 @@
 //! | [`window`] | event-time windows of a timestamp, `window_time` |
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
-//! | [`divide`] | Spark's `/` |
+//! | [`arithmetic`] | `+ - * / %`, `div` and their relatives |
+//! | [`cast`] | `CAST` and `TRY_CAST` |
+//! | [`common_type`] | the type that several types meet in |
+//! | [`decimals`] | decimals as whole numbers with a scale |
+//! | [`intervals`] | intervals as text |
+//! | [`item`] | `a[i]` of arrays and maps |
 //! | [`interval`] | lengths of time in words |
-//! | [`overflow`] | arithmetic that fails instead of wrapping around |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
 
 pub mod approx;
+pub mod arithmetic;
+pub mod cast;
 pub mod clock;
-pub mod divide;
+pub mod common_type;
+pub mod decimals;
 pub mod interval;
-pub mod overflow;
+pub mod intervals;
+pub mod item;
 pub mod short_circuit;
 pub mod window;
 
@@ -26,7 +34,8 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = window::functions();
     all.extend(clock::functions());
-    all.push(divide::divide());
+    all.extend(arithmetic::functions());
+    all.push(item::item());
     all
 }
 

@@ -10,6 +10,7 @@
 //! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
+//! | `literals` | constants with Spark's types |
 //! | `insert` | the result made to fit its target |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
@@ -21,6 +22,7 @@ mod ddl;
 mod diagnose;
 mod dialect;
 mod insert;
+mod literals;
 mod names;
 mod options;
 mod query;
