@@ -7,6 +7,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use datafusion::common::DFSchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::Expr;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -25,19 +26,20 @@ pub struct FilterProject {
 }
 
 impl FilterProject {
-    /// Over rows of `input`, giving rows of `output`.
+    /// Over rows of `input`, giving rows of `output`, computed with `options`.
     pub fn new(
         condition: Option<&Expr>,
         project: Option<&[Expr]>,
         input: &DFSchemaRef,
         output: &DFSchemaRef,
+        options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
         Ok(Self {
             filter: condition
-                .map(|condition| Expressions::new([condition], input))
+                .map(|condition| Expressions::new([condition], input, options))
                 .transpose()?,
             project: project
-                .map(|project| Expressions::new(project, input))
+                .map(|project| Expressions::new(project, input, options))
                 .transpose()?,
             output: batch_schema(output),
         })

@@ -313,8 +313,7 @@ impl Session {
                     .open(&table.connector, &table.options, table.schema.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let zone = lock(&self.sql).time_zone().to_owned();
-        let rows = batch::run_batch(statement, sources, &zone, clock::now())?;
+        let rows = batch::run_batch(statement, sources, clock::now())?;
         Ok((rows[0].schema(), rows))
     }
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{Expr, when};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
@@ -143,15 +144,17 @@ fn behind(watermark: EventTime, lag: i64) -> EventTime {
 }
 
 impl Aggregate {
-    /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of `output`.
+    /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of
+    /// `output`; `options` are what expressions are computed with.
     pub fn new(
         operator: usize,
         plan: &plan::Aggregate,
         input: &DFSchemaRef,
         input_retracts: bool,
         output: &DFSchemaRef,
+        options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
-        let keys = Expressions::new(&plan.keys, input)?;
+        let keys = Expressions::new(&plan.keys, input, options)?;
         let key_types = keys.types(input)?;
         let codec =
             KeyCodec::new(&key_types).map_err(|source| OperatorError::Row { operator, source })?;
@@ -160,7 +163,7 @@ impl Aggregate {
         let mut filters = vec![];
         for (index, call) in plan.calls.iter().enumerate() {
             let guarded = guarded(call)?;
-            let expressions = Expressions::new(&guarded, input)?;
+            let expressions = Expressions::new(&guarded, input, options)?;
             let types: Vec<DataType> = expressions.types(input)?;
             let field = output.field(plan.keys.len() + index);
             let output_type = field.data_type().clone();
@@ -176,7 +179,7 @@ impl Aggregate {
             filters.push(
                 call.filter
                     .as_ref()
-                    .map(|f| Expressions::new([f], input))
+                    .map(|f| Expressions::new([f], input, options))
                     .transpose()?,
             );
         }
