@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use rand::Rng;
@@ -19,9 +20,18 @@ use tidemark_connectors::{
     Staged, open_source,
 };
 
+/// A small query that has not ended by then hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// What a query gave, by epoch. Clones share it; it outlives the runs of a query that restarts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Captured(Arc<Mutex<BTreeMap<u64, Vec<Output>>>>);
+pub(crate) struct Captured(Arc<Mutex<Contents>>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    epochs: BTreeMap<u64, Vec<Output>>,
+    key: Option<Vec<usize>>,
+}
 
 impl Captured {
     /// Each epoch's changed rows as text, in the order in which the sink got them.
@@ -38,12 +48,18 @@ impl Captured {
                 .collect()
         };
         self.lock()
+            .epochs
             .iter()
             .map(|(epoch, outputs)| (*epoch, outputs.iter().flat_map(rows_of).collect()))
             .collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Vec<Output>>> {
+    /// The columns that identify a row, where the plan knows them.
+    pub(crate) fn key(&self) -> Option<Vec<usize>> {
+        self.lock().key.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,7 +85,7 @@ impl Sink for CaptureSink {
     }
 
     fn last_committed(&mut self) -> Result<Option<u64>> {
-        Ok(self.captured.lock().keys().next_back().copied())
+        Ok(self.captured.lock().epochs.keys().next_back().copied())
     }
 
     fn discard_uncommitted(&mut self) -> Result<()> {
@@ -78,7 +94,7 @@ impl Sink for CaptureSink {
 
     fn commit(&mut self, epoch: u64, _: &[Staged]) -> Result<()> {
         let outputs = std::mem::take(&mut *self.staged.lock().unwrap());
-        self.captured.lock().insert(epoch, outputs);
+        self.captured.lock().epochs.insert(epoch, outputs);
         Ok(())
     }
 
@@ -169,7 +185,10 @@ impl Run<'_> {
         let query = start(
             &plan,
             sources,
-            |_: SinkConfig| Ok(Box::new(sink) as Box<dyn Sink>),
+            |config: SinkConfig| {
+                sink.captured.lock().key = config.key;
+                Ok(Box::new(sink) as Box<dyn Sink>)
+            },
             QueryConfig {
                 workers: self.workers,
             },
@@ -177,6 +196,9 @@ impl Run<'_> {
                 told.lock().unwrap().push(epoch.clone());
             })),
         )?;
+        if !query.await_termination_timeout(PATIENCE) {
+            return Err(SessionError::Setting(format!("no end after {PATIENCE:?}")));
+        }
         query.await_termination()?;
         drop(query);
         let progress = std::mem::take(&mut *progress.lock().unwrap());
