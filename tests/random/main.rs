@@ -147,7 +147,8 @@ fn judge(case: &Case) -> Verdict {
         (Ok(whole), Ok(captured)) => (whole, captured),
         (_, Err(SessionError::Plan(why))) => {
             let why = why.to_string();
-            return Verdict::Refused(why.lines().next().unwrap_or_default().to_owned());
+            let (what, _) = why.split_once(" for ").unwrap_or((&why, ""));
+            return Verdict::Refused(what.to_owned());
         }
         (Err(_), Err(_)) => return Verdict::BothFailed,
         (Ok(_), Err(why)) => return Verdict::Wrong(format!("only the stream failed: {why}")),
