@@ -185,7 +185,7 @@ impl Run<'_> {
         let query = start(
             &plan,
             sources,
-            |config: SinkConfig| {
+            |_, config: SinkConfig| {
                 sink.captured.lock().key = config.key;
                 Ok(Box::new(sink) as Box<dyn Sink>)
             },
