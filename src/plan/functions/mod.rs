@@ -6,6 +6,9 @@
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
 //! | [`define`] | how functions of ours are declared |
+//! | [`strings`], [`regex`], [`url`] | of text |
+//! | [`math`], [`bitwise`], [`digits`] | of numbers |
+//! | [`hash`], [`misc`] | `hash` and `xxhash64`; `typeof`, `raise_error` and the like |
 //! | [`divide`] | Spark's `/` |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
@@ -13,13 +16,21 @@
 //! | [`spark`] | the names that Spark has, and what of them is here |
 
 pub mod approx;
+pub mod bitwise;
 pub mod clock;
 pub mod define;
+pub mod digits;
 pub mod divide;
+pub mod hash;
 pub mod interval;
+pub mod math;
+pub mod misc;
 pub mod overflow;
+pub mod regex;
 pub mod short_circuit;
 pub mod spark;
+pub mod strings;
+pub mod url;
 pub mod window;
 
 use std::sync::Arc;
@@ -31,6 +42,13 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = window::functions();
     all.extend(clock::functions());
     all.push(divide::divide());
+    all.extend(strings::functions());
+    all.extend(regex::functions());
+    all.extend(url::functions());
+    all.extend(hash::functions());
+    all.extend(math::functions());
+    all.extend(bitwise::functions());
+    all.extend(misc::functions());
     all
 }
 

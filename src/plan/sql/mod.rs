@@ -26,6 +26,7 @@ mod options;
 mod query;
 mod scope;
 mod spark_functions;
+mod spark_syntax;
 mod table_functions;
 mod tables;
 mod tokens;

@@ -7,13 +7,13 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::ast::{arguments, call, function_name, name_span, string};
+use super::spark_syntax;
 use crate::plan::error::PlanErrorKind;
 
 /// Functions that `DataFusion` has under Spark's names with another meaning: patterns are
 /// strftime's there, not Java's, and results are of other types.
 const REFUSED: &[&str] = &[
     "date_format",
-    "to_char",
     "to_timestamp",
     "to_date",
     "try_to_timestamp",
@@ -24,6 +24,9 @@ const REFUSED: &[&str] = &[
 
 /// The expression that stands for `expr`, if it is another.
 pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
+    if let Some(other) = spark_syntax::rewritten(expr) {
+        return Ok(Some(other));
+    }
     match expr {
         Expr::Function(function) => rewritten_call(function),
         Expr::UnaryOp {
