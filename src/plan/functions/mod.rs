@@ -5,6 +5,8 @@
 //! | [`window`] | event-time windows of a timestamp, `window_time` |
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
+//! | [`datetime`] | dates, timestamps and intervals |
+//! | [`define`] | how a scalar function is declared |
 //! | [`divide`] | Spark's `/` |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
@@ -12,6 +14,8 @@
 
 pub mod approx;
 pub mod clock;
+pub mod datetime;
+pub mod define;
 pub mod divide;
 pub mod interval;
 pub mod overflow;
@@ -27,6 +31,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = window::functions();
     all.extend(clock::functions());
     all.push(divide::divide());
+    all.extend(datetime::functions());
     all
 }
 
