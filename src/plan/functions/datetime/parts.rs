@@ -154,7 +154,11 @@ fn names(call: &Call, of: impl Fn(i64) -> &'static str) -> Result<ArrayRef> {
 fn date_part() -> Arc<ScalarUDF> {
     let params = &[Param::Text, Param::Any];
     function("date_part", params, Gives::Of(part_type as ResultType), |call| {
-        let Some(name) = call.text(0).get(0) else {
+        let name = match call.data_type(0) {
+            DataType::Null => None,
+            _ => call.text(0).get(0),
+        };
+        let Some(name) = name else {
             return Ok(arrow::array::new_null_array(call.returns(), call.rows()));
         };
         let part = part_of(name, call.data_type(1))?;
@@ -182,6 +186,8 @@ fn date_part() -> Arc<ScalarUDF> {
             other => moment_type(other),
         };
         match from {
+            // A field that is null makes the result DOUBLE, so it must stay in sight.
+            Some(from) if types[0] == DataType::Null => Ok(vec![DataType::Null, from]),
             Some(from) => Ok(vec![DataType::Utf8, from]),
             None => unexpected("date_part", 1, "DATE, TIMESTAMP or INTERVAL", &types[1]),
         }

@@ -50,8 +50,10 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 /// A unit of `timestampadd`.
 #[derive(Clone, Copy)]
 enum Unit {
-    /// So many microseconds; whole days follow the wall clock.
+    /// So many microseconds that pass.
     Micros(i64),
+    /// So many days of the wall clock.
+    Days(i64),
     Months(i64),
 }
 
@@ -62,8 +64,8 @@ fn unit(name: &str) -> Result<Unit> {
         "SECOND" => Unit::Micros(SECOND),
         "MINUTE" => Unit::Micros(MINUTE),
         "HOUR" => Unit::Micros(HOUR),
-        "DAY" | "DAYOFYEAR" => Unit::Micros(DAY),
-        "WEEK" => Unit::Micros(7 * DAY),
+        "DAY" | "DAYOFYEAR" => Unit::Days(1),
+        "WEEK" => Unit::Days(7),
         "MONTH" => Unit::Months(1),
         "QUARTER" => Unit::Months(3),
         "YEAR" => Unit::Months(12),
@@ -91,7 +93,11 @@ fn timestampadd(call: &Call) -> Result<ArrayRef> {
         let moved = match unit(name)? {
             Unit::Micros(micros) => number
                 .checked_mul(micros)
-                .and_then(|shift| shifted(zone, time, shift)),
+                .and_then(|shift| time.checked_add(shift)),
+            Unit::Days(days) => number
+                .checked_mul(days)
+                .and_then(|days| days.checked_mul(DAY))
+                .and_then(|shift| on_the_wall(zone, time, |wall| wall.checked_add(shift))),
             Unit::Months(months) => number.checked_mul(months).and_then(|months| {
                 on_the_wall(zone, time, |wall| {
                     let day = plus_months(day_of(wall), months)?;
@@ -101,17 +107,6 @@ fn timestampadd(call: &Call) -> Result<ArrayRef> {
         };
         moved.ok_or_else(overflow).map(Some)
     })
-}
-
-/// Whole days go by the wall clock, the rest by the time that passes.
-fn shifted(zone: Zone, time: i64, shift: i64) -> Option<i64> {
-    let (days, rest) = (shift / DAY, shift % DAY);
-    let moved = if days == 0 {
-        time
-    } else {
-        on_the_wall(zone, time, |wall| wall.checked_add(days * DAY))?
-    };
-    moved.checked_add(rest)
 }
 
 fn timestampdiff(call: &Call) -> Result<ArrayRef> {
@@ -125,6 +120,7 @@ fn timestampdiff(call: &Call) -> Result<ArrayRef> {
         };
         Ok(Some(match unit(name)? {
             Unit::Micros(micros) => end.checked_sub(start).ok_or_else(overflow)? / micros,
+            Unit::Days(days) => end.checked_sub(start).ok_or_else(overflow)? / (days * DAY),
             Unit::Months(months) => whole_months(start, end) / months,
         }))
     })
