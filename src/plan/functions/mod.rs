@@ -6,11 +6,13 @@
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
 //! | [`datetime`] | dates, timestamps and intervals |
-//! | [`define`] | how a scalar function is declared |
+//! | [`define`] | how functions of ours are declared |
+//! | [`text_formats`] | values from and to JSON and CSV |
 //! | [`divide`] | Spark's `/` |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
+//! | [`spark`] | the names that Spark has, and what of them is here |
 
 pub mod approx;
 pub mod clock;
@@ -20,6 +22,8 @@ pub mod divide;
 pub mod interval;
 pub mod overflow;
 pub mod short_circuit;
+pub mod spark;
+pub mod text_formats;
 pub mod window;
 
 use std::sync::Arc;
@@ -32,6 +36,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(clock::functions());
     all.push(divide::divide());
     all.extend(datetime::functions());
+    all.extend(text_formats::functions());
     all
 }
 

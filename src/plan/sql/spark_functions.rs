@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::ast::{arguments, call, function_name, name_span, string};
+use super::format_functions;
 use crate::plan::error::PlanErrorKind;
 
 /// The expression that stands for `expr`, if it is another.
@@ -110,7 +111,7 @@ fn rewritten_call(function: &Function) -> Result<Option<Expr>, PlanErrorKind> {
         ("date_diff" | "datediff" | "timestampdiff" | "timediff", 3) => {
             Some(call("timestampdiff", with_unit(&args), span))
         }
-        _ => None,
+        _ => return format_functions::rewritten(function),
     })
 }
 
