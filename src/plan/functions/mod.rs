@@ -5,10 +5,12 @@
 //! | [`window`] | event-time windows of a timestamp, `window_time` |
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
+//! | [`datetime`] | dates, timestamps and intervals |
 //! | [`define`] | how functions of ours are declared |
 //! | [`strings`], [`regex`], [`url`] | of text |
 //! | [`math`], [`bitwise`], [`digits`] | of numbers |
 //! | [`hash`], [`misc`] | `hash` and `xxhash64`; `typeof`, `raise_error` and the like |
+//! | [`text_formats`] | values from and to JSON and CSV |
 //! | [`divide`] | Spark's `/` |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
@@ -18,6 +20,7 @@
 pub mod approx;
 pub mod bitwise;
 pub mod clock;
+pub mod datetime;
 pub mod define;
 pub mod digits;
 pub mod divide;
@@ -31,6 +34,7 @@ pub mod short_circuit;
 pub mod spark;
 pub mod strings;
 pub mod url;
+pub mod text_formats;
 pub mod window;
 
 use std::sync::Arc;
@@ -49,6 +53,8 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(math::functions());
     all.extend(bitwise::functions());
     all.extend(misc::functions());
+    all.extend(datetime::functions());
+    all.extend(text_formats::functions());
     all
 }
 

@@ -60,6 +60,9 @@ impl Dialect for TidemarkDialect {
     fn require_interval_qualifier(&self) -> bool {
         false
     }
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
     fn supports_bang_not_operator(&self) -> bool {
         true
     }

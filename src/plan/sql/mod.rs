@@ -20,10 +20,12 @@ mod ast;
 mod ddl;
 mod diagnose;
 mod dialect;
+mod format_functions;
 mod insert;
 mod names;
 mod options;
 mod query;
+mod schema;
 mod scope;
 mod spark_functions;
 mod spark_syntax;
@@ -39,6 +41,7 @@ mod tests;
 pub use options::DEFAULT_TIME_ZONE;
 pub use tables::{OpenSource, SourceSchema};
 pub use types::type_name;
+pub(in crate::plan) use schema::parse_schema;
 
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
