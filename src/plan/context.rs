@@ -69,7 +69,11 @@ pub fn session_state(time_zone: &str) -> SessionState {
     aggregates.extend(functions::aggregate_functions());
     let scalars = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalars.extend(datafusion_spark::all_default_scalar_functions());
+    // It takes a lambda here; a scalar function of its name would be found first.
+    scalars.retain(|function| function.name() != "array_sort");
     scalars.extend(functions::scalar_functions());
+    let higher_order = builder.higher_order_functions().get_or_insert_with(Vec::new);
+    higher_order.extend(functions::higher_order_functions());
     builder.build()
 }
 

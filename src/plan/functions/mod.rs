@@ -5,13 +5,17 @@
 //! | [`window`] | event-time windows of a timestamp, `window_time` |
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
+//! | [`define`] | how functions of ours are declared |
 //! | [`divide`] | Spark's `/` |
+//! | [`collections`] | arrays, maps and structs |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
 
 pub mod approx;
 pub mod clock;
+pub mod collections;
+pub mod define;
 pub mod divide;
 pub mod interval;
 pub mod overflow;
@@ -20,17 +24,23 @@ pub mod window;
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF};
 
 /// The scalar functions.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = window::functions();
     all.extend(clock::functions());
     all.push(divide::divide());
+    all.extend(collections::functions());
     all
 }
 
 /// The aggregate functions.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![approx::approx_count_distinct()]
+}
+
+/// The functions that take a lambda.
+pub fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
+    collections::higher_order::functions()
 }
