@@ -24,7 +24,7 @@ use datafusion::functions::expr_fn::get_field;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr,
-    RawFieldAccessExpr, TypePlanner,
+    RawFieldAccessExpr, RelationPlanner, TypePlanner,
 };
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Distinct, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF,
@@ -38,6 +38,7 @@ use tidemark_connectors::METADATA_COLUMN;
 
 use super::catalog::CatalogTable;
 use super::functions;
+use super::sql::generate::GeneratorPlanner;
 use super::sql::types::SparkTypePlanner;
 
 /// `DataFusion`'s state with our functions, operators and rules.
@@ -197,6 +198,7 @@ impl TableSource for ViewSource {
 pub(crate) struct Provider<'a, F> {
     pub(crate) state: &'a SessionState,
     pub(crate) types: Arc<dyn TypePlanner>,
+    relations: Vec<Arc<dyn RelationPlanner>>,
     /// The table of a name in lower case.
     pub(crate) tables: F,
 }
@@ -206,6 +208,7 @@ impl<'a, F> Provider<'a, F> {
         Self {
             state,
             types: Arc::new(SparkTypePlanner),
+            relations: vec![Arc::new(GeneratorPlanner)],
             tables,
         }
     }
@@ -226,6 +229,10 @@ impl<F: Fn(&str) -> Option<Arc<dyn TableSource>>> ContextProvider for Provider<'
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
@@ -413,6 +420,6 @@ fn spelt<'a>(fields: &'a Fields, name: &str) -> Result<&'a FieldRef> {
         .find(|f| f.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| {
             let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-            plan_datafusion_err!("there is no field '{name}' in STRUCT<{}>", names.join(", "))
+            plan_datafusion_err!("[FIELD_NOT_FOUND] there is no field '{name}' in STRUCT<{}>", names.join(", "))
         })
 }

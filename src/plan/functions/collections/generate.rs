@@ -8,15 +8,13 @@ use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
-use super::arrays::{check_length, first_type};
-use super::lists::{Gather, Lists, Maps, Shape, fitted, joined};
+use super::arrays::check_length;
+use super::lists::{Lists, Maps, Shape, fitted, joined};
 use super::types::{element, entry, list_of};
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
 /// `__positions(array or map)`: a struct for each element or entry, with its place as `pos`.
 pub const POSITIONS: &str = "__positions";
-/// `__or_null(array)`: an array that is null or empty as an array of one null.
-pub const OR_NULL: &str = "__or_null";
 /// `__stack(n, ...)`: the values as `n` rows of structs.
 pub const STACK: &str = "__stack";
 /// `__json_tuple(json, name, ...)`: the members of these names as an array of one struct of texts.
@@ -28,7 +26,6 @@ pub const RANGE: &str = "__range";
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         function(POSITIONS, &[Param::Any], positioned as ResultType, positions).udf(),
-        function(OR_NULL, &[Param::Any], first_type as ResultType, or_null).udf(),
         function(STACK, &[Param::Any], stacked as ResultType, stack)
             .repeated()
             .coerced(|types| Ok(types.to_vec()))
@@ -90,19 +87,6 @@ fn positions(call: &Call) -> Result<ArrayRef> {
         .collect::<Result<Vec<_>>>()?;
     let rows = StructArray::try_new(fields.clone(), all, None)?;
     shape.list(&(Arc::new(rows) as ArrayRef), call.returns())
-}
-
-fn or_null(call: &Call) -> Result<ArrayRef> {
-    let lists = Lists::new(&call.array(0)?);
-    let mut out = Gather::new(call.rows());
-    for row in 0..call.rows() {
-        match lists.get(row).filter(|range| !range.is_empty()) {
-            Some(range) => out.extend(range),
-            None => out.push(None),
-        }
-        out.end()?;
-    }
-    out.list(&lists.values, call.returns())
 }
 
 fn stacked(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {

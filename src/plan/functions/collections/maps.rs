@@ -20,6 +20,7 @@ use crate::plan::functions::define::{Call, Param, ResultType, function};
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         function("map", &[Param::Any], made_type as ResultType, map)
+            .also(&["__map"])
             .optional(1)
             .repeated()
             .coerced(made_types)
