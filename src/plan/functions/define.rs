@@ -76,10 +76,7 @@ impl Param {
         let text = matches!(given, Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         let bytes = matches!(
             given,
-            Binary
-                | DataType::LargeBinary
-                | DataType::BinaryView
-                | DataType::FixedSizeBinary(_)
+            Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
         );
         let null = matches!(given, DataType::Null);
         let number = given.is_numeric() || text || null;
@@ -329,7 +326,9 @@ impl ScalarUDFImpl for Function {
         };
         let result = (self.compute)(&call)?;
         if all_constant {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &result, 0,
+            )?));
         }
         Ok(ColumnarValue::Array(result))
     }
@@ -496,10 +495,7 @@ impl Call {
     }
 
     /// Truth values, one per row.
-    pub fn truths(
-        &self,
-        mut value: impl FnMut(usize) -> Result<Option<bool>>,
-    ) -> Result<ArrayRef> {
+    pub fn truths(&self, mut value: impl FnMut(usize) -> Result<Option<bool>>) -> Result<ArrayRef> {
         let mut out = BooleanBuilder::with_capacity(self.rows);
         for row in 0..self.rows {
             out.append_option(value(row)?);

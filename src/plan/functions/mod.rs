@@ -11,6 +11,7 @@
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
+//! | [`spark`] | the names that Spark has, and what of them is here |
 
 pub mod approx;
 pub mod clock;
@@ -20,6 +21,7 @@ pub mod divide;
 pub mod interval;
 pub mod overflow;
 pub mod short_circuit;
+pub mod spark;
 pub mod window;
 
 use std::sync::Arc;
