@@ -127,6 +127,13 @@ impl OptimizerRule for DistinctToAggregate {
         let LogicalPlan::Distinct(Distinct::All(input)) = plan else {
             return Ok(Transformed::no(plan));
         };
+        let fields = input.schema().fields();
+        if let Some(map) = fields.iter().find(|f| functions::collections::holds_map(f.data_type())) {
+            return plan_err!(
+                "[UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE] DISTINCT and UNION cannot compare the maps of column '{}'; take map_entries(..) of it, or UNION ALL",
+                map.name()
+            );
+        }
         let keys = input
             .schema()
             .columns()

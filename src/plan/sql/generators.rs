@@ -38,7 +38,6 @@ const RELATIONS: &[&str] = &["range", "unnest"];
 /// A generator in `FROM`: its name in lower case, its arguments and what it is called.
 pub(super) struct Relation<'a> {
     pub(super) name: String,
-    pub(super) span: Span,
     pub(super) args: Vec<&'a Expr>,
     pub(super) alias: Option<&'a TableAlias>,
 }
@@ -57,7 +56,6 @@ pub(super) fn relation(factor: &TableFactor) -> Option<Relation<'_>> {
     let known = NAMES.contains(&name.as_str()) || RELATIONS.contains(&name.as_str());
     known.then(|| Relation {
         name,
-        span: ident.span,
         args: args
             .iter()
             .filter_map(|arg| match arg {

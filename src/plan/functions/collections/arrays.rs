@@ -11,7 +11,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::lists::{Gather, Lists, Shape, fitted, is_null, joined};
 use super::types::{
-    Widening, as_list, common, different, element, is_text, list_of, wrong_type,
+    Widening, as_list, common, different, element, is_text, list_of, unexpected,
 };
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
@@ -49,7 +49,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         function("flatten", &[Param::Any], flat_type as ResultType, flatten)
             .coerced(|types| match element(&types[0]).and_then(element) {
                 Some(inner) => Ok(vec![list_of(list_of(inner.clone()))]),
-                None => wrong_type("flatten", 0, "an ARRAY of ARRAYs", &types[0]),
+                None => unexpected("flatten", 0, "an ARRAY of ARRAYs", &types[0]),
             })
             .udf(),
         function("concat", &[Param::Any], joined_type as ResultType, concat)
@@ -114,7 +114,7 @@ pub(super) fn all_alike(types: &[DataType]) -> Result<Vec<DataType>> {
 /// An ARRAY and one of its elements.
 fn list_and_element(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let Some(own) = element(&types[0]).filter(|_| types[0] != DataType::Null) else {
-        return wrong_type(name, 0, "an ARRAY", &types[0]);
+        return unexpected(name, 0, "an ARRAY", &types[0]);
     };
     match common(own, &types[1], Widening::Tight) {
         Some(element) => Ok(vec![list_of(element.clone()), element]),
@@ -124,7 +124,7 @@ fn list_and_element(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
 
 fn insert_types(types: &[DataType]) -> Result<Vec<DataType>> {
     if !types[1].is_integer() {
-        return wrong_type("array_insert", 1, "an INT", &types[1]);
+        return unexpected("array_insert", 1, "an INT", &types[1]);
     }
     let mut both = list_and_element("array_insert", &[types[0].clone(), types[2].clone()])?;
     both.insert(1, DataType::Int32);
@@ -133,7 +133,7 @@ fn insert_types(types: &[DataType]) -> Result<Vec<DataType>> {
 
 fn join_types(types: &[DataType]) -> Result<Vec<DataType>> {
     if element(&types[0]).is_none() {
-        return wrong_type("array_join", 0, "an ARRAY<STRING>", &types[0]);
+        return unexpected("array_join", 0, "an ARRAY<STRING>", &types[0]);
     }
     let mut wanted = vec![list_of(DataType::Utf8)];
     wanted.resize(types.len(), DataType::Utf8);

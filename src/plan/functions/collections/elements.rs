@@ -13,7 +13,7 @@ use super::arrays::{first_type, zero_index};
 use super::lists::{Lists, Maps, encoded, is_null, joined};
 use super::types::{
     Widening, as_list, as_map, common, comparable, different, element, entry, list_of, map_of,
-    wrong_type,
+    unexpected,
 };
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
@@ -36,7 +36,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
                 let collection = as_list("size", 0, &types[0]).or_else(|_| as_map("size", 0, &types[0]));
                 match collection {
                     Ok(collection) => Ok(vec![collection]),
-                    Err(_) => wrong_type("size", 0, "an ARRAY or a MAP", &types[0]),
+                    Err(_) => unexpected("size", 0, "an ARRAY or a MAP", &types[0]),
                 }
             })
             .udf(),
@@ -84,7 +84,7 @@ fn ordered_list(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
 /// An ARRAY and what is looked for in it.
 fn sought(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let Some(own) = element(&types[0]) else {
-        return wrong_type(name, 0, "an ARRAY", &types[0]);
+        return unexpected(name, 0, "an ARRAY", &types[0]);
     };
     comparable(name, own)?;
     if types.contains(&DataType::Null) {
@@ -109,8 +109,8 @@ fn place_types(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let whole = matches!(types[1], DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64);
     match element(&types[0]) {
         Some(_) if whole => Ok(vec![as_list(name, 0, &types[0])?, DataType::Int32]),
-        Some(_) => wrong_type(name, 1, "an INT", &types[1]),
-        None => wrong_type(name, 0, "an ARRAY or a MAP", &types[0]),
+        Some(_) => unexpected(name, 1, "an INT", &types[1]),
+        None => unexpected(name, 0, "an ARRAY or a MAP", &types[0]),
     }
 }
 

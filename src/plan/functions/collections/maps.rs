@@ -12,7 +12,7 @@ use super::elements::found_keys;
 use super::lists::{Gather, Lists, Maps, Shape, entries_type, fitted, is_null, joined};
 use super::types::{
     Widening, as_list, as_map, common, comparable, different, element, entry, list_of, map_of,
-    wrong_type,
+    unexpected,
 };
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
@@ -146,7 +146,7 @@ fn pairs_types(types: &[DataType]) -> Result<Vec<DataType>> {
             key_type("map_from_entries", fields[0].data_type())?;
             Ok(vec![as_list("map_from_entries", 0, &types[0])?])
         }
-        _ => wrong_type("map_from_entries", 0, "an ARRAY of STRUCTs with two fields", &types[0]),
+        _ => unexpected("map_from_entries", 0, "an ARRAY of STRUCTs with two fields", &types[0]),
     }
 }
 
@@ -164,7 +164,7 @@ fn concat_types(types: &[DataType]) -> Result<Vec<DataType>> {
 
 fn contains_types(types: &[DataType]) -> Result<Vec<DataType>> {
     let Some((key, value)) = entry(&types[0]) else {
-        return wrong_type("map_contains_key", 0, "a MAP", &types[0]);
+        return unexpected("map_contains_key", 0, "a MAP", &types[0]);
     };
     if types.contains(&DataType::Null) {
         return plan_err!(

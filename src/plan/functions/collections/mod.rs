@@ -26,6 +26,8 @@ pub mod sets;
 pub mod structs;
 mod types;
 
+pub use types::holds_map;
+
 use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, plan_err};
 
+pub(super) use crate::plan::functions::define::unexpected;
 use crate::plan::sql::type_name;
 
 /// ARRAY of these elements.
@@ -30,7 +31,7 @@ pub(super) fn as_list(name: &str, index: usize, given: &DataType) -> Result<Data
     match (given, element(given)) {
         (DataType::List(_), _) => Ok(given.clone()),
         (_, Some(element)) => Ok(list_of(element.clone())),
-        (_, None) => wrong_type(name, index, "an ARRAY", given),
+        (_, None) => unexpected(name, index, "an ARRAY", given),
     }
 }
 
@@ -62,17 +63,8 @@ pub(super) fn entry(data_type: &DataType) -> Option<(&DataType, &DataType)> {
 pub(super) fn as_map(name: &str, index: usize, given: &DataType) -> Result<DataType> {
     match entry(given) {
         Some((key, value)) => Ok(map_of(key.clone(), value.clone())),
-        None => wrong_type(name, index, "a MAP", given),
+        None => unexpected(name, index, "a MAP", given),
     }
-}
-
-/// An argument (counted from 0) of a type that the function does not take.
-pub(super) fn wrong_type<T>(name: &str, index: usize, wanted: &str, given: &DataType) -> Result<T> {
-    plan_err!(
-        "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] argument {} of {name} must be {wanted}, not {}; add a CAST",
-        index + 1,
-        type_name(given)
-    )
 }
 
 /// Arguments whose types do not go together.
@@ -96,7 +88,7 @@ pub(super) fn comparable(name: &str, data_type: &DataType) -> Result<()> {
 }
 
 /// Whether a MAP is in it, at whatever depth.
-pub(super) fn holds_map(data_type: &DataType) -> bool {
+pub fn holds_map(data_type: &DataType) -> bool {
     match data_type {
         DataType::Map(..) => true,
         DataType::Struct(fields) => fields.iter().any(|f| holds_map(f.data_type())),
