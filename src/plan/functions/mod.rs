@@ -12,6 +12,7 @@
 //! | [`hash`], [`misc`] | `hash` and `xxhash64`; `typeof`, `raise_error` and the like |
 //! | [`text_formats`] | values from and to JSON and CSV |
 //! | [`divide`] | Spark's `/` |
+//! | [`collections`] | arrays, maps and structs |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
@@ -21,6 +22,7 @@ pub mod approx;
 pub mod bitwise;
 pub mod clock;
 pub mod datetime;
+pub mod collections;
 pub mod define;
 pub mod digits;
 pub mod divide;
@@ -39,7 +41,7 @@ pub mod window;
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF};
 
 /// The scalar functions.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
@@ -55,10 +57,16 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(misc::functions());
     all.extend(datetime::functions());
     all.extend(text_formats::functions());
+    all.extend(collections::functions());
     all
 }
 
 /// The aggregate functions.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![approx::approx_count_distinct()]
+}
+
+/// The functions that take a lambda.
+pub fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
+    collections::higher_order::functions()
 }

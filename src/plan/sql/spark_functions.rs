@@ -83,6 +83,8 @@ fn rewritten_call(function: &Function) -> Result<Option<Expr>, PlanErrorKind> {
     let to = |data_type| Some(cast(own(0), data_type));
     let attempt = |data_type| Some(cast_as(CastKind::TryCast, own(0), data_type));
     Ok(match (name.as_str(), args.len()) {
+        // The planner has syntax of its own under this name.
+        ("map", _) => Some(call("__map", args.into_iter().cloned().collect(), span)),
         ("to_timestamp" | "timestamp", 1) => to(SqlType::Timestamp(None, TimezoneInfo::None)),
         ("to_date" | "date", 1) => to(SqlType::Date),
         ("string", 1) => to(SqlType::String(None)),
