@@ -59,11 +59,7 @@ pub fn values<'scope>(
                         if epoch.epoch == 0 && context.worker() == 0 && !context.failed() {
                             match build(&epoch) {
                                 Ok(batch) => {
-                                    let delta = Delta {
-                                        batch,
-                                        diffs: None,
-                                        time: epoch.time(),
-                                    };
+                                    let delta = Delta::inserts(batch, epoch.time());
                                     output
                                         .session(&capability)
                                         .give_container(&mut delta.into());

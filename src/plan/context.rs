@@ -24,7 +24,7 @@ use datafusion::functions::expr_fn::get_field;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr,
-    RawFieldAccessExpr, TypePlanner,
+    RawFieldAccessExpr, RelationPlanner, TypePlanner,
 };
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Distinct, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF,
@@ -43,7 +43,9 @@ use super::catalog::CatalogTable;
 use super::coercion::{SparkCasts, SparkCoercion, compared_as};
 use super::functions;
 use super::functions::arithmetic::{self, Op};
-use super::sql::types::SparkTypePlanner;
+use super::sql::generate::GeneratorPlanner;
+use super::sql::literals::typed_literal;
+use super::sql::types::{SparkTypePlanner, type_name};
 
 /// What expressions are computed with: functions find the session's time zone, and that failures
 /// are errors, in their `config_options.execution`.
@@ -82,7 +84,11 @@ pub fn session_state(time_zone: &str) -> SessionState {
     aggregates.extend(functions::aggregate_functions());
     let scalars = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalars.extend(datafusion_spark::all_default_scalar_functions());
+    // It takes a lambda here; a scalar function of its name would be found first.
+    scalars.retain(|function| function.name() != "array_sort");
     scalars.extend(functions::scalar_functions());
+    let higher_order = builder.higher_order_functions().get_or_insert_with(Vec::new);
+    higher_order.extend(functions::higher_order_functions());
     builder.build()
 }
 
@@ -138,6 +144,13 @@ impl OptimizerRule for DistinctToAggregate {
         let LogicalPlan::Distinct(Distinct::All(input)) = plan else {
             return Ok(Transformed::no(plan));
         };
+        let fields = input.schema().fields();
+        if let Some(map) = fields.iter().find(|f| functions::collections::holds_map(f.data_type())) {
+            return plan_err!(
+                "[UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE] DISTINCT and UNION cannot compare the maps of column '{}'; take map_entries(..) of it, or UNION ALL",
+                map.name()
+            );
+        }
         let keys = input
             .schema()
             .columns()
@@ -216,6 +229,7 @@ impl TableSource for ViewSource {
 pub(crate) struct Provider<'a, F> {
     pub(crate) state: &'a SessionState,
     pub(crate) types: Arc<dyn TypePlanner>,
+    relations: Vec<Arc<dyn RelationPlanner>>,
     /// The table of a name in lower case.
     pub(crate) tables: F,
 }
@@ -225,6 +239,7 @@ impl<'a, F> Provider<'a, F> {
         Self {
             state,
             types: Arc::new(SparkTypePlanner),
+            relations: vec![Arc::new(GeneratorPlanner)],
             tables,
         }
     }
@@ -245,6 +260,10 @@ impl<F: Fn(&str) -> Option<Arc<dyn TableSource>>> ContextProvider for Provider<'
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
@@ -303,13 +322,15 @@ struct SparkOperators;
 impl ExprPlanner for SparkOperators {
     fn plan_binary_op(
         &self,
-        raw: RawBinaryExpr,
+        mut raw: RawBinaryExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator::{
-            Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo, Multiply, MyIntegerDivide, NotEq, Plus,
-            Spaceship,
+            And, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo, Multiply, MyIntegerDivide, NotEq, Or,
+            Plus, Spaceship,
         };
+        raw.left = typed_literal(raw.left)?;
+        raw.right = typed_literal(raw.right)?;
         let op = match raw.op {
             Plus => Op::Add,
             Minus => Op::Subtract,
@@ -320,6 +341,7 @@ impl ExprPlanner for SparkOperators {
             Eq | NotEq | Lt | LtEq | Gt | GtEq | Spaceship => {
                 return compared(raw, schema);
             }
+            And | Or => return conditions(raw, schema),
             _ => return Ok(PlannerResult::Original(raw)),
         };
         let types = [raw.left.get_type(schema)?, raw.right.get_type(schema)?];
@@ -398,6 +420,29 @@ impl ExprPlanner for SparkOperators {
             AggregateFunction { func, params },
         )))
     }
+}
+
+/// `AND` and `OR`: both sides are conditions, or text that says one.
+fn conditions(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
+    let condition = |t: &DataType| matches!(t, DataType::Boolean | DataType::Null | DataType::Utf8);
+    if !condition(&left) || !condition(&right) || (left == right && left == DataType::Utf8) {
+        return plan_err!(
+            "[DATATYPE_MISMATCH.BINARY_OP_DIFF_TYPES] there is no {} {} {}; compare the values, or add a CAST",
+            type_name(&left),
+            raw.op,
+            type_name(&right)
+        );
+    }
+    let truth = |expr, from| match from {
+        DataType::Utf8 => cast(expr, DataType::Boolean),
+        _ => expr,
+    };
+    Ok(PlannerResult::Original(RawBinaryExpr {
+        op: raw.op,
+        left: truth(raw.left, left),
+        right: truth(raw.right, right),
+    }))
 }
 
 /// A comparison: its sides must meet in one type. The analyzer brings them there, because only then

@@ -20,6 +20,7 @@ mod partial;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
@@ -84,14 +85,34 @@ impl KeyExpressions {
 
     fn evaluate(
         &self,
-        batch: &arrow::array::RecordBatch,
+        batch: &RecordBatch,
         epoch: &EpochInfo,
-    ) -> Result<Vec<arrow::array::ArrayRef>, OperatorError> {
+    ) -> Result<Vec<ArrayRef>, OperatorError> {
         self.expressions.evaluate(batch, epoch)
     }
 }
 
+/// The expressions of an aggregate over one batch.
+struct Evaluated {
+    keys: Vec<ArrayRef>,
+    /// For each call its arguments, and which rows count where it has a filter.
+    calls: Vec<(Vec<ArrayRef>, Option<BooleanArray>)>,
+}
+
 impl Prepared {
+    fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
+        let calls = self.arguments.iter().zip(&self.filters);
+        Ok(Evaluated {
+            keys: self.keys.evaluate(batch, epoch)?,
+            calls: calls
+                .map(|(arguments, filter)| {
+                    let filter = filter.as_ref().map(|f| f.condition(batch, epoch));
+                    Ok((arguments.evaluate(batch, epoch)?, filter.transpose()?))
+                })
+                .collect::<Result<_, OperatorError>>()?,
+        })
+    }
+
     fn row_error(&self, source: RowError) -> OperatorError {
         OperatorError::Row {
             operator: self.operator,
@@ -274,7 +295,7 @@ impl Aggregate {
                             let partial = open
                                 .entry(epoch.epoch)
                                 .or_insert_with(|| Partial::new(&prepared));
-                            if let Err(error) = partial.add(&delta, &epoch) {
+                            if let Err(error) = partial.add(delta, &epoch, &context) {
                                 return context.fail(error);
                             }
                             if partial.is_full() {

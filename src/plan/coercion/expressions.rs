@@ -46,12 +46,27 @@ pub(super) fn coerced(
         Expr::Between(between) => within(between, schema).map(Transformed::yes),
         Expr::InList(list) => among(list, schema).map(Transformed::yes),
         Expr::Case(case) => choice(case, schema).map(Transformed::yes),
+        Expr::Like(mut like) => {
+            for side in [&mut like.expr, &mut like.pattern] {
+                let from = side.get_type(schema)?;
+                if !matches!(from, DataType::Utf8 | DataType::Null) {
+                    *side = Box::new(brought((**side).clone(), &from, &DataType::Utf8)?);
+                }
+            }
+            Ok(Transformed::yes(Expr::Like(like)))
+        }
         Expr::ScalarFunction(mut call) => {
             let expr = Expr::ScalarFunction(call.clone());
             if let Some((op, [left, right])) = arithmetic::as_operator(&expr) {
                 let (left, right) = (left.clone(), right.clone());
                 return arithmetic_on(op, left, right, schema, days_are_fixed)
                     .map(Transformed::yes);
+            }
+            if let Some([left, right]) = arithmetic::tried(&call) {
+                let types = (left.get_type(schema)?, right.get_type(schema)?);
+                let (left, right) = beside_decimals(left.clone(), right.clone(), &types);
+                call.args = vec![left, right];
+                return Ok(Transformed::yes(Expr::ScalarFunction(call)));
             }
             let alike = ALIKE.iter().find(|(name, _)| *name == call.func.name());
             let Some((name, first)) = alike.filter(|(_, first)| *first < call.args.len()) else {
@@ -116,11 +131,18 @@ fn arithmetic_on(
     let (left, right) = match (&left_type, &right_type) {
         (DataType::Date32, _) => (left, whole_days(right)),
         (_, DataType::Date32) => (whole_days(left), right),
+        _ => beside_decimals(left, right, &(left_type, right_type)),
+    };
+    Ok(arithmetic::call(op, left, right))
+}
+
+/// A constant whole number that meets a decimal has just its digits.
+fn beside_decimals(left: Expr, right: Expr, types: &(DataType, DataType)) -> (Expr, Expr) {
+    match types {
         (DataType::Decimal128(..), _) => (left, digits(right)),
         (_, DataType::Decimal128(..)) => (digits(left), right),
         _ => (left, right),
-    };
-    Ok(arithmetic::call(op, left, right))
+    }
 }
 
 /// The microseconds of a constant day-time interval.
@@ -144,7 +166,12 @@ fn whole_days(expr: Expr) -> Expr {
 
 /// A constant whole number as a decimal of just its digits, which is how it meets a decimal.
 fn digits(expr: Expr) -> Expr {
-    let Expr::Literal(value, metadata) = &expr else {
+    // `1L` is a constant of its type, too.
+    let literal = match &expr {
+        Expr::Cast(cast) if *cast.field.data_type() == DataType::Int64 => &*cast.expr,
+        other => other,
+    };
+    let Expr::Literal(value, metadata) = literal else {
         return expr;
     };
     let number = match value {
@@ -259,7 +286,18 @@ fn choice(case: Case, schema: &DFSchema) -> Result<Expr> {
         .unzip();
     // `CASE a WHEN b`: all that is compared meets in one type.
     let (subject, whens) = match case.expr {
-        None => (None, whens),
+        None => {
+            for when in &whens {
+                let found = when.get_type(schema)?;
+                if !matches!(found, DataType::Boolean | DataType::Null) {
+                    return plan_err!(
+                        "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] a condition must be BOOLEAN, not {}",
+                        type_name(&found)
+                    );
+                }
+            }
+            (None, whens)
+        }
         Some(subject) => {
             let mut compared = vec![*subject];
             compared.extend(whens);

@@ -16,10 +16,19 @@ const DAY: i64 = 86_400_000_000;
 /// Only for a plan that no optimizer has seen: there a BIGINT that was computed is a constant too.
 pub(super) fn typed(plan: LogicalPlan) -> Result<LogicalPlan> {
     rewritten(plan, &|expr, _| match expr {
-        Expr::Literal(value, metadata) => Ok(match constant(&value)? {
-            Some(value) => Transformed::yes(Expr::Literal(value, metadata)),
-            None => Transformed::no(Expr::Literal(value, metadata)),
-        }),
+        Expr::Literal(..) => typed_literal(expr).map(Transformed::yes),
+        // The lengths of windows are ours, and counted in microseconds.
+        Expr::ScalarFunction(mut call)
+            if ["__tumbling_window", "__sliding_windows", "__cumulate_windows"]
+                .contains(&call.func.name()) =>
+        {
+            for arg in &mut call.args {
+                if let Expr::Literal(ScalarValue::Int32(Some(number)), _) = arg {
+                    *arg = lit(i64::from(*number));
+                }
+            }
+            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        }
         // `count(*)` counts this constant, and is known by its type.
         Expr::AggregateFunction(mut call)
             if call.func.name() == "count"
@@ -32,6 +41,17 @@ pub(super) fn typed(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(Transformed::yes(Expr::AggregateFunction(call)))
         }
         other => Ok(Transformed::no(other)),
+    })
+}
+
+/// A constant with its type; other expressions as they are.
+pub(in crate::plan) fn typed_literal(expr: Expr) -> Result<Expr> {
+    Ok(match expr {
+        Expr::Literal(value, metadata) => {
+            let typed = constant(&value)?.unwrap_or(value);
+            Expr::Literal(typed, metadata)
+        }
+        other => other,
     })
 }
 
@@ -49,6 +69,11 @@ fn constant(value: &ScalarValue) -> Result<Option<ScalarValue>> {
                 precision,
                 0,
             ))
+        }
+        ScalarValue::Decimal256(Some(number), ..) => {
+            return plan_err!(
+                "[DECIMAL_PRECISION_EXCEEDS_MAX_PRECISION] the number {number} has more than 38 digits; write it with an exponent, as a DOUBLE"
+            );
         }
         ScalarValue::IntervalMonthDayNano(Some(interval)) => {
             let rest = interval.nanoseconds / 1_000;

@@ -7,9 +7,12 @@
 //! | `options` | what options and settings say to the engine |
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
 //! | `windows`, `ast` | `window(..)`, on the syntax tree |
+//! | `generators`, `generate` | `explode` and its like, on the syntax tree and as plans |
+//! | `lambdas` | fields of a lambda's parameters, how many it has |
 //! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
+//! | `interval_tokens`, `operators` | intervals, operators that are functions here |
 //! | `literals` | constants with Spark's types |
 //! | `insert` | the result made to fit its target |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
@@ -21,13 +24,21 @@ mod ast;
 mod ddl;
 mod diagnose;
 mod dialect;
+mod format_functions;
+pub(super) mod generate;
+mod generators;
 mod insert;
-mod literals;
+mod interval_tokens;
+mod lambdas;
+pub(super) mod literals;
 mod names;
+mod operators;
 mod options;
 mod query;
+mod schema;
 mod scope;
 mod spark_functions;
+mod spark_syntax;
 mod table_functions;
 mod tables;
 mod tokens;
@@ -40,6 +51,7 @@ mod tests;
 pub use options::DEFAULT_TIME_ZONE;
 pub use tables::{OpenSource, SourceSchema};
 pub use types::type_name;
+pub(in crate::plan) use schema::parse_schema;
 
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 

@@ -19,6 +19,11 @@ use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, IntervalFields, TimezoneInfo,
 };
 
+/// What the tokens call `INTERVAL DAY TO SECOND`, which sqlparser does not read as a type here.
+pub(super) const DAY_TIME_NAME: &str = "__INTERVAL_DAY_TIME";
+/// The same for `INTERVAL YEAR TO MONTH`.
+pub(super) const YEAR_MONTH_NAME: &str = "__INTERVAL_YEAR_MONTH";
+
 /// TIMESTAMP: microseconds of an instant.
 pub fn timestamp_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
@@ -91,6 +96,8 @@ pub(super) fn spark_type(sql: &SqlType) -> Option<DataType> {
                 "LONG" => DataType::Int64,
                 "STRING" => DataType::Utf8,
                 "TIMESTAMP_LTZ" => timestamp_type(),
+                DAY_TIME_NAME => DataType::Duration(TimeUnit::Microsecond),
+                YEAR_MONTH_NAME => DataType::Interval(IntervalUnit::YearMonth),
                 "TIMESTAMP_NTZ" => DataType::Timestamp(TimeUnit::Microsecond, None),
                 _ => return None,
             }

@@ -20,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -136,7 +137,14 @@ pub fn as_operator(expr: &Expr) -> Option<(Op, &[Expr])> {
     function.strict.then_some((function.op, &call.args))
 }
 
-/// Whether the call is one of these functions, and its result for arguments of these types.
+/// The operands of `try_add` and its relatives.
+pub fn tried(call: &ScalarFunction) -> Option<&[Expr; 2]> {
+    let function = call.func.inner().downcast_ref::<Arithmetic>()?;
+    let operands: &[Expr; 2] = call.args.as_slice().try_into().ok()?;
+    (!function.strict).then_some(operands)
+}
+
+/// The type of the result for arguments of these types.
 pub fn result_type(op: Op, types: &[DataType]) -> Result<DataType> {
     operands::result(op, &operands::coerced(op, types)?)
 }
@@ -218,8 +226,12 @@ fn compute(op: Op, args: &[ArrayRef], to: &DataType, casting: &Casting) -> Resul
 
 /// A result that does not fit its type.
 fn overflow(what: &str) -> DataFusionError {
+    overflow_of("ARITHMETIC_OVERFLOW", what)
+}
+
+fn overflow_of(class: &str, what: &str) -> DataFusionError {
     DataFusionError::Execution(format!(
-        "[ARITHMETIC_OVERFLOW] overflow of {what}; cast an operand to a wider type, such as BIGINT or DECIMAL(38, 0), or use the try_ form of the function where NULL will do; or filter such rows before it"
+        "[{class}] overflow of {what}; cast an operand to a wider type, such as BIGINT or DECIMAL(38, 0), or use the try_ form of the function where NULL will do; or filter such rows before it"
     ))
 }
 

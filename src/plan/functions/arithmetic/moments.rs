@@ -65,7 +65,7 @@ pub(super) fn compute(
                     a,
                     b,
                     casting,
-                    |a, b| zone.to_local(a).checked_sub(zone.to_local(b)),
+                    |a, b| zone.to_local(a)?.checked_sub(zone.to_local(b)?),
                     |_, _| failed(op),
                 )?,
             ))
@@ -128,7 +128,7 @@ fn shifted(
     let moved = with_lengths(instants, intervals, casting, move |at, (months, days, rest)| {
         let mut at: i64 = at;
         if months != 0 || days != 0 {
-            let local = zone.to_local(at);
+            let local = zone.to_local(at)?;
             let date = plus_months(local.div_euclid(DAY), sign * months)?;
             let date = date.checked_add(i64::from(sign) * days)?;
             let moved = date.checked_mul(DAY)?.checked_add(local.rem_euclid(DAY))?;

@@ -11,7 +11,7 @@ use arrow::compute::{binary as zip, try_binary};
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, internal_err};
 
-use super::{Op, divided_by_zero, overflow};
+use super::{Op, divided_by_zero, overflow, overflow_of};
 use crate::plan::functions::cast::Casting;
 use crate::plan::sql::type_name;
 
@@ -146,7 +146,11 @@ fn overflowed<T>(op: Op, a: T::Native, b: T::Native) -> DataFusionError
 where
     T: ArrowPrimitiveType<Native: std::fmt::Display>,
 {
-    overflow(&format!(
+    let class = match T::DATA_TYPE {
+        DataType::Int8 | DataType::Int16 => "BINARY_ARITHMETIC_OVERFLOW",
+        _ => "ARITHMETIC_OVERFLOW",
+    };
+    overflow_of(class, &format!(
         "{} in {a} {} {b}",
         type_name(&T::DATA_TYPE),
         op.symbol().unwrap_or("pmod")

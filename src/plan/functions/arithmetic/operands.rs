@@ -125,7 +125,7 @@ fn numbers(op: Op, left: &DataType, right: &DataType) -> Result<(DataType, DataT
     match op {
         Op::IntegerDivide if whole => Ok((Int64, Int64)),
         Op::IntegerDivide => plan_err!(
-            "[DATATYPE_MISMATCH.BINARY_OP_WRONG_TYPE] div takes whole numbers and decimals, not {} and {}; add a CAST",
+            "[DATATYPE_MISMATCH.BINARY_OP_DIFF_TYPES] div takes whole numbers and decimals, not {} and {}; add a CAST",
             type_name(left),
             type_name(right)
         ),
@@ -166,6 +166,7 @@ fn temporal(op: Op, left: &DataType, right: &DataType) -> Result<(DataType, Data
         (Op::Add | Op::Subtract, interval, Null) if is_interval(interval) => {
             Ok((interval.clone(), interval.clone()))
         }
+        (Op::Add | Op::Subtract, moment @ Timestamp(..), Null) => Ok((moment.clone(), DAY_TIME)),
         (Op::Add | Op::Subtract, Date32, Int8 | Int16 | Int32 | Null) => Ok((Date32, Int32)),
         (Op::Add, Int8 | Int16 | Int32, Date32) => Ok((Int32, Date32)),
         (Op::Subtract, Date32, text) | (Op::Subtract, text, Date32)
@@ -173,7 +174,7 @@ fn temporal(op: Op, left: &DataType, right: &DataType) -> Result<(DataType, Data
         {
             Ok((Date32, Date32))
         }
-        (Op::Subtract, instant @ Timestamp(..), text) if is_string(text) || text.is_null() => {
+        (Op::Subtract, instant @ Timestamp(..), text) if is_string(text) => {
             Ok((instant.clone(), instant.clone()))
         }
         (Op::Subtract, text, instant @ Timestamp(..)) if is_string(text) || text.is_null() => {

@@ -34,7 +34,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use tidemark_connectors::format::zone::Zone;
-use tidemark_connectors::sinks::show;
+
 
 pub use rules::check;
 
@@ -78,8 +78,6 @@ pub fn as_cast(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
 pub struct Casting {
     /// The session's time zone.
     pub zone: Zone,
-    /// The same for what is written as text.
-    shown: show::Zone,
     /// A failure is an error; else NULL.
     pub strict: bool,
 }
@@ -87,12 +85,17 @@ pub struct Casting {
 impl Casting {
     /// In the session's time zone.
     pub fn new(options: &ConfigOptions, strict: bool) -> Self {
-        let name = options.execution.time_zone.as_deref().unwrap_or("UTC");
+        let name = options.execution.time_zone.as_deref();
         Self {
-            zone: Zone::parse(name).unwrap_or(Zone::UTC),
-            shown: show::Zone::named(name).unwrap_or(show::Zone::UTC),
+            zone: name.and_then(Zone::parse).unwrap_or(Zone::UTC),
             strict,
         }
+    }
+
+    /// What a clock on the wall of `zone` shows at an instant, in microseconds since 1970. Beyond the
+    /// years that have a calendar it is UTC's.
+    pub fn to_local(zone: Zone, instant: i64) -> i64 {
+        zone.to_local(instant).unwrap_or(instant)
     }
 
     /// `array` with `f` over its values; `fail` says why a value has no result.

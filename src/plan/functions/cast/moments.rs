@@ -48,14 +48,14 @@ pub(super) fn cast(array: &ArrayRef, to: &DataType, casting: &Casting) -> Result
             let zone = zone.as_ref().map_or(Zone::UTC, |_| casting.zone);
             let dates = array
                 .as_primitive::<TimestampMicrosecondType>()
-                .unary::<_, Date32Type>(|instant| zone.to_local(instant).div_euclid(DAY) as i32);
+                .unary::<_, Date32Type>(|instant| Casting::to_local(zone, instant).div_euclid(DAY) as i32);
             Ok(Arc::new(dates))
         }
         (D::Timestamp(_, from_zone), D::Timestamp(_, to_zone)) => {
             let micros = array.as_primitive::<TimestampMicrosecondType>();
             let zone = casting.zone;
             let moved: PrimitiveArray<TimestampMicrosecondType> = match (from_zone, to_zone) {
-                (Some(_), None) => micros.unary(|instant| zone.to_local(instant)),
+                (Some(_), None) => micros.unary(|instant| Casting::to_local(zone, instant)),
                 (None, Some(_)) => casting.each::<_, TimestampMicrosecondType>(
                     micros,
                     |local| zone.to_utc(local),

@@ -24,7 +24,7 @@ use crate::plan::sql::type_name;
 /// Each value as text.
 pub(super) fn write(array: &ArrayRef, casting: &Casting) -> Result<ArrayRef> {
     let mut texts = StringBuilder::with_capacity(array.len(), array.len() * 8);
-    cast_text(array, casting.shown, |text| texts.append_option(text))
+    cast_text(array, casting.zone, |text| texts.append_option(text))
         .map_err(|error| exec_datafusion_err!("{error}"))?;
     Ok(Arc::new(texts.finish()))
 }
