@@ -56,6 +56,7 @@ pub fn session_state(time_zone: &str) -> SessionState {
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(functions::aggregates::order::OrderByEventTime))
         .with_optimizer_rules(optimizer_rules())
         .with_type_planner(Arc::new(SparkTypePlanner));
     // The first planner that knows an operator decides; the last function of a name stays.
@@ -359,7 +360,10 @@ impl ExprPlanner for SparkOperators {
 
     fn plan_aggregate(&self, raw: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
         if raw.func.name() != "approx_count_distinct" {
-            return Ok(PlannerResult::Original(raw));
+            return Ok(match functions::aggregates::calls::planned(raw)? {
+                Ok(call) => PlannerResult::Planned(call),
+                Err(raw) => PlannerResult::Original(raw),
+            });
         }
         let RawAggregateExpr {
             func,

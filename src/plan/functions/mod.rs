@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`window`] | event-time windows of a timestamp, `window_time` |
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
+//! | [`aggregates`] | Spark's aggregates |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
 //! | [`divide`] | Spark's `/` |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
 
+pub mod aggregates;
 pub mod approx;
 pub mod clock;
 pub mod divide;
@@ -32,5 +34,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// The aggregate functions.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![approx::approx_count_distinct()]
+    let mut all = aggregates::functions();
+    all.push(approx::approx_count_distinct());
+    all
 }
