@@ -426,6 +426,7 @@ impl Merge {
             give(Delta {
                 batch,
                 diffs,
+                origin: None,
                 time: epoch.time(),
             });
         }
