@@ -38,6 +38,7 @@ use tidemark_connectors::METADATA_COLUMN;
 
 use super::catalog::CatalogTable;
 use super::functions;
+use super::grouping_sets::ExpandGroupingSets;
 use super::sql::types::SparkTypePlanner;
 
 /// What expressions are computed with: functions find the session's time zone, and that failures
@@ -63,6 +64,7 @@ pub fn session_state(time_zone: &str) -> SessionState {
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(ExpandGroupingSets))
         .with_analyzer_rule(Arc::new(functions::aggregates::order::OrderByEventTime))
         .with_optimizer_rules(optimizer_rules())
         .with_type_planner(Arc::new(SparkTypePlanner));
@@ -72,8 +74,6 @@ pub fn session_state(time_zone: &str) -> SessionState {
     planners.insert(1, Arc::new(datafusion_spark::planner::SparkFunctionPlanner));
     let aggregates = builder.aggregate_functions().get_or_insert_with(Vec::new);
     aggregates.extend(datafusion_spark::all_default_aggregate_functions());
-    // Spark's avg of a decimal is a decimal: DataFusion's own has that, and doubles elsewhere.
-    aggregates.push(datafusion::functions_aggregate::average::avg_udaf());
     aggregates.extend(functions::aggregate_functions());
     let scalars = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalars.extend(datafusion_spark::all_default_scalar_functions());

@@ -23,6 +23,7 @@ pub mod event_time;
 pub mod explain;
 pub mod fingerprint;
 pub mod functions;
+mod grouping_sets;
 mod lineage;
 pub mod modes;
 pub mod reason;

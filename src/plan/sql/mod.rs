@@ -6,6 +6,7 @@
 //! | `ddl`, [`types`] | `CREATE TABLE`, `SET`; Spark's type names |
 //! | `options` | what options and settings say to the engine |
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
+//! | `grouping` | `WITH ROLLUP`, `grouping_id()` |
 //! | `windows`, `ast` | `window(..)`, on the syntax tree |
 //! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
@@ -20,6 +21,7 @@ mod ast;
 mod ddl;
 mod diagnose;
 mod dialect;
+mod grouping;
 mod insert;
 mod names;
 mod options;

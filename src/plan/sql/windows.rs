@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
 
 use super::ast::{arguments, call, function_name, name_span, number, string};
-use super::spark_functions;
+use super::{grouping, spark_functions};
 use crate::plan::error::PlanErrorKind;
 use crate::plan::functions::interval::parse_micros;
 
@@ -83,7 +83,7 @@ impl VisitorMut for Rewriter<'_> {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Failure> {
         self.hide_metadata(select);
-        match windows(select) {
+        match grouping::rewrite(select).and_then(|()| windows(select)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }

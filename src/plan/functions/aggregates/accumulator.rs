@@ -11,6 +11,7 @@ use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::physical_expr::expressions::Literal;
 
 use super::fold::{Fold, Signature, doubles};
+use super::total::Total;
 use crate::plan::AggregateFunction as Function;
 use crate::row::{BitOperation, Bits, Moments, varint};
 
@@ -19,6 +20,11 @@ pub(super) fn of(function: Function, args: &AccumulatorArgs) -> Result<Box<dyn A
     let state = match function {
         Function::Statistic(statistic) if !args.is_distinct => {
             State::Moments(Moments::new(statistic))
+        }
+        Function::Sum | Function::Avg | Function::TrySum | Function::TryAvg
+            if !args.is_distinct =>
+        {
+            State::Total(function, Total::new())
         }
         Function::Bits(operation) if !args.is_distinct => State::Bits(operation, Bits::default()),
         _ => State::Values(BTreeMap::new()),
@@ -52,6 +58,7 @@ pub(super) fn of(function: Function, args: &AccumulatorArgs) -> Result<Box<dyn A
 enum State {
     Moments(Moments),
     Bits(BitOperation, Bits),
+    Total(Function, Total),
     /// Encoded values, each with how often it is there.
     Values(BTreeMap<Box<[u8]>, i64>),
 }
@@ -79,6 +86,9 @@ impl Group {
                 let wide = cast(&values[0], &DataType::Int64)?;
                 let wide = wide.as_primitive::<Int64Type>();
                 rows.for_each(|row| bits.add(wide.value(row), by));
+            }
+            State::Total(_, total) => {
+                total.add(&values[0], std::iter::repeat_n(by, values[0].len()))?;
             }
             State::Values(kept) => {
                 let encoded = self.fold.shape().encode(values);
@@ -126,6 +136,7 @@ impl Accumulator for Group {
             State::Bits(operation, bits) => {
                 ScalarValue::from(bits.finish(*operation)).cast_to(self.fold.output())
             }
+            State::Total(function, total) => total.finish(*function, self.fold.output()),
             State::Values(kept) => {
                 let rows = kept.iter().map(|(value, count)| (&value[..], *count));
                 self.fold.of(rows)
@@ -146,6 +157,7 @@ impl Accumulator for Group {
         match &self.state {
             State::Moments(moments) => moments.encode(&mut bytes),
             State::Bits(_, bits) => bits.encode(&mut bytes),
+            State::Total(_, total) => total.encode(&mut bytes),
             State::Values(kept) => {
                 for (value, count) in kept {
                     varint::put_signed(&mut bytes, *count);
@@ -165,6 +177,7 @@ impl Accumulator for Group {
                 State::Moments(moments) => {
                     moments.merge(&moments.decode_like(bytes).ok_or_else(broken)?);
                 }
+                State::Total(_, total) => total.merge(bytes).ok_or_else(broken)?,
                 State::Bits(_, bits) => bits.merge(&Bits::decode(bytes).ok_or_else(broken)?),
                 State::Values(kept) => {
                     while !bytes.is_empty() {

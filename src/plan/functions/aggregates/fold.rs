@@ -244,7 +244,7 @@ impl Values {
             for (count, times) in counts.iter_mut().zip(frequencies.as_primitive::<Int64Type>().values()) {
                 if *times < 0 {
                     return Err(exec_datafusion_err!(
-                        "the frequency {times} of percentile is negative; use a number of rows, 0 or more"
+                        "[NEGATIVE_VALUES_IN_FREQUENCY_EXPRESSION] the frequency {times} of percentile is negative; use a number of rows, 0 or more"
                     ));
                 }
                 *count = count.saturating_mul(*times);

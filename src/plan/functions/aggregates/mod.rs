@@ -1,4 +1,4 @@
-//! Spark's aggregates, beside `count`, `sum`, `avg`, `min` and `max`, which `DataFusion` names.
+//! Spark's aggregates, beside `count`, `min` and `max`, which are `DataFusion`'s.
 //!
 //! Each is one [`SparkAggregate`]: a name, and the [`Function`] that it is. The engine keeps a
 //! group's state for it (`operators::aggregate`); a batch uses [`accumulator`]. Both compute with
@@ -50,6 +50,7 @@ const NAMES: &[(&str, Function)] = &[
     ("any_value", Function::First),
     ("approx_percentile", Function::ApproxPercentile),
     ("collect_list", Function::CollectList),
+    ("avg", Function::Avg),
     ("array_agg", Function::CollectList),
     ("bit_and", Function::Bits(BitOperation::And)),
     ("bit_or", Function::Bits(BitOperation::Or)),
@@ -68,6 +69,7 @@ const NAMES: &[(&str, Function)] = &[
     ("last_value", Function::Last),
     ("listagg", Function::ListAgg),
     ("max_by", Function::MaxBy),
+    ("mean", Function::Avg),
     ("median", Function::Median),
     ("min_by", Function::MinBy),
     ("mode", Function::Mode),
@@ -90,6 +92,7 @@ const NAMES: &[(&str, Function)] = &[
     ("stddev_pop", Function::Statistic(Statistic::StddevPop)),
     ("stddev_samp", Function::Statistic(Statistic::StddevSamp)),
     ("string_agg", Function::ListAgg),
+    ("sum", Function::Sum),
     ("try_avg", Function::TryAvg),
     ("try_sum", Function::TrySum),
     ("var_pop", Function::Statistic(Statistic::VarPop)),
@@ -186,6 +189,13 @@ impl AggregateUDFImpl for SparkAggregate {
 
     fn supports_within_group_clause(&self) -> bool {
         calls::is_within_group(self.name)
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        _: bool,
+    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {

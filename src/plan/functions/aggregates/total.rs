@@ -7,7 +7,7 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 
 use crate::plan::AggregateFunction as Function;
 use crate::plan::sql::type_name;
-use crate::row::ExactSum;
+use crate::row::{ExactSum, varint};
 
 /// The sum of values of one type.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +57,30 @@ impl Total {
             self.whole = sum.and_then(|(sum, product)| sum.checked_add(product));
         }
         Ok(())
+    }
+
+    /// Appends the sum.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        varint::put_signed(out, self.count);
+        varint::put_signed(out, i64::from(self.scale));
+        out.push(u8::from(self.whole.is_some()));
+        varint::put_wide(out, self.whole.unwrap_or_default());
+        self.real.encode(out);
+    }
+
+    /// Adds what [`Total::encode`] wrote, of values of the same type, and takes it off the front of
+    /// `bytes`; `None` if it was not that.
+    pub fn merge(&mut self, bytes: &mut &[u8]) -> Option<()> {
+        self.count += varint::take_signed(bytes)?;
+        self.scale = self.scale.max(i8::try_from(varint::take_signed(bytes)?).ok()?);
+        let [fits] = varint::take_array::<1>(bytes)?;
+        let whole = varint::take_wide(bytes)?;
+        let whole = self.whole.zip((fits != 0).then_some(whole));
+        self.whole = whole.and_then(|(ours, theirs)| ours.checked_add(theirs));
+        let (real, used) = ExactSum::decode(bytes)?;
+        *bytes = &bytes[used..];
+        self.real.merge(&real);
+        Some(())
     }
 
     /// The sum or average as `function` has it; null of no values.

@@ -52,9 +52,9 @@ pub(super) fn taken(name: &str, function: Function, types: &[DataType]) -> Resul
             }
             taken[0] = DataType::Float64;
         }
-        Function::TrySum | Function::TryAvg => match first {
+        Function::Sum | Function::Avg | Function::TrySum | Function::TryAvg => match first {
             DataType::Decimal128(..) | DataType::Float64 => {}
-            _ if first.is_integer() || first.is_null() => taken[0] = DataType::Int64,
+            _ if first.is_integer() => taken[0] = DataType::Int64,
             _ if is_like_number(first) => taken[0] = DataType::Float64,
             _ => return refused("numbers"),
         },
@@ -112,13 +112,13 @@ pub(super) fn given(name: &str, function: Function, types: &[DataType]) -> Resul
             ];
             list_of(DataType::Struct(Fields::from(bin.to_vec())))
         }
-        Function::TrySum => match first {
+        Function::Sum | Function::TrySum => match first {
             DataType::Decimal128(precision, scale) => {
                 DataType::Decimal128((precision + 10).min(38), *scale)
             }
             other => other.clone(),
         },
-        Function::TryAvg => match first {
+        Function::Avg | Function::TryAvg => match first {
             DataType::Decimal128(precision, scale) => {
                 DataType::Decimal128((precision + 4).min(38), (scale + 4).min(38))
             }
