@@ -43,6 +43,7 @@ use super::catalog::CatalogTable;
 use super::coercion::{SparkCasts, SparkCoercion, compared_as};
 use super::functions;
 use super::functions::arithmetic::{self, Op};
+use super::grouping_sets::ExpandGroupingSets;
 use super::sql::generate::GeneratorPlanner;
 use super::sql::literals::typed_literal;
 use super::sql::types::{SparkTypePlanner, type_name};
@@ -79,15 +80,15 @@ pub fn session_state(time_zone: &str) -> SessionState {
     planners.insert(1, Arc::new(datafusion_spark::planner::SparkFunctionPlanner));
     let aggregates = builder.aggregate_functions().get_or_insert_with(Vec::new);
     aggregates.extend(datafusion_spark::all_default_aggregate_functions());
-    // Spark's avg of a decimal is a decimal: DataFusion's own has that, and doubles elsewhere.
-    aggregates.push(datafusion::functions_aggregate::average::avg_udaf());
     aggregates.extend(functions::aggregate_functions());
     let scalars = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalars.extend(datafusion_spark::all_default_scalar_functions());
     // It takes a lambda here; a scalar function of its name would be found first.
     scalars.retain(|function| function.name() != "array_sort");
     scalars.extend(functions::scalar_functions());
-    let higher_order = builder.higher_order_functions().get_or_insert_with(Vec::new);
+    let higher_order = builder
+        .higher_order_functions()
+        .get_or_insert_with(Vec::new);
     higher_order.extend(functions::higher_order_functions());
     builder.build()
 }
@@ -98,6 +99,8 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(SparkCoercion),
         Arc::new(TypeCoercion::new()),
+        Arc::new(ExpandGroupingSets),
+        Arc::new(functions::aggregates::order::OrderByEventTime),
         Arc::new(SparkCasts),
     ]
 }
@@ -145,7 +148,10 @@ impl OptimizerRule for DistinctToAggregate {
             return Ok(Transformed::no(plan));
         };
         let fields = input.schema().fields();
-        if let Some(map) = fields.iter().find(|f| functions::collections::holds_map(f.data_type())) {
+        if let Some(map) = fields
+            .iter()
+            .find(|f| functions::collections::holds_map(f.data_type()))
+        {
             return plan_err!(
                 "[UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE] DISTINCT and UNION cannot compare the maps of column '{}'; take map_entries(..) of it, or UNION ALL",
                 map.name()
@@ -397,7 +403,10 @@ impl ExprPlanner for SparkOperators {
 
     fn plan_aggregate(&self, raw: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
         if raw.func.name() != "approx_count_distinct" {
-            return Ok(PlannerResult::Original(raw));
+            return Ok(match functions::aggregates::calls::planned(raw)? {
+                Ok(call) => PlannerResult::Planned(call),
+                Err(raw) => PlannerResult::Original(raw),
+            });
         }
         let RawAggregateExpr {
             func,
@@ -478,6 +487,9 @@ fn spelt<'a>(fields: &'a Fields, name: &str) -> Result<&'a FieldRef> {
         .find(|f| f.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| {
             let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-            plan_datafusion_err!("[FIELD_NOT_FOUND] there is no field '{name}' in STRUCT<{}>", names.join(", "))
+            plan_datafusion_err!(
+                "[FIELD_NOT_FOUND] there is no field '{name}' in STRUCT<{}>",
+                names.join(", ")
+            )
         })
 }
