@@ -25,7 +25,10 @@ impl RelationPlanner for GeneratorPlanner {
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
         let plan = match &factor {
-            TableFactor::NestedJoin { table_with_joins, alias: None } => {
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias: None,
+            } => {
                 let [join] = &table_with_joins.joins[..] else {
                     return Ok(RelationPlanning::Original(Box::new(factor)));
                 };
@@ -44,7 +47,9 @@ impl RelationPlanner for GeneratorPlanner {
                 None => return Ok(RelationPlanning::Original(Box::new(factor))),
             },
         };
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan, None,
+        ))))
     }
 }
 
@@ -83,8 +88,11 @@ fn generate(
     };
     let names = match generator.alias {
         Some(alias) if !alias.columns.is_empty() => {
-            let given: Vec<String> =
-                alias.columns.iter().map(|column| context.normalize_ident(column.name.clone())).collect();
+            let given: Vec<String> = alias
+                .columns
+                .iter()
+                .map(|column| context.normalize_ident(column.name.clone()))
+                .collect();
             if given.len() != own.len() {
                 return plan_err!(
                     "[UDTF_ALIAS_NUMBER_MISMATCH] {name} gives {} columns ({}), and AS names {}",
@@ -97,7 +105,12 @@ fn generate(
         }
         _ => own,
     };
-    let before: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    let before: Vec<Expr> = input
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
     // No user writes this name, and with each generator there are more columns.
     let list = format!("__elements_{}", before.len());
     let element = || Expr::Column(Column::from_name(&list));
@@ -107,9 +120,10 @@ fn generate(
     );
     let made: Vec<Expr> = match columns {
         Columns::Whole(_) => vec![element()],
-        Columns::Fields(fields) => {
-            fields.iter().map(|field| get_field(element(), field.name().as_str())).collect()
-        }
+        Columns::Fields(fields) => fields
+            .iter()
+            .map(|field| get_field(element(), field.name().as_str()))
+            .collect(),
     };
     let made = (made.into_iter().zip(names))
         .map(|(value, name)| value.alias_qualified(Some(relation.as_str()), name));
@@ -133,19 +147,28 @@ fn rows(
     context: &dyn RelationPlannerContext,
 ) -> Result<Rows> {
     let schema = input.schema();
-    let udf = |function: &str, args: Vec<Expr>| match context.context_provider().get_function_meta(function) {
+    let udf = |function: &str, args: Vec<Expr>| match context
+        .context_provider()
+        .get_function_meta(function)
+    {
         Some(udf) => Ok(udf.call(args)),
         None => plan_err!("there is no function {function}"),
     };
     let structs = |array: Expr| {
         let data_type = array.get_type(schema)?;
         match element(&data_type) {
-            Some(DataType::Struct(fields)) => Ok(Rows { columns: Columns::Fields(fields.clone()), array }),
+            Some(DataType::Struct(fields)) => Ok(Rows {
+                columns: Columns::Fields(fields.clone()),
+                array,
+            }),
             _ => refused(name, "an ARRAY of STRUCTs", &data_type),
         }
     };
     let number = |wanted: &str| {
-        plan_err!("[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} takes {wanted}, not {}", args.len())
+        plan_err!(
+            "[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} takes {wanted}, not {}",
+            args.len()
+        )
     };
     match (name, args.len()) {
         ("stack", 0 | 1) => number("the number of rows and then their values"),
@@ -163,17 +186,25 @@ fn rows(
                 }
                 _ => return number("1 to 4 arguments"),
             };
-            Ok(Rows { array: udf(RANGE, vec![start, end, step])?, columns: Columns::Whole("id") })
+            Ok(Rows {
+                array: udf(RANGE, vec![start, end, step])?,
+                columns: Columns::Whole("id"),
+            })
         }
         (_, 1) => {
             let collection = args.swap_remove(0);
             let data_type = collection.get_type(schema)?;
             match (name, &data_type) {
-                ("explode" | "unnest", DataType::Map(..)) => structs(udf("map_entries", vec![collection])?),
-                ("explode" | "unnest", other) if element(other).is_some() => {
-                    Ok(Rows { array: collection, columns: Columns::Whole("col") })
+                ("explode" | "unnest", DataType::Map(..)) => {
+                    structs(udf("map_entries", vec![collection])?)
                 }
-                ("posexplode", other) if matches!(other, DataType::Map(..)) || element(other).is_some() => {
+                ("explode" | "unnest", other) if element(other).is_some() => Ok(Rows {
+                    array: collection,
+                    columns: Columns::Whole("col"),
+                }),
+                ("posexplode", other)
+                    if matches!(other, DataType::Map(..)) || element(other).is_some() =>
+                {
                     structs(udf(POSITIONS, vec![collection])?)
                 }
                 ("inline", _) => structs(collection),

@@ -45,8 +45,15 @@ pub(super) struct Relation<'a> {
 /// The generator that a relation of `FROM` is, if it is one.
 pub(super) fn relation(factor: &TableFactor) -> Option<Relation<'_>> {
     let (name, args, alias) = match factor {
-        TableFactor::Function { name, args, alias, .. } => (name, args, alias),
-        TableFactor::Table { name, args: Some(args), alias, .. } => (name, &args.args, alias),
+        TableFactor::Function {
+            name, args, alias, ..
+        } => (name, args, alias),
+        TableFactor::Table {
+            name,
+            args: Some(args),
+            alias,
+            ..
+        } => (name, &args.args, alias),
         _ => return None,
     };
     let [ObjectNamePart::Identifier(ident)] = &name.0[..] else {
@@ -131,7 +138,10 @@ fn generated(join: &Join) -> Option<bool> {
 /// All relations joined into one, and the generator behind it: it may name any of them.
 fn append(from: &mut Vec<TableWithJoins>, generator: TableFactor, outer: bool) {
     if from.is_empty() {
-        from.push(TableWithJoins { relation: generator, joins: vec![] });
+        from.push(TableWithJoins {
+            relation: generator,
+            joins: vec![],
+        });
         return;
     }
     let mut all = std::mem::take(from).into_iter();
@@ -165,13 +175,16 @@ fn append_last(from: &mut [TableWithJoins], generator: TableFactor, outer: bool)
         },
     };
     let joins = std::mem::take(&mut last.joins);
-    let relation = std::mem::replace(&mut last.relation, TableFactor::NestedJoin {
-        table_with_joins: Box::new(TableWithJoins {
-            relation: factor(ObjectName(vec![]), vec![], None),
-            joins: vec![],
-        }),
-        alias: None,
-    });
+    let relation = std::mem::replace(
+        &mut last.relation,
+        TableFactor::NestedJoin {
+            table_with_joins: Box::new(TableWithJoins {
+                relation: factor(ObjectName(vec![]), vec![], None),
+                joins: vec![],
+            }),
+            alias: None,
+        },
+    );
     let inner = if joins.is_empty() {
         relation
     } else {
@@ -181,7 +194,10 @@ fn append_last(from: &mut [TableWithJoins], generator: TableFactor, outer: bool)
         }
     };
     last.relation = TableFactor::NestedJoin {
-        table_with_joins: Box::new(TableWithJoins { relation: inner, joins: vec![join] }),
+        table_with_joins: Box::new(TableWithJoins {
+            relation: inner,
+            joins: vec![join],
+        }),
         alias: None,
     };
 }
@@ -203,7 +219,10 @@ fn table_alias(name: Ident, columns: Vec<Ident>) -> TableAlias {
         name,
         columns: columns
             .into_iter()
-            .map(|name| TableAliasColumnDef { name, data_type: None })
+            .map(|name| TableAliasColumnDef {
+                name,
+                data_type: None,
+            })
             .collect(),
         at: None,
     }
@@ -223,7 +242,11 @@ fn lateral_view(view: LateralView) -> Result<TableFactor, Failure> {
         return Err(failure(name_span(&function), message));
     }
     // In `LATERAL VIEW explode(a) AS x` the view has no name.
-    let named = view.lateral_view_name.0.last().and_then(|part| part.as_ident());
+    let named = view
+        .lateral_view_name
+        .0
+        .last()
+        .and_then(|part| part.as_ident());
     let alias = match named {
         Some(ident) if !(ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("as")) => {
             ident.clone()
@@ -329,11 +352,15 @@ fn over_groups(function: Function, aliases: Vec<Ident>) -> Result<SelectItem, Fa
     match (args.next(), args.next(), &aliases[..]) {
         (Some(list), None, [] | [_]) if !unnest.is_empty() => Ok(SelectItem::ExprWithAlias {
             expr: call(unnest, vec![list], span),
-            alias: aliases.into_iter().next().unwrap_or_else(|| Ident::new("col")),
+            alias: aliases
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| Ident::new("col")),
         }),
         _ => {
-            let message =
-                format!("{name} beside GROUP BY: group in a sub-query in FROM and call {name} above it");
+            let message = format!(
+                "{name} beside GROUP BY: group in a sub-query in FROM and call {name} above it"
+            );
             Err(failure(span, message))
         }
     }
@@ -341,13 +368,19 @@ fn over_groups(function: Function, aliases: Vec<Ident>) -> Result<SelectItem, Fa
 
 /// `*` as what it means before generators add their columns.
 fn spell_wildcards(select: &mut Select) -> Result<(), Failure> {
-    if !select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_))) {
+    if !select
+        .projection
+        .iter()
+        .any(|item| matches!(item, SelectItem::Wildcard(_)))
+    {
         return Ok(());
     }
     let mut names = Vec::new();
     for item in &mut select.from {
         relation_names(&mut item.relation, &mut names);
-        item.joins.iter_mut().for_each(|join| relation_names(&mut join.relation, &mut names));
+        item.joins
+            .iter_mut()
+            .for_each(|join| relation_names(&mut join.relation, &mut names));
     }
     let mut items = Vec::new();
     for item in std::mem::take(&mut select.projection) {
@@ -374,13 +407,21 @@ fn spell_wildcards(select: &mut Select) -> Result<(), Failure> {
 fn relation_names(factor: &mut TableFactor, names: &mut Vec<Ident>) {
     let unnamed = || Ident::new(format!("__relation_{}", names.len()));
     match factor {
-        TableFactor::NestedJoin { table_with_joins, alias: None } => {
+        TableFactor::NestedJoin {
+            table_with_joins,
+            alias: None,
+        } => {
             relation_names(&mut table_with_joins.relation, names);
             for join in &mut table_with_joins.joins {
                 relation_names(&mut join.relation, names);
             }
         }
-        TableFactor::Table { name, alias: None, args: None, .. } => {
+        TableFactor::Table {
+            name,
+            alias: None,
+            args: None,
+            ..
+        } => {
             names.extend(name.0.last().and_then(|part| part.as_ident()).cloned());
         }
         TableFactor::Table { alias, .. }
@@ -388,7 +429,12 @@ fn relation_names(factor: &mut TableFactor, names: &mut Vec<Ident>) {
         | TableFactor::Function { alias, .. }
         | TableFactor::NestedJoin { alias, .. } => {
             let fresh = unnamed();
-            names.push(alias.get_or_insert_with(|| table_alias(fresh, vec![])).name.clone());
+            names.push(
+                alias
+                    .get_or_insert_with(|| table_alias(fresh, vec![]))
+                    .name
+                    .clone(),
+            );
         }
         _ => {}
     }
@@ -409,7 +455,9 @@ fn refuse_elsewhere(select: &mut Select) -> Result<(), Failure> {
     };
     groups.extend(select.selection.as_mut());
     groups.extend(select.having.as_mut());
-    groups.into_iter().try_for_each(|expr| refuse(expr, outside))
+    groups
+        .into_iter()
+        .try_for_each(|expr| refuse(expr, outside))
 }
 
 fn refuse(expr: &mut Expr, class: &'static str) -> Result<(), Failure> {

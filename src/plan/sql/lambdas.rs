@@ -39,7 +39,8 @@ pub(super) fn resolve(expr: &mut Expr) -> Result<(), Failure> {
 fn name_fields(root: &Expr, chain: &mut [AccessExpr]) {
     let own = match root {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
-            let path = |access: &&AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
+            let path =
+                |access: &&AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
             chain.iter().take_while(path).count()
         }
         Expr::Function(function) if function_name(function) == "window" => chain.len(),
@@ -97,10 +98,12 @@ fn allowed(name: &str, n: usize) -> Option<RangeInclusive<usize>> {
 
 fn check(function: &Function) -> Result<(), Failure> {
     let name = function_name(function);
-    let lambdas = arguments(function).into_iter().filter_map(|argument| match argument {
-        Expr::Lambda(lambda) => Some(lambda),
-        _ => None,
-    });
+    let lambdas = arguments(function)
+        .into_iter()
+        .filter_map(|argument| match argument {
+            Expr::Lambda(lambda) => Some(lambda),
+            _ => None,
+        });
     for (n, lambda) in lambdas.enumerate() {
         let given = count(lambda);
         if let Some(allowed) = allowed(&name, n)
@@ -114,7 +117,10 @@ fn check(function: &Function) -> Result<(), Failure> {
             let message = format!(
                 "[INVALID_LAMBDA_FUNCTION_CALL.NUM_ARGS_MISMATCH] this lambda of {name} has {given}; it takes {wanted}"
             );
-            return Err(Box::new((name_span(function), PlanErrorKind::Query { message })));
+            return Err(Box::new((
+                name_span(function),
+                PlanErrorKind::Query { message },
+            )));
         }
     }
     Ok(())

@@ -104,7 +104,10 @@ pub(super) fn collect_aliases(query: &Query, source: &SourceText, spellings: &mu
                 SelectItem::ExprWithAliases { aliases, .. } => aliases,
                 _ => &[],
             });
-            let views = select.lateral_views.iter().flat_map(|view| &view.lateral_col_alias);
+            let views = select
+                .lateral_views
+                .iter()
+                .flat_map(|view| &view.lateral_col_alias);
             for alias in items.chain(views) {
                 let name = self.0.spelling(&alias.value, alias.span);
                 self.1.insert(name.to_lowercase(), name);

@@ -112,7 +112,9 @@ fn rewritten_call(function: &Function) -> Result<Option<Expr>, PlanErrorKind> {
         ("to_timestamp_ntz", 1) => to(SqlType::TimestampNtz(None)),
         ("try_to_timestamp", 1) => attempt(SqlType::Timestamp(None, TimezoneInfo::None)),
         ("try_to_date", 1) => attempt(SqlType::Date),
-        ("date_add" | "dateadd" | "timestampadd", 3) => Some(call("timestampadd", with_unit(&args), span)),
+        ("date_add" | "dateadd" | "timestampadd", 3) => {
+            Some(call("timestampadd", with_unit(&args), span))
+        }
         ("date_diff" | "datediff" | "timestampdiff" | "timediff", 3) => {
             Some(call("timestampdiff", with_unit(&args), span))
         }

@@ -10,9 +10,7 @@ use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use super::lists::{Gather, Lists, Shape, fitted, is_null, joined};
-use super::types::{
-    Widening, as_list, common, different, element, is_text, list_of, unexpected,
-};
+use super::types::{Widening, as_list, common, different, element, is_text, list_of, unexpected};
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
 /// The functions of this module.
@@ -23,31 +21,40 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             .also(&["make_array"])
             .optional(1)
             .repeated()
-            .coerced(all_alike)
+            .coerced(|_, types| all_alike(types))
             .udf(),
-        function("array_repeat", &[Param::Any; 2], array_type as ResultType, array_repeat)
-            .coerced(|types| Ok(vec![types[0].clone(), DataType::Int32]))
-            .udf(),
-        function("array_append", &[Param::Any; 2], first, |call| with_element(call, false))
-            .coerced(|types| list_and_element("array_append", types))
-            .udf(),
-        function("array_prepend", &[Param::Any; 2], first, |call| with_element(call, true))
-            .coerced(|types| list_and_element("array_prepend", types))
-            .udf(),
+        function(
+            "array_repeat",
+            &[Param::Any; 2],
+            array_type as ResultType,
+            array_repeat,
+        )
+        .coerced(|_, types| Ok(vec![types[0].clone(), DataType::Int32]))
+        .udf(),
+        function("array_append", &[Param::Any; 2], first, |call| {
+            with_element(call, false)
+        })
+        .coerced(|_, types| list_and_element("array_append", types))
+        .udf(),
+        function("array_prepend", &[Param::Any; 2], first, |call| {
+            with_element(call, true)
+        })
+        .coerced(|_, types| list_and_element("array_prepend", types))
+        .udf(),
         function("array_insert", &[Param::Any; 3], first, array_insert)
-            .coerced(insert_types)
+            .coerced(|_, types| insert_types(types))
             .udf(),
         function("array_compact", &[Param::Any], first, array_compact)
-            .coerced(|types| Ok(vec![as_list("array_compact", 0, &types[0])?]))
+            .coerced(|_, types| Ok(vec![as_list("array_compact", 0, &types[0])?]))
             .udf(),
         function("slice", &[Param::Any; 3], first, slice)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 let list = as_list("slice", 0, &types[0])?;
                 Ok(vec![list, DataType::Int32, DataType::Int32])
             })
             .udf(),
         function("flatten", &[Param::Any], flat_type as ResultType, flatten)
-            .coerced(|types| match element(&types[0]).and_then(element) {
+            .coerced(|_, types| match element(&types[0]).and_then(element) {
                 Some(inner) => Ok(vec![list_of(list_of(inner.clone()))]),
                 None => unexpected("flatten", 0, "an ARRAY of ARRAYs", &types[0]),
             })
@@ -55,27 +62,34 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         function("concat", &[Param::Any], joined_type as ResultType, concat)
             .optional(1)
             .repeated()
-            .coerced(concat_types)
+            .coerced(|_, types| concat_types(types))
             .udf(),
         function("reverse", &[Param::Any], first, reverse)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 Ok(vec![match element(&types[0]) {
                     Some(element) if types[0] != DataType::Null => list_of(element.clone()),
                     _ => DataType::Utf8,
                 }])
             })
             .udf(),
-        function("arrays_zip", &[Param::Any], zipped_type as ResultType, arrays_zip)
-            .optional(1)
-            .repeated()
-            .coerced(|types| {
-                let lists = types.iter().enumerate();
-                lists.map(|(index, given)| as_list("arrays_zip", index, given)).collect()
-            })
-            .udf(),
+        function(
+            "arrays_zip",
+            &[Param::Any],
+            zipped_type as ResultType,
+            arrays_zip,
+        )
+        .optional(1)
+        .repeated()
+        .coerced(|_, types| {
+            let lists = types.iter().enumerate();
+            lists
+                .map(|(index, given)| as_list("arrays_zip", index, given))
+                .collect()
+        })
+        .udf(),
         function("array_join", &[Param::Any; 3], DataType::Utf8, array_join)
             .optional(1)
-            .coerced(join_types)
+            .coerced(|_, types| join_types(types))
             .udf(),
     ]
 }
@@ -141,7 +155,9 @@ fn join_types(types: &[DataType]) -> Result<Vec<DataType>> {
 }
 
 fn array(call: &Call) -> Result<ArrayRef> {
-    let columns = (0..call.len()).map(|i| call.array(i)).collect::<Result<Vec<_>>>()?;
+    let columns = (0..call.len())
+        .map(|i| call.array(i))
+        .collect::<Result<Vec<_>>>()?;
     let mut lists = Gather::new(call.rows());
     for row in 0..call.rows() {
         for column in 0..columns.len() {
@@ -250,14 +266,18 @@ fn array_insert(call: &Call) -> Result<ArrayRef> {
 
 /// The error of the index 0 where arrays are counted from 1.
 pub(super) fn zero_index<T>() -> Result<T> {
-    exec_err!("[INVALID_INDEX_OF_ZERO] the index is 0; the first element has the index 1, the last -1")
+    exec_err!(
+        "[INVALID_INDEX_OF_ZERO] the index is 0; the first element has the index 1, the last -1"
+    )
 }
 
 fn array_compact(call: &Call) -> Result<ArrayRef> {
     let lists = Lists::new(&call.array(0)?);
     let null = is_null(&lists.values);
     each_list(call, &lists, |range, out| {
-        range.filter(|element| !null(*element)).for_each(|element| out.push(Some(element)));
+        range
+            .filter(|element| !null(*element))
+            .for_each(|element| out.push(Some(element)));
         Ok(())
     })
 }
@@ -320,8 +340,9 @@ fn flatten(call: &Call) -> Result<ArrayRef> {
     let inner = Lists::new(&outer.values);
     let mut out = Gather::new(call.rows());
     for row in 0..call.rows() {
-        let ranges: Option<Vec<_>> =
-            outer.get(row).and_then(|range| range.map(|list| inner.get(list)).collect());
+        let ranges: Option<Vec<_>> = outer
+            .get(row)
+            .and_then(|range| range.map(|list| inner.get(list)).collect());
         match ranges {
             Some(ranges) => {
                 ranges.into_iter().for_each(|range| out.extend(range));
@@ -335,7 +356,10 @@ fn flatten(call: &Call) -> Result<ArrayRef> {
 
 /// Arrays of one type, or else texts, or binaries where there is nothing but those.
 fn concat_types(types: &[DataType]) -> Result<Vec<DataType>> {
-    if types.iter().any(|given| *given != DataType::Null && element(given).is_some()) {
+    if types
+        .iter()
+        .any(|given| *given != DataType::Null && element(given).is_some())
+    {
         return all_alike(types);
     }
     let all = match types {
@@ -358,14 +382,18 @@ fn concat(call: &Call) -> Result<ArrayRef> {
         DataType::Utf8 => {
             let parts: Vec<_> = (0..call.len()).map(|index| call.text(index)).collect();
             call.texts(|row, out| {
-                Ok(parts.iter().try_for_each(|part| part.get(row).map(|text| out.push_str(text))))
+                Ok(parts
+                    .iter()
+                    .try_for_each(|part| part.get(row).map(|text| out.push_str(text))))
             })
         }
         DataType::Binary => {
             let parts: Vec<_> = (0..call.len()).map(|index| call.bytes(index)).collect();
             call.binaries(|row, out| {
                 let mut add = |bytes: &[u8]| out.extend_from_slice(bytes);
-                Ok(parts.iter().try_for_each(|part| part.get(row).map(&mut add)))
+                Ok(parts
+                    .iter()
+                    .try_for_each(|part| part.get(row).map(&mut add)))
             })
         }
         _ => concat_arrays(call),
@@ -395,9 +423,7 @@ fn concat_arrays(call: &Call) -> Result<ArrayRef> {
 fn reverse(call: &Call) -> Result<ArrayRef> {
     if is_text(call.data_type(0)) {
         let text = call.text(0);
-        return call.texts(|row, out| {
-            Ok(text.get(row).map(|text| out.extend(text.chars().rev())))
-        });
+        return call.texts(|row, out| Ok(text.get(row).map(|text| out.extend(text.chars().rev()))));
     }
     let lists = Lists::new(&call.array(0)?);
     each_list(call, &lists, |range, out| {

@@ -21,19 +21,24 @@ use crate::plan::functions::define::{Call, Param, ResultType, function};
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     let of_element = element_type as ResultType;
     vec![
-        function("element_at", &[Param::Any; 2], of_element, |call| element_at(call, true))
-            .coerced(|types| place_types("element_at", types))
-            .udf(),
-        function("try_element_at", &[Param::Any; 2], of_element, |call| element_at(call, false))
-            .coerced(|types| place_types("try_element_at", types))
-            .udf(),
+        function("element_at", &[Param::Any; 2], of_element, |call| {
+            element_at(call, true)
+        })
+        .coerced(|_, types| place_types("element_at", types))
+        .udf(),
+        function("try_element_at", &[Param::Any; 2], of_element, |call| {
+            element_at(call, false)
+        })
+        .coerced(|_, types| place_types("try_element_at", types))
+        .udf(),
         function("get", &[Param::Any; 2], of_element, get)
-            .coerced(|types| Ok(vec![as_list("get", 0, &types[0])?, DataType::Int32]))
+            .coerced(|_, types| Ok(vec![as_list("get", 0, &types[0])?, DataType::Int32]))
             .udf(),
         function("size", &[Param::Any], DataType::Int32, size)
             .also(&["cardinality"])
-            .coerced(|types| {
-                let collection = as_list("size", 0, &types[0]).or_else(|_| as_map("size", 0, &types[0]));
+            .coerced(|_, types| {
+                let collection =
+                    as_list("size", 0, &types[0]).or_else(|_| as_map("size", 0, &types[0]));
                 match collection {
                     Ok(collection) => Ok(vec![collection]),
                     Err(_) => unexpected("size", 0, "an ARRAY or a MAP", &types[0]),
@@ -41,38 +46,65 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             })
             .udf(),
         function("array_size", &[Param::Any], DataType::Int32, size)
-            .coerced(|types| Ok(vec![as_list("array_size", 0, &types[0])?]))
+            .coerced(|_, types| Ok(vec![as_list("array_size", 0, &types[0])?]))
             .udf(),
-        function("array_max", &[Param::Any], of_element, |call| extreme(call, true))
-            .coerced(|types| ordered_list("array_max", types))
-            .udf(),
-        function("array_min", &[Param::Any], of_element, |call| extreme(call, false))
-            .coerced(|types| ordered_list("array_min", types))
-            .udf(),
-        function("sort_array", &[Param::Any; 2], first_type as ResultType, sort_array)
-            .optional(1)
-            .coerced(|types| {
-                let mut wanted = ordered_list("sort_array", &types[..1])?;
-                wanted.resize(types.len(), DataType::Boolean);
-                Ok(wanted)
-            })
-            .udf(),
-        function("array_contains", &[Param::Any; 2], DataType::Boolean, array_contains)
-            .coerced(|types| sought("array_contains", types))
-            .udf(),
-        function("array_position", &[Param::Any; 2], DataType::Int64, array_position)
-            .coerced(|types| sought("array_position", types))
-            .udf(),
-        function("array_remove", &[Param::Any; 2], first_type as ResultType, array_remove)
-            .coerced(|types| sought("array_remove", types))
-            .udf(),
+        function("array_max", &[Param::Any], of_element, |call| {
+            extreme(call, true)
+        })
+        .coerced(|_, types| ordered_list("array_max", types))
+        .udf(),
+        function("array_min", &[Param::Any], of_element, |call| {
+            extreme(call, false)
+        })
+        .coerced(|_, types| ordered_list("array_min", types))
+        .udf(),
+        function(
+            "sort_array",
+            &[Param::Any; 2],
+            first_type as ResultType,
+            sort_array,
+        )
+        .optional(1)
+        .coerced(|_, types| {
+            let mut wanted = ordered_list("sort_array", &types[..1])?;
+            wanted.resize(types.len(), DataType::Boolean);
+            Ok(wanted)
+        })
+        .udf(),
+        function(
+            "array_contains",
+            &[Param::Any; 2],
+            DataType::Boolean,
+            array_contains,
+        )
+        .coerced(|_, types| sought("array_contains", types))
+        .udf(),
+        function(
+            "array_position",
+            &[Param::Any; 2],
+            DataType::Int64,
+            array_position,
+        )
+        .coerced(|_, types| sought("array_position", types))
+        .udf(),
+        function(
+            "array_remove",
+            &[Param::Any; 2],
+            first_type as ResultType,
+            array_remove,
+        )
+        .coerced(|_, types| sought("array_remove", types))
+        .udf(),
     ]
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is a ResultType")]
 fn element_type(types: &[DataType], _: &[Option<&ScalarValue>]) -> Result<DataType> {
     let value = || entry(&types[0]).map(|(_, value)| value);
-    Ok(element(&types[0]).or_else(value).cloned().unwrap_or(DataType::Null))
+    Ok(element(&types[0])
+        .or_else(value)
+        .cloned()
+        .unwrap_or(DataType::Null))
 }
 
 /// An ARRAY whose elements can be compared.
@@ -106,7 +138,10 @@ fn place_types(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
             None => different("MAP_FUNCTION_DIFF_TYPES", name, &types[0], &types[1]),
         };
     }
-    let whole = matches!(types[1], DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64);
+    let whole = matches!(
+        types[1],
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64
+    );
     match element(&types[0]) {
         Some(_) if whole => Ok(vec![as_list(name, 0, &types[0])?, DataType::Int32]),
         Some(_) => unexpected(name, 1, "an INT", &types[1]),
@@ -207,7 +242,9 @@ fn sort_array(call: &Call) -> Result<ArrayRef> {
     let mut out = super::lists::Gather::new(call.rows());
     let mut order: Vec<usize> = Vec::new();
     for row in 0..call.rows() {
-        let ascending = ascending.as_ref().map_or(Some(true), |column| column.get(row));
+        let ascending = ascending
+            .as_ref()
+            .map_or(Some(true), |column| column.get(row));
         let (Some(range), Some(ascending)) = (lists.get(row), ascending) else {
             out.end_null()?;
             continue;

@@ -25,14 +25,25 @@ pub const RANGE: &str = "__range";
 /// The functions of this module; no user names them.
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
-        function(POSITIONS, &[Param::Any], positioned as ResultType, positions).udf(),
+        function(
+            POSITIONS,
+            &[Param::Any],
+            positioned as ResultType,
+            positions,
+        )
+        .udf(),
         function(STACK, &[Param::Any], stacked as ResultType, stack)
             .repeated()
-            .coerced(|types| Ok(types.to_vec()))
+            .coerced(|_, types| Ok(types.to_vec()))
             .udf(),
-        function(JSON_TUPLE, &[Param::Text; 2], members as ResultType, json_tuple)
-            .repeated()
-            .udf(),
+        function(
+            JSON_TUPLE,
+            &[Param::Text; 2],
+            members as ResultType,
+            json_tuple,
+        )
+        .repeated()
+        .udf(),
         function(RANGE, &[Param::Long; 3], list_of(DataType::Int64), range).udf(),
     ]
 }
@@ -56,7 +67,10 @@ fn positions(call: &Call) -> Result<ArrayRef> {
         DataType::Map(..) => {
             let maps = Maps::new(&collection);
             let ranges = (0..call.rows()).map(|row| maps.get(row)).collect();
-            (vec![Arc::clone(&maps.keys), Arc::clone(&maps.values)], ranges)
+            (
+                vec![Arc::clone(&maps.keys), Arc::clone(&maps.values)],
+                ranges,
+            )
         }
         _ => {
             let lists = Lists::new(&collection);
@@ -144,7 +158,8 @@ fn stack(call: &Call) -> Result<ArrayRef> {
             })
             .collect::<Result<Vec<_>>>()?;
         let (values, _) = joined(&values.iter().collect::<Vec<_>>())?;
-        let places = (0..rows).flat_map(|row| (0..lines).map(move |line| (line * rows + row) as u32));
+        let places =
+            (0..rows).flat_map(|row| (0..lines).map(move |line| (line * rows + row) as u32));
         Ok(take(&values, &UInt32Array::from_iter_values(places), None)?)
     });
     let columns = columns.collect::<Result<Vec<_>>>()?;
@@ -169,7 +184,9 @@ fn json_tuple(call: &Call) -> Result<ArrayRef> {
     let mut columns: Vec<StringBuilder> = names.iter().map(|_| StringBuilder::new()).collect();
     let mut shape = Shape::new(call.rows());
     for row in 0..call.rows() {
-        let document = documents.get(row).and_then(|text| serde_json::from_str(text).ok());
+        let document = documents
+            .get(row)
+            .and_then(|text| serde_json::from_str(text).ok());
         let members = match &document {
             Some(serde_json::Value::Object(members)) => Some(members),
             _ => None,
@@ -184,7 +201,9 @@ fn json_tuple(call: &Call) -> Result<ArrayRef> {
         }
         shape.end(row + 1, true)?;
     }
-    let columns = columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
+    let columns = columns
+        .iter_mut()
+        .map(|column| Arc::new(column.finish()) as ArrayRef);
     let made = StructArray::try_new(fields.clone(), columns.collect(), None)?;
     shape.list(&(Arc::new(made) as ArrayRef), call.returns())
 }
@@ -202,7 +221,10 @@ fn range(call: &Call) -> Result<ArrayRef> {
             return exec_err!("the step of range must not be 0");
         }
         let distance = (i128::from(end) - i128::from(start)) / i128::from(step);
-        check_length("range", usize::try_from(distance.max(0)).unwrap_or(usize::MAX))?;
+        check_length(
+            "range",
+            usize::try_from(distance.max(0)).unwrap_or(usize::MAX),
+        )?;
         let mut next = Some(start);
         while let Some(number) = next.filter(|n| if step > 0 { *n < end } else { *n > end }) {
             numbers.push(number);

@@ -23,35 +23,67 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             .also(&["__map"])
             .optional(1)
             .repeated()
-            .coerced(made_types)
+            .coerced(|_, types| made_types(types))
             .udf(),
-        function("map_from_arrays", &[Param::Any; 2], zipped_type as ResultType, map_from_arrays)
-            .coerced(|types| {
-                let keys = as_list("map_from_arrays", 0, &types[0])?;
-                key_type("map_from_arrays", element(&keys).unwrap_or(&DataType::Null))?;
-                Ok(vec![keys, as_list("map_from_arrays", 1, &types[1])?])
-            })
-            .udf(),
-        function("map_from_entries", &[Param::Any], entries_map as ResultType, map_from_entries)
-            .coerced(pairs_types)
-            .udf(),
-        function("map_concat", &[Param::Any], map_parts as ResultType, map_concat)
-            .optional(1)
-            .repeated()
-            .coerced(concat_types)
-            .udf(),
-        function("map_contains_key", &[Param::Any; 2], DataType::Boolean, map_contains_key)
-            .coerced(contains_types)
-            .udf(),
-        function("map_entries", &[Param::Any], listed_entries as ResultType, map_entries)
-            .coerced(|types| Ok(vec![as_map("map_entries", 0, &types[0])?]))
-            .udf(),
-        function("map_keys", &[Param::Any], key_list as ResultType, |call| parts(call, true))
-            .coerced(|types| Ok(vec![as_map("map_keys", 0, &types[0])?]))
-            .udf(),
-        function("map_values", &[Param::Any], value_list as ResultType, |call| parts(call, false))
-            .coerced(|types| Ok(vec![as_map("map_values", 0, &types[0])?]))
-            .udf(),
+        function(
+            "map_from_arrays",
+            &[Param::Any; 2],
+            zipped_type as ResultType,
+            map_from_arrays,
+        )
+        .coerced(|_, types| {
+            let keys = as_list("map_from_arrays", 0, &types[0])?;
+            key_type("map_from_arrays", element(&keys).unwrap_or(&DataType::Null))?;
+            Ok(vec![keys, as_list("map_from_arrays", 1, &types[1])?])
+        })
+        .udf(),
+        function(
+            "map_from_entries",
+            &[Param::Any],
+            entries_map as ResultType,
+            map_from_entries,
+        )
+        .coerced(|_, types| pairs_types(types))
+        .udf(),
+        function(
+            "map_concat",
+            &[Param::Any],
+            map_parts as ResultType,
+            map_concat,
+        )
+        .optional(1)
+        .repeated()
+        .coerced(|_, types| concat_types(types))
+        .udf(),
+        function(
+            "map_contains_key",
+            &[Param::Any; 2],
+            DataType::Boolean,
+            map_contains_key,
+        )
+        .coerced(|_, types| contains_types(types))
+        .udf(),
+        function(
+            "map_entries",
+            &[Param::Any],
+            listed_entries as ResultType,
+            map_entries,
+        )
+        .coerced(|_, types| Ok(vec![as_map("map_entries", 0, &types[0])?]))
+        .udf(),
+        function("map_keys", &[Param::Any], key_list as ResultType, |call| {
+            parts(call, true)
+        })
+        .coerced(|_, types| Ok(vec![as_map("map_keys", 0, &types[0])?]))
+        .udf(),
+        function(
+            "map_values",
+            &[Param::Any],
+            value_list as ResultType,
+            |call| parts(call, false),
+        )
+        .coerced(|_, types| Ok(vec![as_map("map_values", 0, &types[0])?]))
+        .udf(),
         function(
             "str_to_map",
             &[Param::Text; 3],
@@ -137,7 +169,11 @@ fn made_types(types: &[DataType]) -> Result<Vec<DataType>> {
         };
     }
     key_type("map", &both[0])?;
-    Ok(types.iter().enumerate().map(|(index, _)| both[index % 2].clone()).collect())
+    Ok(types
+        .iter()
+        .enumerate()
+        .map(|(index, _)| both[index % 2].clone())
+        .collect())
 }
 
 fn pairs_types(types: &[DataType]) -> Result<Vec<DataType>> {
@@ -146,7 +182,12 @@ fn pairs_types(types: &[DataType]) -> Result<Vec<DataType>> {
             key_type("map_from_entries", fields[0].data_type())?;
             Ok(vec![as_list("map_from_entries", 0, &types[0])?])
         }
-        _ => unexpected("map_from_entries", 0, "an ARRAY of STRUCTs with two fields", &types[0]),
+        _ => unexpected(
+            "map_from_entries",
+            0,
+            "an ARRAY of STRUCTs with two fields",
+            &types[0],
+        ),
     }
 }
 
@@ -174,12 +215,19 @@ fn contains_types(types: &[DataType]) -> Result<Vec<DataType>> {
     comparable("map_contains_key", key)?;
     match common(key, &types[1], Widening::Numbers) {
         Some(key) => Ok(vec![map_of(key.clone(), value.clone()), key]),
-        None => different("MAP_FUNCTION_DIFF_TYPES", "map_contains_key", &types[0], &types[1]),
+        None => different(
+            "MAP_FUNCTION_DIFF_TYPES",
+            "map_contains_key",
+            &types[0],
+            &types[1],
+        ),
     }
 }
 
 fn map(call: &Call) -> Result<ArrayRef> {
-    let columns = (0..call.len()).map(|i| call.array(i)).collect::<Result<Vec<_>>>()?;
+    let columns = (0..call.len())
+        .map(|i| call.array(i))
+        .collect::<Result<Vec<_>>>()?;
     let pairs = columns.len() / 2;
     let mut out = Gather::new(call.rows());
     for row in 0..call.rows() {

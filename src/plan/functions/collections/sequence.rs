@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use arrow::array::timezone::Tz;
 use arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalYearMonthType};
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
-use arrow::array::timezone::Tz;
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, DurationMicrosecondType, Int8Type, Int16Type,
     Int32Type, Int64Type, IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
-use chrono::{DateTime, Days, LocalResult, Months, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{
+    DateTime, Days, LocalResult, Months, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc,
+};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
@@ -21,10 +23,15 @@ use crate::plan::sql::type_name;
 
 /// `sequence(start, stop[, step])`, both ends included.
 pub fn sequence() -> Arc<ScalarUDF> {
-    function("sequence", &[Param::Any; 3], list_type as ResultType, compute)
-        .optional(1)
-        .coerced(coerced)
-        .udf()
+    function(
+        "sequence",
+        &[Param::Any; 3],
+        list_type as ResultType,
+        compute,
+    )
+    .optional(1)
+    .coerced(|_, types| coerced(types))
+    .udf()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is a ResultType")]
@@ -49,7 +56,9 @@ fn coerced(types: &[DataType]) -> Result<Vec<DataType>> {
         ends = DataType::Int32;
     }
     if whole(&ends) {
-        let wide = step.map_or(Some(ends.clone()), |step| common(&ends, step, Widening::Tight));
+        let wide = step.map_or(Some(ends.clone()), |step| {
+            common(&ends, step, Widening::Tight)
+        });
         return match wide.filter(whole) {
             Some(wide) => Ok(vec![wide; types.len()]),
             None => refuse(),
@@ -65,7 +74,10 @@ fn coerced(types: &[DataType]) -> Result<Vec<DataType>> {
     match (types.get(2), step) {
         (Some(_), None) => wanted.push(DataType::Interval(IntervalUnit::MonthDayNano)),
         (_, Some(DataType::Duration(_))) => wanted.push(DataType::Duration(TimeUnit::Microsecond)),
-        (_, Some(step @ DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::MonthDayNano))) => {
+        (
+            _,
+            Some(step @ DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::MonthDayNano)),
+        ) => {
             wanted.push(step.clone());
         }
         (_, Some(_)) => return refuse(),
@@ -83,15 +95,25 @@ fn compute(call: &Call) -> Result<ArrayRef> {
         DataType::Date32 => dates(call),
         DataType::Timestamp(_, zone) => {
             // TIMESTAMP_NTZ has no zone to follow.
-            let zone = if zone.is_some() { call.time_zone() } else { "UTC" };
+            let zone = if zone.is_some() {
+                call.time_zone()
+            } else {
+                "UTC"
+            };
             instants(call, zone)
         }
         other => exec_err!("sequence cannot count {other}"),
     }
 }
 
-fn illegal<T>(start: impl std::fmt::Display, stop: impl std::fmt::Display, step: impl std::fmt::Display) -> Result<T> {
-    exec_err!("sequence cannot go from {start} to {stop} by {step}: the step must lead from one to the other")
+fn illegal<T>(
+    start: impl std::fmt::Display,
+    stop: impl std::fmt::Display,
+    step: impl std::fmt::Display,
+) -> Result<T> {
+    exec_err!(
+        "sequence cannot go from {start} to {stop} by {step}: the step must lead from one to the other"
+    )
 }
 
 fn numbers<T: ArrowPrimitiveType>(call: &Call) -> Result<ArrayRef>
@@ -167,11 +189,19 @@ impl Step {
 
 /// The steps of each row; `None` where they are null.
 fn steps(call: &Call) -> Result<impl Fn(usize, bool) -> Option<Step>> {
-    let column = if call.len() > 2 { Some(call.array(2)?) } else { None };
+    let column = if call.len() > 2 {
+        Some(call.array(2)?)
+    } else {
+        None
+    };
     Ok(move |row: usize, forwards: bool| {
         let Some(column) = &column else {
             let days = if forwards { 1 } else { -1 };
-            return Some(Step { months: 0, days, micros: 0 });
+            return Some(Step {
+                months: 0,
+                days,
+                micros: 0,
+            });
         };
         if column.is_null(row) {
             return None;
@@ -180,33 +210,56 @@ fn steps(call: &Call) -> Result<impl Fn(usize, bool) -> Option<Step>> {
             DataType::Duration(_) => {
                 let micros = column.as_primitive::<DurationMicrosecondType>().value(row);
                 let (days, micros) = (micros / MICROS_PER_DAY, micros % MICROS_PER_DAY);
-                Step { months: 0, days, micros }
+                Step {
+                    months: 0,
+                    days,
+                    micros,
+                }
             }
             DataType::Interval(IntervalUnit::YearMonth) => {
                 let months = column.as_primitive::<IntervalYearMonthType>().value(row);
-                Step { months, days: 0, micros: 0 }
+                Step {
+                    months,
+                    days: 0,
+                    micros: 0,
+                }
             }
             _ => {
-                let IntervalMonthDayNano { months, days, nanoseconds } =
-                    column.as_primitive::<IntervalMonthDayNanoType>().value(row);
-                Step { months, days: i64::from(days), micros: nanoseconds / 1_000 }
+                let IntervalMonthDayNano {
+                    months,
+                    days,
+                    nanoseconds,
+                } = column.as_primitive::<IntervalMonthDayNanoType>().value(row);
+                Step {
+                    months,
+                    days: i64::from(days),
+                    micros: nanoseconds / 1_000,
+                }
             }
         })
     })
 }
 
 fn dates(call: &Call) -> Result<ArrayRef> {
-    let (starts, stops, steps) = (call.primitive::<Date32Type>(0), call.primitive::<Date32Type>(1), steps(call)?);
+    let (starts, stops, steps) = (
+        call.primitive::<Date32Type>(0),
+        call.primitive::<Date32Type>(1),
+        steps(call)?,
+    );
     let utc: Tz = "UTC".parse()?;
     let mut all: Vec<i32> = Vec::new();
     let mut shape = Shape::new(call.rows());
     for row in 0..call.rows() {
         let ends = starts.get(row).zip(stops.get(row));
-        let Some(((start, stop), step)) = ends.and_then(|(a, b)| Some(((a, b), steps(row, a <= b)?))) else {
+        let Some(((start, stop), step)) =
+            ends.and_then(|(a, b)| Some(((a, b), steps(row, a <= b)?)))
+        else {
             shape.end(all.len(), false)?;
             continue;
         };
-        if step.micros % MICROS_PER_DAY != 0 || (step.micros() != 0 && step.months == 0 && step.days == 0) {
+        if step.micros % MICROS_PER_DAY != 0
+            || (step.micros() != 0 && step.months == 0 && step.days == 0)
+        {
             return exec_err!("the step of a sequence of DATEs must be whole days or months");
         }
         let micros = |day: i32| i64::from(day) * MICROS_PER_DAY;
@@ -230,7 +283,9 @@ fn instants(call: &Call, zone: &str) -> Result<ArrayRef> {
     let mut shape = Shape::new(call.rows());
     for row in 0..call.rows() {
         let ends = starts.get(row).zip(stops.get(row));
-        let Some(((start, stop), step)) = ends.and_then(|(a, b)| Some(((a, b), steps(row, a <= b)?))) else {
+        let Some(((start, stop), step)) =
+            ends.and_then(|(a, b)| Some(((a, b), steps(row, a <= b)?)))
+        else {
             shape.end(all.len(), false)?;
             continue;
         };
@@ -251,7 +306,14 @@ fn walk(start: i64, stop: i64, step: Step, zone: Tz, mut take: impl FnMut(i64)) 
         return Ok(());
     }
     if size == 0 || (size > 0) != (start < stop) {
-        return illegal(shown(start), shown(stop), format_args!("{} months {} days {} microseconds", step.months, step.days, step.micros));
+        return illegal(
+            shown(start),
+            shown(stop),
+            format_args!(
+                "{} months {} days {} microseconds",
+                step.months, step.days, step.micros
+            ),
+        );
     }
     let count = (i128::from(stop) - i128::from(start)) / size;
     check_length("sequence", usize::try_from(count + 1).unwrap_or(usize::MAX))?;
@@ -264,8 +326,9 @@ fn walk(start: i64, stop: i64, step: Step, zone: Tz, mut take: impl FnMut(i64)) 
             break;
         }
         take(at);
-        at = later(start, step, steps, zone)
-            .ok_or_else(|| exec_datafusion_err!("a step of the sequence leaves the range of times"))?;
+        at = later(start, step, steps, zone).ok_or_else(|| {
+            exec_datafusion_err!("a step of the sequence leaves the range of times")
+        })?;
     }
     Ok(())
 }
@@ -282,10 +345,18 @@ fn later(start: i64, step: Step, count: i64, zone: Tz) -> Option<i64> {
         .naive_local();
     let months = i64::from(step.months).checked_mul(count)?;
     let whole = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
-    let local = if months < 0 { local.checked_sub_months(whole)? } else { local.checked_add_months(whole)? };
+    let local = if months < 0 {
+        local.checked_sub_months(whole)?
+    } else {
+        local.checked_add_months(whole)?
+    };
     let days = step.days.checked_mul(count)?;
     let whole = Days::new(days.unsigned_abs());
-    let local = if days < 0 { local.checked_sub_days(whole)? } else { local.checked_add_days(whole)? };
+    let local = if days < 0 {
+        local.checked_sub_days(whole)?
+    } else {
+        local.checked_add_days(whole)?
+    };
     let micros = step.micros.checked_mul(count)?;
     instant(local, zone)?.checked_add(micros)
 }
@@ -294,7 +365,9 @@ fn later(start: i64, step: Step, count: i64, zone: Tz) -> Option<i64> {
 /// out is read with the offset before it.
 fn instant(local: NaiveDateTime, zone: Tz) -> Option<i64> {
     let utc = match zone.offset_from_local_datetime(&local) {
-        LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => local.checked_sub_offset(offset.fix())?,
+        LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => {
+            local.checked_sub_offset(offset.fix())?
+        }
         LocalResult::None => {
             let before = local.checked_sub_signed(TimeDelta::days(1))?;
             local.checked_sub_offset(zone.offset_from_utc_datetime(&before).fix())?

@@ -18,23 +18,34 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     let first = first_type as ResultType;
     vec![
         function("array_distinct", &[Param::Any], first, array_distinct)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 comparable("array_distinct", &types[0])?;
                 Ok(vec![as_list("array_distinct", 0, &types[0])?])
             })
             .udf(),
-        function("array_union", &[Param::Any; 2], first, |call| combined(call, &UNION))
-            .coerced(|types| two_lists("array_union", types))
-            .udf(),
-        function("array_intersect", &[Param::Any; 2], first, |call| combined(call, &INTERSECT))
-            .coerced(|types| two_lists("array_intersect", types))
-            .udf(),
-        function("array_except", &[Param::Any; 2], first, |call| combined(call, &EXCEPT))
-            .coerced(|types| two_lists("array_except", types))
-            .udf(),
-        function("arrays_overlap", &[Param::Any; 2], DataType::Boolean, arrays_overlap)
-            .coerced(|types| two_lists("arrays_overlap", types))
-            .udf(),
+        function("array_union", &[Param::Any; 2], first, |call| {
+            combined(call, &UNION)
+        })
+        .coerced(|_, types| two_lists("array_union", types))
+        .udf(),
+        function("array_intersect", &[Param::Any; 2], first, |call| {
+            combined(call, &INTERSECT)
+        })
+        .coerced(|_, types| two_lists("array_intersect", types))
+        .udf(),
+        function("array_except", &[Param::Any; 2], first, |call| {
+            combined(call, &EXCEPT)
+        })
+        .coerced(|_, types| two_lists("array_except", types))
+        .udf(),
+        function(
+            "arrays_overlap",
+            &[Param::Any; 2],
+            DataType::Boolean,
+            arrays_overlap,
+        )
+        .coerced(|_, types| two_lists("arrays_overlap", types))
+        .udf(),
     ]
 }
 
@@ -69,9 +80,18 @@ struct Operation {
     second: bool,
 }
 
-const UNION: Operation = Operation { first: None, second: true };
-const INTERSECT: Operation = Operation { first: Some(true), second: false };
-const EXCEPT: Operation = Operation { first: Some(false), second: false };
+const UNION: Operation = Operation {
+    first: None,
+    second: true,
+};
+const INTERSECT: Operation = Operation {
+    first: Some(true),
+    second: false,
+};
+const EXCEPT: Operation = Operation {
+    first: Some(false),
+    second: false,
+};
 
 fn combined(call: &Call, operation: &Operation) -> Result<ArrayRef> {
     let (left, right) = (Lists::new(&call.array(0)?), Lists::new(&call.array(1)?));
@@ -92,7 +112,9 @@ fn combined(call: &Call, operation: &Operation) -> Result<ArrayRef> {
         }
         for element in first {
             let key = keys.get(element);
-            let taken = operation.first.is_none_or(|wanted| others.contains(key) == wanted);
+            let taken = operation
+                .first
+                .is_none_or(|wanted| others.contains(key) == wanted);
             if taken && seen.insert(key) {
                 out.push(Some(element));
             }
@@ -120,7 +142,11 @@ fn arrays_overlap(call: &Call) -> Result<ArrayRef> {
             && !second.is_empty()
             && (first.clone().any(&null) || second.clone().any(&null));
         others.clear();
-        others.extend(second.filter(|element| !null(*element)).map(|element| keys.get(element)));
+        others.extend(
+            second
+                .filter(|element| !null(*element))
+                .map(|element| keys.get(element)),
+        );
         let met = first
             .filter(|element| !null(*element))
             .any(|element| others.contains(keys.get(element)));

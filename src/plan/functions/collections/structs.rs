@@ -16,7 +16,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         function("named_struct", &[Param::Any], struct_type as ResultType, named_struct)
             .optional(1)
             .repeated()
-            .coerced(|types| {
+            .coerced(|_, types| {
                 if types.len().is_multiple_of(2) {
                     return Ok(types.to_vec());
                 }
@@ -30,15 +30,16 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn struct_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
-    let fields = types.chunks(2).zip(constants.chunks(2)).map(|(types, constants)| {
-        match (types, constants) {
+    let fields = types
+        .chunks(2)
+        .zip(constants.chunks(2))
+        .map(|(types, constants)| match (types, constants) {
             ([_, value], [Some(name), _]) => match name.try_as_str() {
                 Some(Some(name)) => Ok(Field::new(name, value.clone(), true)),
                 _ => unnamed(),
             },
             _ => unnamed(),
-        }
-    });
+        });
     Ok(DataType::Struct(fields.collect::<Result<Fields>>()?))
 }
 

@@ -120,9 +120,14 @@ pub(super) fn common(one: &DataType, other: &DataType, how: Widening) -> Option<
         (Null, other) | (other, Null) => Some(other.clone()),
         (Date32, Timestamp(..)) => Some(other.clone()),
         (Timestamp(..), Date32) => Some(one.clone()),
-        (Timestamp(_, a), Timestamp(_, b)) => {
-            Some(if a.is_some() || b.is_none() { one } else { other }.clone())
-        }
+        (Timestamp(_, a), Timestamp(_, b)) => Some(
+            if a.is_some() || b.is_none() {
+                one
+            } else {
+                other
+            }
+            .clone(),
+        ),
         (Struct(a), Struct(b)) if a.len() == b.len() => {
             let fields = a.iter().zip(b).map(|(a, b)| common_field(a, b, how));
             Some(Struct(fields.collect::<Option<Vec<_>>>()?.into()))

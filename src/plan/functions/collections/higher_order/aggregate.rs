@@ -41,7 +41,10 @@ fn returns(values: &[&DataType], results: &[&DataType]) -> Result<DataType> {
             type_name(values[1])
         );
     }
-    Ok(results.get(1).map_or(values[1], |finished| finished).clone())
+    Ok(results
+        .get(1)
+        .map_or(values[1], |finished| finished)
+        .clone())
 }
 
 /// Takes the first elements of all rows, then the second ones, and so on. Rows are ordered by the
@@ -81,12 +84,15 @@ fn compute(call: &Call) -> Result<ArrayRef> {
     if call.lambdas() == 1 {
         return fitted(&take(&states, &places, None)?, call.returns());
     }
-    let rows: UInt32Array =
-        (0..call.rows() as u32).filter(|row| places.is_valid(*row as usize)).collect();
+    let rows: UInt32Array = (0..call.rows() as u32)
+        .filter(|row| places.is_valid(*row as usize))
+        .collect();
     let present: UInt32Array = places.iter().flatten().collect();
     let finished = call.mapped(1, &rows, &[take(&states, &present, None)?], call.returns())?;
     let mut next = 0..;
-    let places: UInt32Array =
-        places.iter().map(|place| place.and_then(|_| next.next())).collect();
+    let places: UInt32Array = places
+        .iter()
+        .map(|place| place.and_then(|_| next.next()))
+        .collect();
     fitted(&take(&finished, &places, None)?, call.returns())
 }

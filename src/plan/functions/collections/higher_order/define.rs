@@ -82,7 +82,9 @@ fn parted<'a, L>(
     let (mut values, mut lambdas) = (Vec::new(), Vec::new());
     for (index, field) in fields.iter().enumerate() {
         match field {
-            ValueOrLambda::Value(field) if index < function.values => values.push(field.data_type()),
+            ValueOrLambda::Value(field) if index < function.values => {
+                values.push(field.data_type())
+            }
             ValueOrLambda::Lambda(lambda) if index >= function.values => lambdas.push(lambda),
             ValueOrLambda::Value(field) => {
                 return plan_err!(
@@ -136,7 +138,9 @@ impl HigherOrderUDFImpl for Declared {
         }
         all.truncate(lambdas.len());
         let field = |data_type| Arc::new(Field::new("", data_type, true));
-        let all = all.into_iter().map(|types| types.into_iter().map(field).collect());
+        let all = all
+            .into_iter()
+            .map(|types| types.into_iter().map(field).collect());
         Ok(LambdaParametersProgress::Complete(all.collect()))
     }
 
@@ -233,9 +237,14 @@ impl Call {
         if rows.is_empty() {
             return Ok(None);
         }
-        let arguments: Vec<_> = arguments.iter().map(|array| || Ok(Arc::clone(array))).collect();
-        let arguments: Vec<&dyn Fn() -> Result<ArrayRef>> =
-            arguments.iter().map(|array| array as &dyn Fn() -> Result<ArrayRef>).collect();
+        let arguments: Vec<_> = arguments
+            .iter()
+            .map(|array| || Ok(Arc::clone(array)))
+            .collect();
+        let arguments: Vec<&dyn Fn() -> Result<ArrayRef>> = arguments
+            .iter()
+            .map(|array| array as &dyn Fn() -> Result<ArrayRef>)
+            .collect();
         let result = self.lambdas[lambda].evaluate(&arguments, |columns| {
             let spread = columns.iter().map(|column| Ok(take(column, rows, None)?));
             spread.collect()

@@ -86,7 +86,12 @@ fn two_maps(types: &[DataType]) -> Result<Vec<DataType>> {
     let ((one, value), (other, other_value)) = (parts(&maps[0]), parts(&maps[1]));
     match common(&one, &other, Widening::Tight) {
         Some(key) => Ok(vec![map_of(key.clone(), value), map_of(key, other_value)]),
-        None => different("MAP_ZIP_WITH_DIFF_TYPES", "map_zip_with", &types[0], &types[1]),
+        None => different(
+            "MAP_ZIP_WITH_DIFF_TYPES",
+            "map_zip_with",
+            &types[0],
+            &types[1],
+        ),
     }
 }
 
@@ -101,7 +106,9 @@ fn map_filter(call: &Call) -> Result<ArrayRef> {
             out.end_null()?;
             continue;
         };
-        let kept = range.clone().filter(|entry| kept.is_valid(*entry) && kept.value(*entry));
+        let kept = range
+            .clone()
+            .filter(|entry| kept.is_valid(*entry) && kept.value(*entry));
         kept.for_each(|entry| out.push(Some(entry)));
         out.end()?;
     }
@@ -138,7 +145,11 @@ fn map_zip_with(call: &Call) -> Result<ArrayRef> {
             continue;
         };
         others.clear();
-        others.extend(second.clone().map(|entry| (bytes.get(starts[1] + entry), entry)));
+        others.extend(
+            second
+                .clone()
+                .map(|entry| (bytes.get(starts[1] + entry), entry)),
+        );
         for entry in first {
             let other = others.remove(bytes.get(entry));
             from_keys.push(entry as u32);

@@ -54,7 +54,9 @@ fn ascending(call: &Call) -> Result<ArrayRef> {
         };
         let mut order: Vec<usize> = range.collect();
         order.sort_by_key(|element| keys.get(*element));
-        order.into_iter().for_each(|element| out.push(Some(element)));
+        order
+            .into_iter()
+            .for_each(|element| out.push(Some(element)));
         out.end()?;
     }
     out.list(&lists.values, call.returns())
@@ -63,8 +65,9 @@ fn ascending(call: &Call) -> Result<ArrayRef> {
 /// Sorts all rows in step: each round asks the lambda for the next comparison of each row.
 fn compared(call: &Call) -> Result<ArrayRef> {
     let lists = Lists::new(call.value(0));
-    let mut sorters: Vec<Option<Sorter>> =
-        (0..call.rows()).map(|row| lists.get(row).map(Sorter::new)).collect();
+    let mut sorters: Vec<Option<Sorter>> = (0..call.rows())
+        .map(|row| lists.get(row).map(Sorter::new))
+        .collect();
     loop {
         let open = sorters.iter().enumerate().filter_map(|(row, sorter)| {
             let (earlier, later) = sorter.as_ref()?.next()?;
@@ -144,7 +147,11 @@ impl Sorter {
 
     /// Whether the second of the two comes first.
     fn decide(&mut self, second: bool) {
-        let taken = if second { &mut self.right } else { &mut self.left };
+        let taken = if second {
+            &mut self.right
+        } else {
+            &mut self.left
+        };
         self.to.push(self.from[*taken]);
         *taken += 1;
         self.settle();
