@@ -106,7 +106,11 @@ fn rewritten_call(function: &Function) -> Option<Expr> {
         },
         ("like" | "ilike", 2..=3) => {
             let (expr, pattern) = (Box::new(own(0)), Box::new(own(1)));
-            let escape_char = args.get(2).map(|escape| Box::new((*escape).clone()));
+            let escape_char = match args.get(2) {
+                None => None,
+                Some(Expr::Value(escape)) => Some(escape.clone()),
+                Some(_) => return None,
+            };
             let (negated, any) = (false, false);
             if name == "like" {
                 Expr::Like {
