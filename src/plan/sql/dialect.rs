@@ -52,6 +52,9 @@ impl Dialect for TidemarkDialect {
     fn supports_struct_literal(&self) -> bool {
         true
     }
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
     fn supports_nested_comments(&self) -> bool {
         true
     }
