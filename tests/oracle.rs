@@ -194,7 +194,7 @@ const QUERIES: &[&str] = &[
      FROM (SELECT user, kind AS k, count(*) AS n, sum(amount) AS s FROM events GROUP BY user, kind) GROUP BY k",
     "SELECT kind, user, grouping(kind) AS gk, grouping_id() AS g, count(*) AS n, sum(amount) AS s, first(id) AS f
      FROM events GROUP BY CUBE (kind, user)",
-    "SELECT window.start AS ws, kind, grouping(kind) AS g, count(*) AS n, max(amount) AS m
+    "SELECT window.start AS ws, kind, grouping_id() AS g, count(*) AS n, max(amount) AS m
      FROM events GROUP BY window(ts, '10 minutes'), ROLLUP (kind)",
 ];
 
