@@ -24,7 +24,7 @@ use datafusion::functions::expr_fn::get_field;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr,
-    RawFieldAccessExpr, TypePlanner,
+    RawFieldAccessExpr, RelationPlanner, TypePlanner,
 };
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Distinct, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF,
@@ -39,6 +39,7 @@ use tidemark_connectors::METADATA_COLUMN;
 use super::catalog::CatalogTable;
 use super::functions;
 use super::grouping_sets::ExpandGroupingSets;
+use super::sql::generate::GeneratorPlanner;
 use super::sql::types::SparkTypePlanner;
 
 /// What expressions are computed with: functions find the session's time zone, and that failures
@@ -77,7 +78,13 @@ pub fn session_state(time_zone: &str) -> SessionState {
     aggregates.extend(functions::aggregate_functions());
     let scalars = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalars.extend(datafusion_spark::all_default_scalar_functions());
+    // It takes a lambda here; a scalar function of its name would be found first.
+    scalars.retain(|function| function.name() != "array_sort");
     scalars.extend(functions::scalar_functions());
+    let higher_order = builder
+        .higher_order_functions()
+        .get_or_insert_with(Vec::new);
+    higher_order.extend(functions::higher_order_functions());
     builder.build()
 }
 
@@ -123,6 +130,16 @@ impl OptimizerRule for DistinctToAggregate {
         let LogicalPlan::Distinct(Distinct::All(input)) = plan else {
             return Ok(Transformed::no(plan));
         };
+        let fields = input.schema().fields();
+        if let Some(map) = fields
+            .iter()
+            .find(|f| functions::collections::holds_map(f.data_type()))
+        {
+            return plan_err!(
+                "[UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE] DISTINCT and UNION cannot compare the maps of column '{}'; take map_entries(..) of it, or UNION ALL",
+                map.name()
+            );
+        }
         let keys = input
             .schema()
             .columns()
@@ -201,6 +218,7 @@ impl TableSource for ViewSource {
 pub(crate) struct Provider<'a, F> {
     pub(crate) state: &'a SessionState,
     pub(crate) types: Arc<dyn TypePlanner>,
+    relations: Vec<Arc<dyn RelationPlanner>>,
     /// The table of a name in lower case.
     pub(crate) tables: F,
 }
@@ -210,6 +228,7 @@ impl<'a, F> Provider<'a, F> {
         Self {
             state,
             types: Arc::new(SparkTypePlanner),
+            relations: vec![Arc::new(GeneratorPlanner)],
             tables,
         }
     }
@@ -230,6 +249,10 @@ impl<F: Fn(&str) -> Option<Arc<dyn TableSource>>> ContextProvider for Provider<'
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
@@ -420,6 +443,9 @@ fn spelt<'a>(fields: &'a Fields, name: &str) -> Result<&'a FieldRef> {
         .find(|f| f.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| {
             let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-            plan_datafusion_err!("there is no field '{name}' in STRUCT<{}>", names.join(", "))
+            plan_datafusion_err!(
+                "[FIELD_NOT_FOUND] there is no field '{name}' in STRUCT<{}>",
+                names.join(", ")
+            )
         })
 }

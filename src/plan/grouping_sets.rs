@@ -70,7 +70,9 @@ fn expand(aggregate: &Aggregate, set: &GroupingSet) -> Result<LogicalPlan> {
     let mut seen: HashMap<u64, u64> = HashMap::new();
     let mut numbers = vec![];
     for set in &sets {
-        let bits = keys.iter().fold(0, |bits, key| bits << 1 | u64::from(!set.contains(key)));
+        let bits = keys
+            .iter()
+            .fold(0, |bits, key| bits << 1 | u64::from(!set.contains(key)));
         let times = seen.entry(bits).or_default();
         numbers.push(ScalarValue::from(*times << keys.len() | bits).cast_to(&number_type)?);
         *times += 1;
@@ -78,7 +80,12 @@ fn expand(aggregate: &Aggregate, set: &GroupingSet) -> Result<LogicalPlan> {
 
     let input = &aggregate.input;
     let list = ScalarValue::List(ScalarValue::new_list(&numbers, &number_type, true));
-    let mut columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    let mut columns: Vec<Expr> = input
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
     columns.push(lit(list).alias(SETS));
     let each = UnnestOptions::new().with_null_handling(NullHandling::Drop);
     let rows = LogicalPlanBuilder::from(Arc::clone(input))
@@ -95,7 +102,11 @@ fn expand(aggregate: &Aggregate, set: &GroupingSet) -> Result<LogicalPlan> {
         if having.len() == sets.len() {
             return Ok(key.clone());
         }
-        when(in_list(number.clone(), having, false), unaliased(key).clone()).end()
+        when(
+            in_list(number.clone(), having, false),
+            unaliased(key).clone(),
+        )
+        .end()
     });
     let mut grouped = grouped.collect::<Result<Vec<_>>>()?;
     grouped.push(number.clone());

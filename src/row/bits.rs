@@ -54,9 +54,8 @@ impl Bits {
             BitOperation::Xor => set % 2 != 0,
         };
         let bits = self.set.iter().enumerate();
-        (self.count > 0).then(|| {
-            bits.fold(0, |value, (bit, set)| value | i64::from(holds(*set)) << bit)
-        })
+        (self.count > 0)
+            .then(|| bits.fold(0, |value, (bit, set)| value | i64::from(holds(*set)) << bit))
     }
 
     /// Appends the counts.

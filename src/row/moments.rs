@@ -59,11 +59,9 @@ impl Statistic {
     /// The exponents of `a` and `b` in each sum that is kept.
     fn powers(self) -> &'static [(usize, usize)] {
         match self {
-            Self::VarPop
-            | Self::VarSamp
-            | Self::StddevPop
-            | Self::StddevSamp
-            | Self::RegrSyy => &[(1, 0), (2, 0)],
+            Self::VarPop | Self::VarSamp | Self::StddevPop | Self::StddevSamp | Self::RegrSyy => {
+                &[(1, 0), (2, 0)]
+            }
             Self::Skewness => &[(1, 0), (2, 0), (3, 0)],
             Self::Kurtosis => &[(1, 0), (2, 0), (3, 0), (4, 0)],
             Self::CovarPop | Self::CovarSamp | Self::RegrSxy => &[(1, 0), (0, 1), (1, 1)],
@@ -167,9 +165,7 @@ impl Moments {
             Statistic::RegrAvgY => self.mean(a),
             _ if !finite => f64::NAN,
             Statistic::VarPop | Statistic::VarSamp => self.deviations(a, a) / sample,
-            Statistic::StddevPop | Statistic::StddevSamp => {
-                (self.deviations(a, a) / sample).sqrt()
-            }
+            Statistic::StddevPop | Statistic::StddevSamp => (self.deviations(a, a) / sample).sqrt(),
             Statistic::RegrSyy => self.deviations(a, a),
             Statistic::RegrSxx => self.deviations(b, b),
             Statistic::RegrSxy => self.deviations(a, b),
@@ -321,7 +317,10 @@ mod tests {
         assert_eq!(of(Statistic::VarPop, &[]).finish(), None);
         assert_eq!(of(Statistic::VarSamp, &[(1.0, 0.0)]).finish(), None);
         assert_eq!(of(Statistic::VarPop, &[(1.0, 0.0)]).finish(), Some(0.0));
-        assert_eq!(of(Statistic::Corr, &[(1.0, 0.0), (1.0, 2.0)]).finish(), None);
+        assert_eq!(
+            of(Statistic::Corr, &[(1.0, 0.0), (1.0, 2.0)]).finish(),
+            None
+        );
         let infinite = of(Statistic::VarPop, &[(f64::INFINITY, 0.0), (1.0, 0.0)]);
         assert!(infinite.finish().is_some_and(f64::is_nan));
     }

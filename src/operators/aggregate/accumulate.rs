@@ -163,12 +163,12 @@ impl Groups {
             reason: error.to_string(),
         };
         // Empty, at no cost, where a call compares and hashes nothing.
-        let encoded =
-            self.calls[call].encode_values(arguments)
-                .map_err(|error| OperatorError::Unsupported {
-                    expression: self.calls[call].text.clone(),
-                    reason: error.to_string(),
-                })?;
+        let encoded = self.calls[call].encode_values(arguments).map_err(|error| {
+            OperatorError::Unsupported {
+                expression: self.calls[call].text.clone(),
+                reason: error.to_string(),
+            }
+        })?;
         match &mut self.columns[call] {
             Column::Rows => {}
             Column::Count(counts) => rows().for_each(|row| counts[of[row] as usize] += diff(row)),
@@ -560,5 +560,4 @@ mod tests {
         assert_eq!(row[2].as_primitive::<Float64Type>().value(0), 1e300);
         assert_eq!(row[3].as_primitive::<Int64Type>().value(0), 5);
     }
-
 }

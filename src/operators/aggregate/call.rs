@@ -198,7 +198,10 @@ impl Call {
     ) -> Result<Box<[u8]>, OperatorError> {
         let result = folded.fold.of(rows).and_then(|value| value.to_array());
         let result = result.map_err(|error| self.failed(&error))?;
-        let bytes = folded.codec.encode(&[result]).map_err(|e| self.broken(&e))?;
+        let bytes = folded
+            .codec
+            .encode(&[result])
+            .map_err(|e| self.broken(&e))?;
         Ok(bytes.get(0).into())
     }
 

@@ -95,13 +95,17 @@ impl VisitorMut for Calls {
         if !self.several {
             return refused(
                 function,
-                format!("[UNSUPPORTED_GROUPING_EXPRESSION] {name} is for GROUP BY with GROUPING SETS, ROLLUP or CUBE"),
+                format!(
+                    "[UNSUPPORTED_GROUPING_EXPRESSION] {name} is for GROUP BY with GROUPING SETS, ROLLUP or CUBE"
+                ),
             );
         }
         let args: Vec<Expr> = arguments(function).into_iter().cloned().collect();
         let (args, data_type) = match &name[..] {
             "grouping" => (args, DataType::TinyInt(None)),
-            _ if args.is_empty() || args == self.keys => (self.keys.clone(), DataType::BigInt(None)),
+            _ if args.is_empty() || args == self.keys => {
+                (self.keys.clone(), DataType::BigInt(None))
+            }
             _ => {
                 return refused(
                     function,

@@ -125,9 +125,10 @@ fn check_shares(name: &str, share: Option<&Expr>) -> Result<()> {
                 ),
             }
         }
-        Some(Expr::ScalarFunction(array)) if array.func.name() == "make_array" => {
-            array.args.iter().try_for_each(|share| check_shares(name, Some(share)))
-        }
+        Some(Expr::ScalarFunction(array)) if array.func.name() == "make_array" => array
+            .args
+            .iter()
+            .try_for_each(|share| check_shares(name, Some(share))),
         Some(Expr::Column(_)) => plan_err!(
             "[DATATYPE_MISMATCH.NON_FOLDABLE_INPUT] the percentage of {name} must be a constant"
         ),

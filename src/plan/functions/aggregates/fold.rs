@@ -89,7 +89,11 @@ impl Fold {
             counts.push(if self.distinct { 1 } else { count });
         }
         let columns = self.shape.decode(bytes.iter()).map_err(failed)?;
-        let column = |index| self.shape.position(index).map(|at| ArrayRef::clone(&columns[at]));
+        let column = |index| {
+            self.shape
+                .position(index)
+                .map(|at| ArrayRef::clone(&columns[at]))
+        };
         let Some(values) = column(0) else {
             return Err(exec_datafusion_err!("an aggregate without an argument"));
         };
@@ -214,7 +218,10 @@ impl Values {
             };
             let values = cast(&self.values, &DataType::Binary)?;
             for (value, count) in values.as_binary::<i32>().iter().zip(&self.counts) {
-                parts.extend(std::iter::repeat_n(value.unwrap_or_default().to_vec(), *count as usize));
+                parts.extend(std::iter::repeat_n(
+                    value.unwrap_or_default().to_vec(),
+                    *count as usize,
+                ));
             }
             return Ok(ScalarValue::Binary(Some(parts.join(&between[..]))));
         }
@@ -241,7 +248,10 @@ impl Values {
         let mut counts = self.counts.clone();
         if let Some(frequencies) = frequencies {
             let frequencies = cast(frequencies, &DataType::Int64)?;
-            for (count, times) in counts.iter_mut().zip(frequencies.as_primitive::<Int64Type>().values()) {
+            for (count, times) in counts
+                .iter_mut()
+                .zip(frequencies.as_primitive::<Int64Type>().values())
+            {
                 if *times < 0 {
                     return Err(exec_datafusion_err!(
                         "[NEGATIVE_VALUES_IN_FREQUENCY_EXPRESSION] the frequency {times} of percentile is negative; use a number of rows, 0 or more"

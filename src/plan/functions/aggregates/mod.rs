@@ -79,7 +79,10 @@ const NAMES: &[(&str, Function)] = &[
     ("percentile_disc", Function::PercentileDisc),
     ("regr_avgx", Function::Statistic(Statistic::RegrAvgX)),
     ("regr_avgy", Function::Statistic(Statistic::RegrAvgY)),
-    ("regr_intercept", Function::Statistic(Statistic::RegrIntercept)),
+    (
+        "regr_intercept",
+        Function::Statistic(Statistic::RegrIntercept),
+    ),
     ("regr_r2", Function::Statistic(Statistic::RegrR2)),
     ("regr_slope", Function::Statistic(Statistic::RegrSlope)),
     ("regr_sxx", Function::Statistic(Statistic::RegrSxx)),
@@ -162,7 +165,11 @@ impl AggregateUDFImpl for SparkAggregate {
             let before = if index == 0 { " ORDER BY " } else { ", " };
             let way = if by.asc { "ASC" } else { "DESC" };
             let nulls = if by.nulls_first { "FIRST" } else { "LAST" };
-            let _ = write!(name, "{before}{} {way} NULLS {nulls}", by.expr.schema_name());
+            let _ = write!(
+                name,
+                "{before}{} {way} NULLS {nulls}",
+                by.expr.schema_name()
+            );
         }
         Ok(name)
     }

@@ -52,14 +52,19 @@ fn ordered(aggregate: Aggregate, time: &Column) -> Result<Transformed<LogicalPla
                 let time = Expr::Column(time.clone());
                 call.params.order_by.push(SortExpr::new(time, true, true));
             }
-            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), asks))
+            Ok(Transformed::new_transformed(
+                Expr::AggregateFunction(call),
+                asks,
+            ))
         })?;
         changed |= ordered.transformed;
-        Ok(if ordered.transformed && ordered.data.schema_name().to_string() != name {
-            ordered.data.alias(name)
-        } else {
-            ordered.data
-        })
+        Ok(
+            if ordered.transformed && ordered.data.schema_name().to_string() != name {
+                ordered.data.alias(name)
+            } else {
+                ordered.data
+            },
+        )
     });
     let calls = calls.collect::<Result<Vec<_>>>()?;
     let Aggregate {
@@ -69,7 +74,10 @@ fn ordered(aggregate: Aggregate, time: &Column) -> Result<Transformed<LogicalPla
         ..
     } = aggregate;
     let aggregate = Aggregate::try_new_with_schema(input, group_expr, calls, schema)?;
-    Ok(Transformed::new_transformed(LogicalPlan::Aggregate(aggregate), changed))
+    Ok(Transformed::new_transformed(
+        LogicalPlan::Aggregate(aggregate),
+        changed,
+    ))
 }
 
 /// The column of a plan that is its event time, the one that a table's watermark names.
@@ -112,7 +120,9 @@ fn event_time(plan: &LogicalPlan) -> Option<Column> {
                 input.schema().index_of_column(&time).ok()
             });
             let first = places.next()??;
-            places.all(|place| place == Some(first)).then(|| column(first))?
+            places
+                .all(|place| place == Some(first))
+                .then(|| column(first))?
         }
         _ => None,
     }

@@ -39,7 +39,11 @@ impl Shares {
                 let inner = field.data_type();
                 let values = shares.iter().map(|share| of(*share, inner));
                 let values = values.collect::<Result<Vec<_>>>()?;
-                Ok(ScalarValue::List(ScalarValue::new_list(&values, inner, field.is_nullable())))
+                Ok(ScalarValue::List(ScalarValue::new_list(
+                    &values,
+                    inner,
+                    field.is_nullable(),
+                )))
             }
             (Self::Many(_), _) => exec_err!("several percentages give an array, not {output}"),
         }
@@ -58,7 +62,11 @@ fn running(counts: &[i64]) -> (Vec<i64>, i64) {
 }
 
 /// `percentile`: between the two values next to the place.
-pub(super) fn between(group: &Values, share: &ScalarValue, output: &DataType) -> Result<ScalarValue> {
+pub(super) fn between(
+    group: &Values,
+    share: &ScalarValue,
+    output: &DataType,
+) -> Result<ScalarValue> {
     let values = group.values.as_primitive::<Float64Type>();
     let (running, total) = running(&group.counts);
     let at = |place: f64| values.value(running.partition_point(|upto| *upto <= place as i64));
@@ -85,7 +93,11 @@ pub(super) fn at(group: &Values, share: &ScalarValue, output: &DataType) -> Resu
 
 /// `histogram_numeric`: bins of (value, rows), of which the two nearest become one while there are
 /// too many (Ben-Haim and Tom-Tov's streaming histogram, over the values in their order).
-pub(super) fn histogram(group: &Values, bins: &ScalarValue, output: &DataType) -> Result<ScalarValue> {
+pub(super) fn histogram(
+    group: &Values,
+    bins: &ScalarValue,
+    output: &DataType,
+) -> Result<ScalarValue> {
     let ScalarValue::Int64(Some(most)) = bins.cast_to(&DataType::Int64)? else {
         return exec_err!("histogram_numeric needs a constant number of bins");
     };
@@ -103,7 +115,12 @@ pub(super) fn histogram(group: &Values, bins: &ScalarValue, output: &DataType) -
         doubles(&arrow::compute::cast(&group.values, &DataType::Int64)?)?
     };
     let mut kept: Vec<(f64, f64)> = vec![];
-    for (place, count) in places.as_primitive::<Float64Type>().values().iter().zip(&group.counts) {
+    for (place, count) in places
+        .as_primitive::<Float64Type>()
+        .values()
+        .iter()
+        .zip(&group.counts)
+    {
         kept.push((*place, *count as f64));
         if kept.len() as i64 > most && kept.len() > 1 {
             let gap = |at: &usize| kept[at + 1].0 - kept[*at].0;
@@ -129,5 +146,9 @@ pub(super) fn histogram(group: &Values, bins: &ScalarValue, output: &DataType) -
         Ok(ScalarValue::Struct(std::sync::Arc::new(bin)))
     });
     let values = values.collect::<Result<Vec<_>>>()?;
-    Ok(ScalarValue::List(ScalarValue::new_list(&values, field.data_type(), field.is_nullable())))
+    Ok(ScalarValue::List(ScalarValue::new_list(
+        &values,
+        field.data_type(),
+        field.is_nullable(),
+    )))
 }

@@ -77,7 +77,9 @@ impl Shape {
     /// The values that must not be null, or the row does not count.
     pub fn required(&self, values: &[ArrayRef]) -> Vec<ArrayRef> {
         let required = self.required.iter();
-        required.map(|index| ArrayRef::clone(&values[*index])).collect()
+        required
+            .map(|index| ArrayRef::clone(&values[*index]))
+            .collect()
     }
 
     /// The rows as bytes.

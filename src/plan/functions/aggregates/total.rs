@@ -44,7 +44,10 @@ impl Total {
         }
         let wide = match values.data_type() {
             DataType::Decimal128(..) => ArrayRef::clone(values),
-            _ => cast(&cast(values, &DataType::Int64)?, &DataType::Decimal128(38, 0))?,
+            _ => cast(
+                &cast(values, &DataType::Int64)?,
+                &DataType::Decimal128(38, 0),
+            )?,
         };
         if let DataType::Decimal128(_, scale) = wide.data_type() {
             self.scale = *scale;
@@ -72,7 +75,9 @@ impl Total {
     /// `bytes`; `None` if it was not that.
     pub fn merge(&mut self, bytes: &mut &[u8]) -> Option<()> {
         self.count += varint::take_signed(bytes)?;
-        self.scale = self.scale.max(i8::try_from(varint::take_signed(bytes)?).ok()?);
+        self.scale = self
+            .scale
+            .max(i8::try_from(varint::take_signed(bytes)?).ok()?);
         let [fits] = varint::take_array::<1>(bytes)?;
         let whole = varint::take_wide(bytes)?;
         let whole = self.whole.zip((fits != 0).then_some(whole));
@@ -86,7 +91,13 @@ impl Total {
     /// The sum or average as `function` has it; null of no values.
     pub fn finish(&self, function: Function, output: &DataType) -> Result<ScalarValue> {
         let average = matches!(function, Function::Avg | Function::TryAvg);
-        let real = |sum: f64| if average { sum / self.count as f64 } else { sum };
+        let real = |sum: f64| {
+            if average {
+                sum / self.count as f64
+            } else {
+                sum
+            }
+        };
         if self.count <= 0 {
             return ScalarValue::try_from(output);
         }

@@ -59,7 +59,8 @@ pub(super) fn taken(name: &str, function: Function, types: &[DataType]) -> Resul
             _ => return refused("numbers"),
         },
         Function::ApproxPercentile if is_text(first) => taken[0] = DataType::Float64,
-        Function::ApproxPercentile | Function::HistogramNumeric if number || first.is_temporal() => {}
+        Function::ApproxPercentile | Function::HistogramNumeric
+            if number || first.is_temporal() => {}
         Function::ApproxPercentile | Function::HistogramNumeric => {
             return refused("numbers, dates or timestamps");
         }
@@ -71,7 +72,11 @@ pub(super) fn taken(name: &str, function: Function, types: &[DataType]) -> Resul
         Function::Min | Function::Max => taken[0] = DataType::Boolean,
         Function::ListAgg => {
             let binary = matches!(first, DataType::Binary | DataType::LargeBinary);
-            taken.fill(if binary { DataType::Binary } else { DataType::Utf8 });
+            taken.fill(if binary {
+                DataType::Binary
+            } else {
+                DataType::Utf8
+            });
         }
         _ => {}
     }
