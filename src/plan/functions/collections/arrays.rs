@@ -21,7 +21,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             .also(&["make_array"])
             .optional(1)
             .repeated()
-            .coerced(all_alike)
+            .coerced(|_, types| all_alike(types))
             .udf(),
         function(
             "array_repeat",
@@ -29,32 +29,32 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             array_type as ResultType,
             array_repeat,
         )
-        .coerced(|types| Ok(vec![types[0].clone(), DataType::Int32]))
+        .coerced(|_, types| Ok(vec![types[0].clone(), DataType::Int32]))
         .udf(),
         function("array_append", &[Param::Any; 2], first, |call| {
             with_element(call, false)
         })
-        .coerced(|types| list_and_element("array_append", types))
+        .coerced(|_, types| list_and_element("array_append", types))
         .udf(),
         function("array_prepend", &[Param::Any; 2], first, |call| {
             with_element(call, true)
         })
-        .coerced(|types| list_and_element("array_prepend", types))
+        .coerced(|_, types| list_and_element("array_prepend", types))
         .udf(),
         function("array_insert", &[Param::Any; 3], first, array_insert)
-            .coerced(insert_types)
+            .coerced(|_, types| insert_types(types))
             .udf(),
         function("array_compact", &[Param::Any], first, array_compact)
-            .coerced(|types| Ok(vec![as_list("array_compact", 0, &types[0])?]))
+            .coerced(|_, types| Ok(vec![as_list("array_compact", 0, &types[0])?]))
             .udf(),
         function("slice", &[Param::Any; 3], first, slice)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 let list = as_list("slice", 0, &types[0])?;
                 Ok(vec![list, DataType::Int32, DataType::Int32])
             })
             .udf(),
         function("flatten", &[Param::Any], flat_type as ResultType, flatten)
-            .coerced(|types| match element(&types[0]).and_then(element) {
+            .coerced(|_, types| match element(&types[0]).and_then(element) {
                 Some(inner) => Ok(vec![list_of(list_of(inner.clone()))]),
                 None => unexpected("flatten", 0, "an ARRAY of ARRAYs", &types[0]),
             })
@@ -62,10 +62,10 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         function("concat", &[Param::Any], joined_type as ResultType, concat)
             .optional(1)
             .repeated()
-            .coerced(concat_types)
+            .coerced(|_, types| concat_types(types))
             .udf(),
         function("reverse", &[Param::Any], first, reverse)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 Ok(vec![match element(&types[0]) {
                     Some(element) if types[0] != DataType::Null => list_of(element.clone()),
                     _ => DataType::Utf8,
@@ -80,7 +80,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         )
         .optional(1)
         .repeated()
-        .coerced(|types| {
+        .coerced(|_, types| {
             let lists = types.iter().enumerate();
             lists
                 .map(|(index, given)| as_list("arrays_zip", index, given))
@@ -89,7 +89,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         .udf(),
         function("array_join", &[Param::Any; 3], DataType::Utf8, array_join)
             .optional(1)
-            .coerced(join_types)
+            .coerced(|_, types| join_types(types))
             .udf(),
     ]
 }

@@ -24,19 +24,19 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         function("element_at", &[Param::Any; 2], of_element, |call| {
             element_at(call, true)
         })
-        .coerced(|types| place_types("element_at", types))
+        .coerced(|_, types| place_types("element_at", types))
         .udf(),
         function("try_element_at", &[Param::Any; 2], of_element, |call| {
             element_at(call, false)
         })
-        .coerced(|types| place_types("try_element_at", types))
+        .coerced(|_, types| place_types("try_element_at", types))
         .udf(),
         function("get", &[Param::Any; 2], of_element, get)
-            .coerced(|types| Ok(vec![as_list("get", 0, &types[0])?, DataType::Int32]))
+            .coerced(|_, types| Ok(vec![as_list("get", 0, &types[0])?, DataType::Int32]))
             .udf(),
         function("size", &[Param::Any], DataType::Int32, size)
             .also(&["cardinality"])
-            .coerced(|types| {
+            .coerced(|_, types| {
                 let collection =
                     as_list("size", 0, &types[0]).or_else(|_| as_map("size", 0, &types[0]));
                 match collection {
@@ -46,17 +46,17 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             })
             .udf(),
         function("array_size", &[Param::Any], DataType::Int32, size)
-            .coerced(|types| Ok(vec![as_list("array_size", 0, &types[0])?]))
+            .coerced(|_, types| Ok(vec![as_list("array_size", 0, &types[0])?]))
             .udf(),
         function("array_max", &[Param::Any], of_element, |call| {
             extreme(call, true)
         })
-        .coerced(|types| ordered_list("array_max", types))
+        .coerced(|_, types| ordered_list("array_max", types))
         .udf(),
         function("array_min", &[Param::Any], of_element, |call| {
             extreme(call, false)
         })
-        .coerced(|types| ordered_list("array_min", types))
+        .coerced(|_, types| ordered_list("array_min", types))
         .udf(),
         function(
             "sort_array",
@@ -65,7 +65,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             sort_array,
         )
         .optional(1)
-        .coerced(|types| {
+        .coerced(|_, types| {
             let mut wanted = ordered_list("sort_array", &types[..1])?;
             wanted.resize(types.len(), DataType::Boolean);
             Ok(wanted)
@@ -77,7 +77,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             DataType::Boolean,
             array_contains,
         )
-        .coerced(|types| sought("array_contains", types))
+        .coerced(|_, types| sought("array_contains", types))
         .udf(),
         function(
             "array_position",
@@ -85,7 +85,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             DataType::Int64,
             array_position,
         )
-        .coerced(|types| sought("array_position", types))
+        .coerced(|_, types| sought("array_position", types))
         .udf(),
         function(
             "array_remove",
@@ -93,7 +93,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             first_type as ResultType,
             array_remove,
         )
-        .coerced(|types| sought("array_remove", types))
+        .coerced(|_, types| sought("array_remove", types))
         .udf(),
     ]
 }

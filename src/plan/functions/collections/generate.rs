@@ -34,7 +34,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         .udf(),
         function(STACK, &[Param::Any], stacked as ResultType, stack)
             .repeated()
-            .coerced(|types| Ok(types.to_vec()))
+            .coerced(|_, types| Ok(types.to_vec()))
             .udf(),
         function(
             JSON_TUPLE,

@@ -23,7 +23,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             .also(&["__map"])
             .optional(1)
             .repeated()
-            .coerced(made_types)
+            .coerced(|_, types| made_types(types))
             .udf(),
         function(
             "map_from_arrays",
@@ -31,7 +31,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             zipped_type as ResultType,
             map_from_arrays,
         )
-        .coerced(|types| {
+        .coerced(|_, types| {
             let keys = as_list("map_from_arrays", 0, &types[0])?;
             key_type("map_from_arrays", element(&keys).unwrap_or(&DataType::Null))?;
             Ok(vec![keys, as_list("map_from_arrays", 1, &types[1])?])
@@ -43,7 +43,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             entries_map as ResultType,
             map_from_entries,
         )
-        .coerced(pairs_types)
+        .coerced(|_, types| pairs_types(types))
         .udf(),
         function(
             "map_concat",
@@ -53,7 +53,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         )
         .optional(1)
         .repeated()
-        .coerced(concat_types)
+        .coerced(|_, types| concat_types(types))
         .udf(),
         function(
             "map_contains_key",
@@ -61,7 +61,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             DataType::Boolean,
             map_contains_key,
         )
-        .coerced(contains_types)
+        .coerced(|_, types| contains_types(types))
         .udf(),
         function(
             "map_entries",
@@ -69,12 +69,12 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             listed_entries as ResultType,
             map_entries,
         )
-        .coerced(|types| Ok(vec![as_map("map_entries", 0, &types[0])?]))
+        .coerced(|_, types| Ok(vec![as_map("map_entries", 0, &types[0])?]))
         .udf(),
         function("map_keys", &[Param::Any], key_list as ResultType, |call| {
             parts(call, true)
         })
-        .coerced(|types| Ok(vec![as_map("map_keys", 0, &types[0])?]))
+        .coerced(|_, types| Ok(vec![as_map("map_keys", 0, &types[0])?]))
         .udf(),
         function(
             "map_values",
@@ -82,7 +82,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             value_list as ResultType,
             |call| parts(call, false),
         )
-        .coerced(|types| Ok(vec![as_map("map_values", 0, &types[0])?]))
+        .coerced(|_, types| Ok(vec![as_map("map_values", 0, &types[0])?]))
         .udf(),
         function(
             "str_to_map",

@@ -30,7 +30,7 @@ pub fn sequence() -> Arc<ScalarUDF> {
         compute,
     )
     .optional(1)
-    .coerced(coerced)
+    .coerced(|_, types| coerced(types))
     .udf()
 }
 

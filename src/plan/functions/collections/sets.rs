@@ -18,7 +18,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     let first = first_type as ResultType;
     vec![
         function("array_distinct", &[Param::Any], first, array_distinct)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 comparable("array_distinct", &types[0])?;
                 Ok(vec![as_list("array_distinct", 0, &types[0])?])
             })
@@ -26,17 +26,17 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         function("array_union", &[Param::Any; 2], first, |call| {
             combined(call, &UNION)
         })
-        .coerced(|types| two_lists("array_union", types))
+        .coerced(|_, types| two_lists("array_union", types))
         .udf(),
         function("array_intersect", &[Param::Any; 2], first, |call| {
             combined(call, &INTERSECT)
         })
-        .coerced(|types| two_lists("array_intersect", types))
+        .coerced(|_, types| two_lists("array_intersect", types))
         .udf(),
         function("array_except", &[Param::Any; 2], first, |call| {
             combined(call, &EXCEPT)
         })
-        .coerced(|types| two_lists("array_except", types))
+        .coerced(|_, types| two_lists("array_except", types))
         .udf(),
         function(
             "arrays_overlap",
@@ -44,7 +44,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             DataType::Boolean,
             arrays_overlap,
         )
-        .coerced(|types| two_lists("arrays_overlap", types))
+        .coerced(|_, types| two_lists("arrays_overlap", types))
         .udf(),
     ]
 }

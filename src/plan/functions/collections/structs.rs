@@ -16,7 +16,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         function("named_struct", &[Param::Any], struct_type as ResultType, named_struct)
             .optional(1)
             .repeated()
-            .coerced(|types| {
+            .coerced(|_, types| {
                 if types.len().is_multiple_of(2) {
                     return Ok(types.to_vec());
                 }

@@ -125,7 +125,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     for (name, part) in of_time {
         let compute = move |call: &Call| whole(call, |wall| part.of(wall));
         let defined = function(name, &[Param::Timestamp], DataType::Int32, compute);
-        let defined = defined.coerced(|types| match moment_type(&types[0]) {
+        let defined = defined.coerced(|_, types| match moment_type(&types[0]) {
             Some(found) => Ok(vec![found]),
             None => unexpected("hour, minute and second", 0, "TIMESTAMP", &types[0]),
         });
@@ -184,7 +184,7 @@ fn date_part() -> Arc<ScalarUDF> {
         },
     )
     .also(&["datepart", "extract"])
-    .coerced(|types| {
+    .coerced(|_, types| {
         let from = match &types[1] {
             interval @ DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::MonthDayNano) => {
                 Some(interval.clone())

@@ -49,7 +49,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             unix_timestamp,
         )
         .optional(1)
-        .coerced(|types| {
+        .coerced(|_, types| {
             let mut wanted = vec![read_type(&types[0], None)?];
             wanted.resize(types.len(), DataType::Utf8);
             Ok(wanted)
@@ -71,7 +71,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         all.push(
             function(name, &[Param::Any, Param::Text], timestamp_type(), compute)
                 .also(aliases)
-                .coerced(|types| {
+                .coerced(|_, types| {
                     let from = read_type(&types[0], Some(timestamp_type()))?;
                     Ok(vec![from, DataType::Utf8])
                 })
@@ -89,7 +89,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 })
             },
         )
-        .coerced(|types| Ok(vec![read_type(&types[0], Some(WALL))?, DataType::Utf8]))
+        .coerced(|_, types| Ok(vec![read_type(&types[0], Some(WALL))?, DataType::Utf8]))
         .udf(),
     );
     for (name, strict) in [("to_date", true), ("try_to_date", false)] {
@@ -102,7 +102,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         };
         all.push(
             function(name, &[Param::Any, Param::Text], DataType::Date32, compute)
-                .coerced(|types| {
+                .coerced(|_, types| {
                     let from = read_type(&types[0], Some(DataType::Date32))?;
                     Ok(vec![from, DataType::Utf8])
                 })

@@ -36,7 +36,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             time_bucket,
         )
         .optional(1)
-        .coerced(bucket_types)
+        .coerced(|_, types| bucket_types(types))
         .udf(),
     ]
 }

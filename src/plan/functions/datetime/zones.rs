@@ -30,7 +30,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             convert_timezone,
         )
         .optional(1)
-        .coerced(|types| {
+        .coerced(|_, types| {
             let last = types.len() - 1;
             let mut wanted = vec![DataType::Utf8; last];
             match &types[last] {

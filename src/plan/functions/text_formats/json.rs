@@ -36,7 +36,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         .udf(),
         function("to_json", &[Param::Any, Param::Text], DataType::Utf8, to_json)
             .optional(1)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 let nested = matches!(
                     types[0],
                     DataType::Struct(_) | DataType::List(_) | DataType::Map(..)
