@@ -9,6 +9,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::catalog::QuerySource;
+use super::super::event_time::WallClock;
 use super::super::{EventTimeColumn, EventTimeKind, Node, Operator, event_time, text};
 use super::aggregate::aggregate;
 use super::error::{ConvertError, Result, unsupported};
@@ -16,15 +17,22 @@ use super::expr::resolve;
 use super::fuse::{filter, project, renamed};
 use super::order::settled;
 
+/// What a query's operators stand in.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) sources: &'a [QuerySource],
+    pub(super) clock: WallClock,
+}
+
 /// The operators of a plan. Ids are left at 0; results are changes everywhere.
-pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> {
-    let child = |plan: &LogicalPlan| node(plan, sources);
+pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
+    let child = |plan: &LogicalPlan| node(plan, scope);
     match plan {
-        LogicalPlan::TableScan(scan) => source(scan, sources),
+        LogicalPlan::TableScan(scan) => source(scan, scope),
         LogicalPlan::Projection(projection) => {
             let input = child(&projection.input)?;
             let exprs = resolve_all(&projection.expr, &input)?;
-            project(input, exprs, Arc::clone(&projection.schema))
+            project(input, exprs, Arc::clone(&projection.schema), scope.clock)
         }
         LogicalPlan::Filter(inner) => {
             let input = child(&inner.input)?;
@@ -35,8 +43,8 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
             Ok(renamed(child(&alias.input)?, Arc::clone(&alias.schema)))
         }
         LogicalPlan::Repartition(inner) => child(&inner.input),
-        LogicalPlan::Union(inner) => union(inner, sources),
-        LogicalPlan::Unnest(inner) => unnest(inner, sources),
+        LogicalPlan::Union(inner) => union(inner, scope),
+        LogicalPlan::Unnest(inner) => unnest(inner, scope),
         LogicalPlan::Aggregate(inner) => {
             let Aggregate {
                 input,
@@ -50,6 +58,7 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
                 group_expr.clone(),
                 aggr_expr,
                 Arc::clone(schema),
+                scope.clock,
             )
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -61,7 +70,7 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
                 .map(Expr::Column)
                 .collect();
             let schema = Arc::clone(&input.schema);
-            aggregate(input, keys, &[], schema)
+            aggregate(input, keys, &[], schema, scope.clock)
         }
         LogicalPlan::EmptyRelation(empty) => {
             let rows = if empty.produce_one_row {
@@ -104,13 +113,14 @@ fn values(rows: Vec<Vec<Expr>>, schema: DFSchemaRef) -> Node {
     }
 }
 
-fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
+fn source(scan: &TableScan, scope: Scope<'_>) -> Result<Node> {
     let name = scan.table_name.table();
-    let index = (sources.iter())
+    let index = (scope.sources.iter())
         .position(|source| source.name.eq_ignore_ascii_case(name))
         .ok_or_else(|| ConvertError::UnknownTable {
             table: name.into(),
-            known: sources
+            known: scope
+                .sources
                 .iter()
                 .map(|s| s.name.as_str())
                 .collect::<Vec<_>>()
@@ -119,7 +129,7 @@ fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
     if scan.fetch.is_some() {
         return Err(limit());
     }
-    let table = &sources[index].table;
+    let table = &scope.sources[index].table;
     let watermark = table
         .watermark
         .as_ref()
@@ -188,13 +198,13 @@ fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
         .into_iter()
         .map(Expr::Column)
         .collect();
-    project(node, exprs, Arc::clone(&scan.projected_schema))
+    project(node, exprs, Arc::clone(&scan.projected_schema), scope.clock)
 }
 
-fn union(union: &Union, sources: &[QuerySource]) -> Result<Node> {
+fn union(union: &Union, scope: Scope<'_>) -> Result<Node> {
     let inputs = (union.inputs.iter())
         .map(|input| {
-            let input = node(input, sources)?;
+            let input = node(input, scope)?;
             coerced(input, &union.schema)
         })
         .collect::<Result<Vec<_>>>()?;
@@ -229,10 +239,10 @@ fn coerced(input: Node, schema: &DFSchemaRef) -> Result<Node> {
             }
         })
         .collect();
-    project(input, exprs, Arc::clone(schema))
+    project(input, exprs, Arc::clone(schema), scope.clock)
 }
 
-fn unnest(unnest: &Unnest, sources: &[QuerySource]) -> Result<Node> {
+fn unnest(unnest: &Unnest, scope: Scope<'_>) -> Result<Node> {
     let [(column, list)] = unnest.list_type_columns.as_slice() else {
         return Err(unsupported(
             "unnest of several lists at once",
@@ -247,7 +257,7 @@ fn unnest(unnest: &Unnest, sources: &[QuerySource]) -> Result<Node> {
             "unnest level by level in sub-queries; write struct.field for a field",
         ));
     }
-    let input = node(&unnest.input, sources)?;
+    let input = node(&unnest.input, scope)?;
     let keep_empty = match unnest.options.null_handling {
         NullHandling::Drop => false,
         NullHandling::PreserveAndExpandEmpty => true,
