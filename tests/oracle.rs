@@ -159,6 +159,12 @@ const QUERIES: &[&str] = &[
     "SELECT window.start AS ws, max(n) AS most FROM
        (SELECT window, kind, count(*) AS n, window_time(window) AS wt FROM events GROUP BY window(ts, '5 minutes'), kind)
      GROUP BY window(wt, '15 minutes')",
+    "SELECT id, p, x FROM events LATERAL VIEW OUTER posexplode(filter(array(user, kind), s -> s > 'b')) v AS p, x",
+    "SELECT x, count(*) AS n FROM (SELECT explode(sequence(0, id % 4)) AS x FROM events) GROUP BY x",
+    "SELECT kind, k, v FROM (SELECT kind, count(*) AS n, max(id) AS hi FROM events GROUP BY kind)
+     LATERAL VIEW explode(map('n', n, 'hi', hi)) e AS k, v",
+    "SELECT struct(kind, user) AS who, count(*) AS n FROM events GROUP BY struct(kind, user)",
+    "SELECT DISTINCT transform(array(user, kind), s -> upper(s)) AS names FROM events",
 ];
 
 struct Run<'a> {

@@ -214,7 +214,8 @@ fn escape(out: &mut String, text: &str) {
 mod tests {
     use arrow::array::types::Int32Type;
     use arrow::array::{
-        Float64Array, Int32Array, Int32Builder, ListArray, MapBuilder, StructArray, TimestampMicrosecondArray,
+        Float64Array, Int32Array, Int32Builder, ListArray, MapBuilder, StructArray,
+        TimestampMicrosecondArray,
     };
     use arrow::datatypes::Field;
 

@@ -4,10 +4,10 @@ use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::AggregateFunction as Call;
 
+use super::super::event_time::WallClock;
 use super::super::{
     Aggregate, AggregateCall, AggregateFunction, Emit, Node, Operator, event_time, text,
 };
-use super::super::event_time::WallClock;
 use super::error::{Result, unsupported};
 use super::expr::resolve;
 use super::fuse::origin;

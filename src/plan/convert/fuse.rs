@@ -8,8 +8,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, and};
 
-use super::super::{CURRENT_TIMESTAMP_COLUMN, Node, Operator, event_time};
 use super::super::event_time::WallClock;
+use super::super::{CURRENT_TIMESTAMP_COLUMN, Node, Operator, event_time};
 use super::error::{ConvertError, Result};
 use super::expr::{cannot_fail, is_cheap};
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{DFSchema, DFSchemaRef, NullHandling};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, JoinType, LogicalPlan, TableScan, Union, Unnest, and,
+    Aggregate, Distinct, Expr, ExprSchemable, JoinType, LogicalPlan, TableScan, Union, Unnest, and,
 };
 
 use super::super::catalog::QuerySource;
 use super::super::event_time::WallClock;
+use super::super::functions::collections::holds_map;
 use super::super::{EventTimeColumn, EventTimeKind, Node, Operator, event_time, text};
 use super::aggregate::aggregate;
 use super::error::{ConvertError, Result, unsupported};
@@ -53,6 +54,16 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
                 schema,
                 ..
             } = inner;
+            let input_schema = input.schema();
+            for key in group_expr {
+                if key.get_type(input_schema).is_ok_and(|t| holds_map(&t)) {
+                    return Err(unsupported(
+                        format!("GROUP BY {}", text::expression(key)),
+                        "maps with the same entries in another order would be different groups",
+                        "group by array_sort(map_entries(...))",
+                    ));
+                }
+            }
             aggregate(
                 settled(child(input)?)?,
                 group_expr.clone(),
@@ -205,7 +216,7 @@ fn union(union: &Union, scope: Scope<'_>) -> Result<Node> {
     let inputs = (union.inputs.iter())
         .map(|input| {
             let input = node(input, scope)?;
-            coerced(input, &union.schema)
+            coerced(input, &union.schema, scope)
         })
         .collect::<Result<Vec<_>>>()?;
     let columns = (0..union.schema.fields().len())
@@ -222,7 +233,7 @@ fn union(union: &Union, scope: Scope<'_>) -> Result<Node> {
 }
 
 /// The input of a union with the union's types. `DataFusion` has usually seen to that.
-fn coerced(input: Node, schema: &DFSchemaRef) -> Result<Node> {
+fn coerced(input: Node, schema: &DFSchemaRef, scope: Scope<'_>) -> Result<Node> {
     let fields = || input.schema.fields().iter().zip(schema.fields().iter());
     if fields().all(|(from, to)| from.data_type() == to.data_type()) {
         return Ok(input);

@@ -60,7 +60,9 @@ fn option_pairs(expr: &Expr) -> Result<Vec<(String, String)>, PlanErrorKind> {
         return Err(not_map());
     }
     let pairs = texts.chunks_exact(2);
-    Ok(pairs.map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+    Ok(pairs
+        .map(|pair| (pair[0].clone(), pair[1].clone()))
+        .collect())
 }
 
 fn literal(expr: &Expr) -> Option<String> {

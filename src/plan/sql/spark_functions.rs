@@ -1,17 +1,20 @@
 //! Spark's functions that are another function, a cast or an operator here.
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, CastKind, DataType as SqlType, ExactNumberInfo, Expr, Function, Ident, Spanned, TimezoneInfo,
-    UnaryOperator,
+    AccessExpr, CastKind, DataType as SqlType, ExactNumberInfo, Expr, Function, Ident, Spanned,
+    TimezoneInfo, UnaryOperator,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::ast::{arguments, call, function_name, name_span, string};
-use super::format_functions;
+use super::{format_functions, spark_syntax};
 use crate::plan::error::PlanErrorKind;
 
 /// The expression that stands for `expr`, if it is another.
 pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
+    if let Some(other) = spark_syntax::rewritten(expr) {
+        return Ok(Some(other));
+    }
     match expr {
         Expr::Function(function) => rewritten_call(function),
         Expr::UnaryOp {
@@ -51,7 +54,9 @@ pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
         }
         // A field of what a call gives: the planner takes its name as text.
         Expr::CompoundFieldAccess { root, access_chain }
-            if access_chain.iter().any(|access| named_field(access).is_some()) =>
+            if access_chain
+                .iter()
+                .any(|access| named_field(access).is_some()) =>
         {
             let as_text = |access: &AccessExpr| match named_field(access) {
                 Some(name) => AccessExpr::Dot(string(&name.value, name.span)),
@@ -100,6 +105,8 @@ fn rewritten_call(function: &Function) -> Result<Option<Expr>, PlanErrorKind> {
     let to = |data_type| Some(cast(own(0), data_type));
     let attempt = |data_type| Some(cast_as(CastKind::TryCast, own(0), data_type));
     Ok(match (name.as_str(), args.len()) {
+        // The planner has syntax of its own under this name.
+        ("map", _) => Some(call("__map", args.into_iter().cloned().collect(), span)),
         ("to_timestamp" | "timestamp", 1) => to(SqlType::Timestamp(None, TimezoneInfo::None)),
         ("to_date" | "date", 1) => to(SqlType::Date),
         ("string", 1) => to(SqlType::String(None)),
@@ -127,7 +134,9 @@ fn rewritten_call(function: &Function) -> Result<Option<Expr>, PlanErrorKind> {
         ("to_timestamp_ntz", 1) => to(SqlType::TimestampNtz(None)),
         ("try_to_timestamp", 1) => attempt(SqlType::Timestamp(None, TimezoneInfo::None)),
         ("try_to_date", 1) => attempt(SqlType::Date),
-        ("date_add" | "dateadd" | "timestampadd", 3) => Some(call("timestampadd", with_unit(&args), span)),
+        ("date_add" | "dateadd" | "timestampadd", 3) => {
+            Some(call("timestampadd", with_unit(&args), span))
+        }
         ("date_diff" | "datediff" | "timestampdiff" | "timediff", 3) => {
             Some(call("timestampdiff", with_unit(&args), span))
         }

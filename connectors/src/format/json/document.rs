@@ -58,10 +58,7 @@ pub fn field_texts(document: &str, names: &[Option<&str>]) -> Vec<Option<String>
 }
 
 /// Reads an object; `each` is given a name, and reads the value.
-fn fields(
-    document: &str,
-    mut each: impl FnMut(&[u8], &mut Scanner<'_>) -> Scan<()>,
-) -> Option<()> {
+fn fields(document: &str, mut each: impl FnMut(&[u8], &mut Scanner<'_>) -> Scan<()>) -> Option<()> {
     let mut scanner = Scanner::new(document.as_bytes());
     if scanner.peek() != Some(b'{') {
         return None;

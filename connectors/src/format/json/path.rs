@@ -126,8 +126,7 @@ fn follow(
             Ok(true)
         }
         (Some(b'['), []) if style == Style::Flat => {
-            each(scanner, |scanner| follow(scanner, steps, style, finds))
-                .map(|found| found > 0)
+            each(scanner, |scanner| follow(scanner, steps, style, finds)).map(|found| found > 0)
         }
         (_, []) => {
             finds.separate();

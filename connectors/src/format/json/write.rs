@@ -1,8 +1,8 @@
 //! JSON values written again as Jackson does: without white space, floats as Java prints them.
 
 use super::scanner::{NumberKind, Scan, Scanner, unescape};
-use crate::sinks::json::string as json_string;
 use crate::sinks::java_double;
+use crate::sinks::json::string as json_string;
 
 /// Appends the value that comes next, which is read.
 pub(super) fn copy(scanner: &mut Scanner<'_>, out: &mut String) -> Scan<()> {

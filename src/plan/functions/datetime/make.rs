@@ -37,7 +37,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             make_dt_interval,
         )
         .optional(4)
-        .coerced(|types| numbers_and_seconds("make_dt_interval", types, 3))
+        .coerced(|name, types| numbers_and_seconds(name, types, 3))
         .udf(),
     ];
     for (name, strict) in [("make_interval", true), ("try_make_interval", false)] {
@@ -50,13 +50,18 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 compute,
             )
             .optional(7)
-            .coerced(|types| numbers_and_seconds("make_interval", types, 6))
+            .coerced(|name, types| numbers_and_seconds(name, types, 6))
             .udf(),
         );
     }
     let timestamps: [(_, &[&str], _, _); 4] = [
         ("make_timestamp", &["make_timestamp_ltz"], true, true),
-        ("try_make_timestamp", &["try_make_timestamp_ltz"], true, false),
+        (
+            "try_make_timestamp",
+            &["try_make_timestamp_ltz"],
+            true,
+            false,
+        ),
         ("make_timestamp_ntz", &[], false, true),
         ("try_make_timestamp_ntz", &[], false, false),
     ];
@@ -68,7 +73,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             function(name, params, gives, compute)
                 .also(aliases)
                 .optional(usize::from(instant))
-                .coerced(|types| numbers_and_seconds("make_timestamp", types, 5))
+                .coerced(|name, types| numbers_and_seconds(name, types, 5))
                 .udf(),
         );
     }
@@ -99,7 +104,9 @@ fn numbers_and_seconds(name: &str, types: &[DataType], seconds: usize) -> Result
 
 /// The whole numbers of a row: those not given are 0. `None` where one is null.
 fn numbers<const N: usize>(call: &Call) -> impl Fn(usize) -> Option<[i64; N]> + '_ {
-    let columns: Vec<_> = (0..call.len().min(N)).map(|index| call.ints(index)).collect();
+    let columns: Vec<_> = (0..call.len().min(N))
+        .map(|index| call.ints(index))
+        .collect();
     move |row| {
         let mut found = [0; N];
         for (found, column) in found.iter_mut().zip(&columns) {
@@ -153,7 +160,11 @@ fn wall([year, month, day, hour, minute]: [i64; 5], of_minute: i64) -> Result<i6
     }
     let found = || {
         // Second 60 is the first of the next minute.
-        let (second, more) = if second == 60 { (0, MINUTE) } else { (second, 0) };
+        let (second, more) = if second == 60 {
+            (0, MINUTE)
+        } else {
+            (second, 0)
+        };
         micros(
             year,
             part(month)?,

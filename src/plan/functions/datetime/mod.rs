@@ -160,11 +160,7 @@ fn settle(zone: Zone, wall: i64, before: i32) -> Option<i64> {
 }
 
 /// Moves an instant by what `change` does to its wall clock.
-fn on_the_wall(
-    zone: Zone,
-    instant: i64,
-    change: impl FnOnce(i64) -> Option<i64>,
-) -> Option<i64> {
+fn on_the_wall(zone: Zone, instant: i64, change: impl FnOnce(i64) -> Option<i64>) -> Option<i64> {
     let before = zone.offset(instant)?;
     let wall = instant.checked_add(i64::from(before) * SECOND)?;
     settle(zone, change(wall)?, before)

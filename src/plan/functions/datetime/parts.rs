@@ -125,7 +125,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     for (name, part) in of_time {
         let compute = move |call: &Call| whole(call, |wall| part.of(wall));
         let defined = function(name, &[Param::Timestamp], DataType::Int32, compute);
-        let defined = defined.coerced(|types| match moment_type(&types[0]) {
+        let defined = defined.coerced(|_, types| match moment_type(&types[0]) {
             Some(found) => Ok(vec![found]),
             None => unexpected("hour, minute and second", 0, "TIMESTAMP", &types[0]),
         });
@@ -153,35 +153,42 @@ fn names(call: &Call, of: impl Fn(i64) -> &'static str) -> Result<ArrayRef> {
 /// `date_part(name, from)`, which `extract(name FROM from)` is written as.
 fn date_part() -> Arc<ScalarUDF> {
     let params = &[Param::Text, Param::Any];
-    function("date_part", params, Gives::Of(part_type as ResultType), |call| {
-        let name = match call.data_type(0) {
-            DataType::Null => None,
-            _ => call.text(0).get(0),
-        };
-        let Some(name) = name else {
-            return Ok(arrow::array::new_null_array(call.returns(), call.rows()));
-        };
-        let part = part_of(name, call.data_type(1))?;
-        match call.data_type(1) {
-            DataType::Duration(_) | DataType::Interval(_) => of_intervals(call, part),
-            _ if part == Part::Second => {
-                let moments = Moments::of(call, 1)?;
-                call.values::<Decimal128Type>(|row| {
-                    Ok(moments.wall(row)?.map(|wall| wall.rem_euclid(MINUTE).into()))
-                })
+    function(
+        "date_part",
+        params,
+        Gives::Of(part_type as ResultType),
+        |call| {
+            let name = match call.data_type(0) {
+                DataType::Null => None,
+                _ => call.text(0).get(0),
+            };
+            let Some(name) = name else {
+                return Ok(arrow::array::new_null_array(call.returns(), call.rows()));
+            };
+            let part = part_of(name, call.data_type(1))?;
+            match call.data_type(1) {
+                DataType::Duration(_) | DataType::Interval(_) => of_intervals(call, part),
+                _ if part == Part::Second => {
+                    let moments = Moments::of(call, 1)?;
+                    call.values::<Decimal128Type>(|row| {
+                        Ok(moments
+                            .wall(row)?
+                            .map(|wall| wall.rem_euclid(MINUTE).into()))
+                    })
+                }
+                _ => {
+                    let moments = Moments::of(call, 1)?;
+                    call.values::<Int32Type>(|row| Ok(moments.wall(row)?.map(|wall| part.of(wall))))
+                }
             }
-            _ => {
-                let moments = Moments::of(call, 1)?;
-                call.values::<Int32Type>(|row| Ok(moments.wall(row)?.map(|wall| part.of(wall))))
-            }
-        }
-    })
+        },
+    )
     .also(&["datepart", "extract"])
-    .coerced(|types| {
+    .coerced(|_, types| {
         let from = match &types[1] {
-            interval @ DataType::Interval(
-                IntervalUnit::YearMonth | IntervalUnit::MonthDayNano,
-            ) => Some(interval.clone()),
+            interval @ DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::MonthDayNano) => {
+                Some(interval.clone())
+            }
             DataType::Duration(_) => Some(DataType::Duration(TimeUnit::Microsecond)),
             other => moment_type(other),
         };
@@ -250,9 +257,7 @@ fn interval_parts(call: &Call) -> impl Fn(usize) -> Option<(i32, i64, i64)> + '_
         Calendar(super::Column<'a, arrow::array::IntervalMonthDayNanoArray>),
     }
     let intervals = match call.data_type(1) {
-        DataType::Duration(_) => {
-            Intervals::Duration(call.primitive::<DurationMicrosecondType>(1))
-        }
+        DataType::Duration(_) => Intervals::Duration(call.primitive::<DurationMicrosecondType>(1)),
         DataType::Interval(IntervalUnit::YearMonth) => {
             Intervals::Months(call.primitive::<IntervalYearMonthType>(1))
         }

@@ -24,7 +24,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             Gives::Of(shifted),
             timestampadd,
         )
-        .coerced(|types| match timestamp_or_wall(&types[2]) {
+        .coerced(|_, types| match timestamp_or_wall(&types[2]) {
             Some(found) => Ok(vec![DataType::Utf8, DataType::Int64, found]),
             None => unexpected("timestampadd", 2, "TIMESTAMP", &types[2]),
         })

@@ -49,7 +49,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             unix_timestamp,
         )
         .optional(1)
-        .coerced(|types| {
+        .coerced(|_, types| {
             let mut wanted = vec![read_type(&types[0], None)?];
             wanted.resize(types.len(), DataType::Utf8);
             Ok(wanted)
@@ -71,7 +71,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         all.push(
             function(name, &[Param::Any, Param::Text], timestamp_type(), compute)
                 .also(aliases)
-                .coerced(|types| {
+                .coerced(|_, types| {
                     let from = read_type(&types[0], Some(timestamp_type()))?;
                     Ok(vec![from, DataType::Utf8])
                 })
@@ -89,7 +89,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 })
             },
         )
-        .coerced(|types| Ok(vec![read_type(&types[0], Some(WALL))?, DataType::Utf8]))
+        .coerced(|_, types| Ok(vec![read_type(&types[0], Some(WALL))?, DataType::Utf8]))
         .udf(),
     );
     for (name, strict) in [("to_date", true), ("try_to_date", false)] {
@@ -102,7 +102,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         };
         all.push(
             function(name, &[Param::Any, Param::Text], DataType::Date32, compute)
-                .coerced(|types| {
+                .coerced(|_, types| {
                     let from = read_type(&types[0], Some(DataType::Date32))?;
                     Ok(vec![from, DataType::Utf8])
                 })
@@ -116,15 +116,19 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 /// what they are where that is `None`.
 fn read_type(given: &DataType, wanted: Option<DataType>) -> Result<DataType> {
     match (given, wanted) {
-        (
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null,
-            _,
-        ) => Ok(DataType::Utf8),
+        (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null, _) => {
+            Ok(DataType::Utf8)
+        }
         (DataType::Date32 | DataType::Timestamp(..), Some(wanted)) => Ok(wanted),
         (DataType::Date32, None) => Ok(DataType::Date32),
         (DataType::Timestamp(_, None), None) => Ok(WALL),
         (DataType::Timestamp(..), None) => Ok(timestamp_type()),
-        (other, _) => unexpected("a function of dates and times", 0, "STRING, DATE or TIMESTAMP", other),
+        (other, _) => unexpected(
+            "a function of dates and times",
+            0,
+            "STRING, DATE or TIMESTAMP",
+            other,
+        ),
     }
 }
 
@@ -160,10 +164,7 @@ fn pattern_texts<'a>(call: &'a Call) -> impl Fn(usize) -> Option<&'a str> {
 }
 
 /// Writes the instant of each row, in microseconds.
-fn written(
-    call: &Call,
-    instant: impl Fn(usize) -> Result<Option<i64>>,
-) -> Result<ArrayRef> {
+fn written(call: &Call, instant: impl Fn(usize) -> Result<Option<i64>>) -> Result<ArrayRef> {
     let zone = zone(call)?;
     let texts = pattern_texts(call);
     let mut patterns = Patterns::new(Pattern::for_writing);

@@ -36,7 +36,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             time_bucket,
         )
         .optional(1)
-        .coerced(bucket_types)
+        .coerced(|_, types| bucket_types(types))
         .udf(),
     ]
 }
@@ -110,8 +110,9 @@ fn bucket_types(types: &[DataType]) -> Result<Vec<DataType>> {
 /// The size of a bucket: months, or microseconds.
 fn bucket_size(call: &Call) -> Result<Option<(i64, i64)>> {
     let size = match call.data_type(0) {
-        DataType::Duration(_) => (call.primitive::<DurationMicrosecondType>(0).get(0))
-            .map(|micros| (0, micros)),
+        DataType::Duration(_) => {
+            (call.primitive::<DurationMicrosecondType>(0).get(0)).map(|micros| (0, micros))
+        }
         DataType::Interval(IntervalUnit::YearMonth) => {
             let months = call.primitive::<IntervalYearMonthType>(0).get(0);
             months.map(|months| (months.into(), 0))

@@ -30,7 +30,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             convert_timezone,
         )
         .optional(1)
-        .coerced(|types| {
+        .coerced(|_, types| {
             let last = types.len() - 1;
             let mut wanted = vec![DataType::Utf8; last];
             match &types[last] {
@@ -79,7 +79,9 @@ fn by_zone(call: &Call, change: fn(Zone, i64) -> Option<i64>) -> Result<ArrayRef
         let (Some(time), Some(name)) = (times.get(row), names.get(row)) else {
             return Ok(None);
         };
-        change(zones.get(name)?, time).ok_or_else(overflow).map(Some)
+        change(zones.get(name)?, time)
+            .ok_or_else(overflow)
+            .map(Some)
     })
 }
 
@@ -97,13 +99,14 @@ fn convert_timezone(call: &Call) -> Result<ArrayRef> {
             None => Some(session),
             Some(names) => names.get(row).map(|name| from.get(name)).transpose()?,
         };
-        let (Some(source), Some(target), Some(wall)) =
-            (source, targets.get(row), times.get(row))
+        let (Some(source), Some(target), Some(wall)) = (source, targets.get(row), times.get(row))
         else {
             return Ok(None);
         };
         let target = to.get(target)?;
-        let moved = source.to_utc(wall).and_then(|instant| target.to_local(instant));
+        let moved = source
+            .to_utc(wall)
+            .and_then(|instant| target.to_local(instant));
         moved.ok_or_else(overflow).map(Some)
     })
 }

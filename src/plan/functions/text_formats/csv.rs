@@ -28,7 +28,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         .udf(),
         function("to_csv", &[Param::Any, Param::Text], DataType::Utf8, to_csv)
             .optional(1)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 if !matches!(types[0], DataType::Struct(_)) {
                     return plan_err!(
                         "[DATATYPE_MISMATCH.UNSUPPORTED_INPUT_TYPE] to_csv takes a STRUCT, not {}; use struct(...)",

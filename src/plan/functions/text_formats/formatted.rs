@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, MapArray, StringBuilder, StructArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringBuilder, StructArray};
 use arrow::datatypes::{
     DataType, Date32Type, Field, FieldRef, Fields, TimeUnit, TimestampMicrosecondType,
 };
@@ -38,7 +36,12 @@ impl Formats {
     /// The array with all dates and timestamps that have a pattern as STRINGs, at any depth.
     pub(super) fn apply(&self, array: &ArrayRef) -> Result<ArrayRef> {
         const DAY: i64 = 86_400_000_000;
-        match (array.data_type(), &self.timestamp, &self.timestamp_ntz, &self.date) {
+        match (
+            array.data_type(),
+            &self.timestamp,
+            &self.timestamp_ntz,
+            &self.date,
+        ) {
             (DataType::Timestamp(TimeUnit::Microsecond, Some(_)), Some(pattern), _, _) => {
                 let times = array.as_primitive::<TimestampMicrosecondType>();
                 texts(times.iter(), pattern, self.zone)

@@ -36,7 +36,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         .udf(),
         function("to_json", &[Param::Any, Param::Text], DataType::Utf8, to_json)
             .optional(1)
-            .coerced(|types| {
+            .coerced(|_, types| {
                 let nested = matches!(
                     types[0],
                     DataType::Struct(_) | DataType::List(_) | DataType::Map(..)
@@ -99,10 +99,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-fn lists(
-    call: &Call,
-    values: impl Fn(usize) -> Option<Vec<Option<String>>>,
-) -> Result<ArrayRef> {
+fn lists(call: &Call, values: impl Fn(usize) -> Option<Vec<Option<String>>>) -> Result<ArrayRef> {
     let mut out = ListBuilder::new(StringBuilder::new());
     for row in 0..call.rows() {
         let found = values(row);
@@ -178,8 +175,7 @@ fn from_json(call: &Call) -> Result<ArrayRef> {
             let mut wrapped = Vec::new();
             let (columns, _) = decode(call, decoder.map_err(connector)?, |document, decoder| {
                 let alone = alone && document.trim_ascii_start().starts_with(b"{");
-                let (open, close): (&[u8], &[u8]) =
-                    if alone { (b"[", b"]}") } else { (b"", b"}") };
+                let (open, close): (&[u8], &[u8]) = if alone { (b"[", b"]}") } else { (b"", b"}") };
                 wrapped.clear();
                 for part in [b"{\"value\":", open, document, close] {
                     wrapped.extend_from_slice(part);
@@ -221,7 +217,9 @@ fn to_json(call: &Call) -> Result<ArrayRef> {
     let formats = Formats::new(&options)?;
     let style = JsonStyle {
         zone: formats.zone,
-        ignore_nulls: options.boolean("ignoreNullFields", true).map_err(connector)?,
+        ignore_nulls: options
+            .boolean("ignoreNullFields", true)
+            .map_err(connector)?,
     };
     let array = formats.apply(&call.array(0)?)?;
     Ok(Arc::new(texts(&array, style).map_err(connector)?))

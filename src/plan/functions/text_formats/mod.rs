@@ -85,8 +85,11 @@ fn malformed(error: Malformed) -> DataFusionError {
 
 /// The type that the constant text of argument 1 declares.
 fn declared(function: &str, constants: &[Option<&ScalarValue>]) -> Result<DataType> {
-    let Some(ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text))) =
-        constants[1]
+    let Some(
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::LargeUtf8(Some(text))
+        | ScalarValue::Utf8View(Some(text)),
+    ) = constants[1]
     else {
         return plan_err!(
             "[INVALID_SCHEMA.NON_STRING_LITERAL] the schema of {function} must be a constant; use text such as 'a INT, b STRING'"
@@ -94,7 +97,10 @@ fn declared(function: &str, constants: &[Option<&ScalarValue>]) -> Result<DataTy
     };
     parse_schema(text).map_err(|error| {
         // As it stands, the error would be taken for one of the script's own types.
-        let why = error.kind.to_string().replacen("unknown type", "no type", 1);
+        let why = error
+            .kind
+            .to_string()
+            .replacen("unknown type", "no type", 1);
         plan_datafusion_err!("[PARSE_SYNTAX_ERROR] the schema '{text}' cannot be read: {why}")
     })
 }
