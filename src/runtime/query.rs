@@ -420,7 +420,8 @@ pub fn start(
             sequencer.stop_workers();
             drop(workers);
             drop(sequencer);
-            handle.end(outcome.err().map(|error| error.to_string()));
+            let failed = outcome.err().filter(|error| !error.is_reader_gone());
+            handle.end(failed.map(|error| error.to_string()));
         })
         .map_err(|error| QueryError::Start(error.to_string()))?;
     Ok(StreamingQuery {

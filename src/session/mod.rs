@@ -16,6 +16,7 @@
 //! ```
 
 mod dataframe;
+mod look;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,6 +36,8 @@ use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
 use crate::plan::{Plan, PlanError, Trigger, batch, plan_query};
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
+
+pub use look::Selected;
 
 pub use dataframe::{Column, DataFrame, DataStreamReader, DataStreamWriter, GroupedData};
 pub use dataframe::{
@@ -237,6 +240,16 @@ impl Session {
         plan: &Arc<Plan>,
         listener: Option<Listener>,
     ) -> Result<Arc<StreamingQuery>, SessionError> {
+        self.start_into(plan, |config| self.open_sink(plan, config), listener)
+    }
+
+    /// Starts a planned query whose rows go to the sink that `open` gives.
+    fn start_into(
+        &self,
+        plan: &Arc<Plan>,
+        open: impl FnOnce(SinkConfig) -> Result<Box<dyn Sink>, ConnectorError>,
+        listener: Option<Listener>,
+    ) -> Result<Arc<StreamingQuery>, SessionError> {
         let named = |source: QueryError| SessionError::Query {
             name: plan.name.clone(),
             source,
@@ -262,7 +275,6 @@ impl Session {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| named(error.into()))?;
-        let open = |config: SinkConfig| self.open_sink(plan, config);
         let query = start(plan, sources, open, self.config, listener).map_err(named)?;
         let query = Arc::new(query);
         lock(&self.known.queries).push(Arc::clone(&query));
