@@ -93,8 +93,8 @@ impl Session {
         }
     }
 
-    /// The running queries as rows: name, what each writes to, mode, newest epoch, rows read a
-    /// second, watermark, rows of state, status.
+    /// The running queries as rows: name, mode, newest epoch, rows read a second, rows of state,
+    /// watermark.
     pub fn running(&self) -> RecordBatch {
         let queries = self.streams().active();
         let progress: Vec<Option<Progress>> = queries.iter().map(|q| q.last_progress()).collect();
@@ -115,16 +115,14 @@ impl Session {
         let watermark: ArrayRef = Arc::new(watermark.collect::<StringArray>());
         let columns = [
             ("name", text(&|query| query.name().to_owned())),
-            ("writes", text(&|query| query.plan().sink.name.clone())),
             ("mode", text(&|query| query.plan().mode.to_string())),
             ("epoch", number(&|progress| progress.batch_id)),
             (
                 "rows_per_second",
                 number(&|progress| progress.input_rows_per_second as u64),
             ),
-            ("watermark", watermark),
             ("state_rows", number(&Progress::state_rows)),
-            ("status", text(&|query| query.status().message)),
+            ("watermark", watermark),
         ];
         RecordBatch::try_from_iter_with_nullable(
             columns.map(|(name, column)| (name, column, true)),

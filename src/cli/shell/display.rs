@@ -1,7 +1,7 @@
 //! Tables for a terminal: columns fitted to its width, numbers to the right, text to the left.
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use tidemark_connectors::sinks::show::{Zone, cells, display_width};
 
 /// A column is not made narrower than this to make room for others.
@@ -17,6 +17,8 @@ pub(super) struct Grid {
 struct Column {
     name: String,
     right: bool,
+    /// Part of a value still says something, as of a text; part of a number does not.
+    can_be_cut: bool,
     width: usize,
 }
 
@@ -43,7 +45,8 @@ impl Grid {
                 let cells = rows.iter().map(|row| display_width(&row[index]));
                 Column {
                     width: cells.max().unwrap_or(0).max(display_width(&name)).max(1),
-                    right: is_number(field.data_type()),
+                    right: field.data_type().is_numeric(),
+                    can_be_cut: !(field.data_type().is_primitive()),
                     name,
                 }
             })
@@ -58,7 +61,16 @@ impl Grid {
         Self { columns, hidden }
     }
 
-    /// `+----+----+`, and what did not find room.
+    /// Whether no value is cut that says nothing when it is.
+    pub(super) fn fits(&self, rows: &Rows) -> bool {
+        let fits = |column: &Column, cell: &str| {
+            column.can_be_cut || display_width(cell) <= column.width
+        };
+        rows.iter()
+            .all(|row| self.columns.iter().zip(row).all(|(column, cell)| fits(column, cell)))
+    }
+
+    /// `+----+----+`.
     pub(super) fn rule(&self) -> String {
         let mut out = String::from("+");
         for column in &self.columns {
@@ -119,32 +131,33 @@ impl Grid {
     }
 }
 
-/// Narrows the widest columns until all fit; whether they do.
+/// Narrows columns until all fit, first those whose values may be cut; whether they do.
 fn fit(columns: &mut [Column], width: usize) -> bool {
     let frame = 1 + 3 * columns.len();
     let room = width.saturating_sub(frame);
-    let all = |columns: &[Column]| columns.iter().map(|c| c.width).sum::<usize>();
-    let narrow: usize = columns.iter().map(|c| c.width.min(NARROWEST)).sum();
-    if narrow > room {
+    let narrowest: usize = columns.iter().map(|c| c.width.min(NARROWEST)).sum();
+    if narrowest > room {
         if let [only] = columns {
             only.width = room.max(1);
         }
         return false;
     }
-    while all(columns) > room {
-        let widest = columns.iter().map(|c| c.width).max().unwrap_or(0);
-        let over = all(columns) - room;
-        let second = (columns.iter().map(|c| c.width).filter(|w| *w < widest))
-            .max()
-            .unwrap_or(0)
-            .max(NARROWEST);
-        let many = columns.iter().filter(|c| c.width == widest).count();
-        let step = (over.div_ceil(many)).min(widest - second).max(1);
-        for column in columns.iter_mut().filter(|c| c.width == widest) {
-            column.width -= step;
+    narrow(columns, room, |column| column.can_be_cut);
+    narrow(columns, room, |_| true);
+    true
+}
+
+/// Takes from the widest of the columns that may give, one step after the other, until all
+/// together take no more than `room`.
+fn narrow(columns: &mut [Column], room: usize, may: impl Fn(&Column) -> bool) {
+    loop {
+        let over = (columns.iter().map(|c| c.width).sum::<usize>()).saturating_sub(room);
+        let widest = columns.iter_mut().filter(|c| may(c)).max_by_key(|c| c.width);
+        match widest {
+            Some(column) if over > 0 && column.width > NARROWEST => column.width -= 1,
+            _ => return,
         }
     }
-    true
 }
 
 /// The beginning of `text` that fits into `width` columns, with `…` where something is missing.
@@ -184,10 +197,6 @@ fn on_one_line(text: &str) -> String {
         }
     }
     out
-}
-
-fn is_number(data_type: &DataType) -> bool {
-    data_type.is_numeric()
 }
 
 /// `1 row`, `1,234 rows`.
@@ -237,6 +246,18 @@ mod tests {
         );
         assert!(table.lines().all(|line| display_width(line) == 30), "{table}");
         assert!(table.contains("| key | a long t… |"), "{table}");
+    }
+
+    #[test]
+    fn texts_are_cut_before_numbers() {
+        let number: ArrayRef = Arc::new(Int32Array::from(vec![1_234_567_890]));
+        let columns = vec![("n", number), ("t", text(&["a long text without room"]))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let rows = rows(&[batch.clone()]).unwrap();
+        let grid = Grid::new(&batch.schema(), &rows, Some(30));
+        assert_eq!(grid.line(&rows[0]), "| 1234567890 | a long text w… |");
+        assert!(grid.fits(&rows));
+        assert!(!grid.fits(&vec![vec!["12345678901".into(), String::new()]]));
     }
 
     #[test]

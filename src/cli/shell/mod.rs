@@ -220,11 +220,10 @@ impl Shell {
     fn insert(&mut self, query: &QueryStatement) -> Result<(), Failure> {
         let plan = self.session.plan(query)?;
         let query = self.session.start(&plan, None)?;
-        self.screen.note(&format!(
-            "query '{0}' runs in the background ({1}); SHOW QUERIES lists it, STOP QUERY `{0}` ends it",
-            query.name(),
-            plan.mode
-        ))?;
+        let name = query.name();
+        let mode = plan.mode;
+        self.screen
+            .note(&format!("query '{name}' runs in the background, {mode} mode"))?;
         self.background.push(query);
         Ok(())
     }

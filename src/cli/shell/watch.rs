@@ -143,15 +143,19 @@ impl Watch<'_> {
         if rows.is_empty() {
             return text;
         }
-        let grid = self.grid.get_or_insert_with(|| {
-            let grid = Grid::new(&self.selected.table.schema(), rows, Some(width));
-            text = format!("{}\n", grid.header());
-            grid
-        });
+        let grid = match self.grid.take() {
+            Some(grid) if grid.fits(rows) => grid,
+            _ => {
+                let grid = Grid::new(&self.selected.table.schema(), rows, Some(width));
+                text = format!("{}\n", grid.header());
+                grid
+            }
+        };
         for row in rows {
             text.push_str(&grid.line(row));
             text.push('\n');
         }
+        self.grid = Some(grid);
         text
     }
 
