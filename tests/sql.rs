@@ -7,6 +7,10 @@
 //! `TIDEMARK_REWRITE=1` writes the answers found into the files, for a look at the difference;
 //! `TIDEMARK_SQL=strings` takes only files whose names hold that.
 
+mod common;
+#[path = "sql/queries.rs"]
+mod queries;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

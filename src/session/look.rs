@@ -67,7 +67,13 @@ impl Session {
         let shown = table.clone();
         let query = self.start_into(
             &plan,
-            |config| Ok(Box::new(ResultSink::new(shown, &config))),
+            |table, config| {
+                if std::ptr::eq(table, &raw const plan.sink) {
+                    Ok(Box::new(ResultSink::new(shown.clone(), &config)))
+                } else {
+                    self.open_sink(table, config)
+                }
+            },
             listener,
         )?;
         Ok(Selected {

@@ -39,6 +39,7 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
+pub use options::DEFAULT_TIME_ZONE;
 pub use script::{Ending, ScriptText};
 pub use show::Words;
 pub use tables::{OpenSource, SourceSchema};

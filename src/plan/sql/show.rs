@@ -22,6 +22,7 @@ use crate::plan::Watermark;
 use crate::plan::catalog::{Answer, QueriesAt, Statement};
 use crate::plan::context::session_state;
 use crate::plan::error::{PlanErrorKind, Result};
+use crate::plan::functions::spark::{self, Status};
 use crate::plan::redact::redact;
 use crate::plan::text::duration;
 
@@ -75,11 +76,23 @@ fn functions(time_zone: &str) -> BTreeSet<String> {
         .chain(state.aggregate_functions().keys())
         .chain(state.higher_order_functions().keys());
     // What begins with two underscores is ours.
-    names
+    let mut all: BTreeSet<String> = names
         .filter(|name| !name.starts_with("__"))
         .cloned()
         .chain(REWRITTEN.iter().map(|name| (*name).to_owned()))
-        .collect()
+        .collect();
+    // Some of Spark's are rewritten before the planner looks a name up, and some it may not know.
+    for entry in spark::entries() {
+        match entry.status {
+            Status::Works | Status::Differs | Status::Unchecked => {
+                if entry.family != "operators" {
+                    all.insert(entry.name.to_owned());
+                }
+            }
+            Status::Missing | Status::Refused => drop(all.remove(entry.name)),
+        }
+    }
+    all
 }
 
 impl SqlSession {
@@ -398,6 +411,14 @@ fn describe_function(name: &str, time_zone: &str) -> Option<String> {
         for (argument, meaning) in documentation.arguments.iter().flatten() {
             out.push_str(&format!("  {argument}: {}\n", meaning.trim()));
         }
+    }
+    let noted = spark::entries().iter().find(|entry| entry.name == name);
+    if let Some(entry) = noted.filter(|entry| !entry.note.is_empty()) {
+        let word = match entry.status {
+            Status::Differs => "Differs from Spark: ",
+            _ => "",
+        };
+        out.push_str(&format!("\n{word}{}\n", entry.note));
     }
     out.truncate(out.trim_end().len());
     Some(out)
