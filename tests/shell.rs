@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-const EVENTS: &str = "CREATE TABLE t (k STRING, v INT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1' MINUTE)
+const EVENTS: &str =
+    "CREATE TABLE t (k STRING, v INT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1' MINUTE)
   WITH ('connector' = 'file', 'path' = 'in', 'format' = 'json');
 SET 'trigger' = 'available-now';
 ";
@@ -39,19 +40,30 @@ fn command(dir: &TempDir, args: &[&str]) -> Command {
 
 fn text(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 #[track_caller]
 fn answers(dir: &TempDir, sql: &str, expected: &str) {
-    let output = command(dir, &["-e", sql]).output().expect("the command runs");
+    let output = command(dir, &["-e", sql])
+        .output()
+        .expect("the command runs");
     assert_eq!(text(&output), (Some(0), expected.to_owned(), String::new()));
 }
 
 #[track_caller]
 fn fails(dir: &TempDir, sql: &str, code: i32, message: &str) {
-    let output = command(dir, &["-e", sql]).output().expect("the command runs");
-    assert_eq!(text(&output), (Some(code), String::new(), message.to_owned()));
+    let output = command(dir, &["-e", sql])
+        .output()
+        .expect("the command runs");
+    assert_eq!(
+        text(&output),
+        (Some(code), String::new(), message.to_owned())
+    );
 }
 
 /// Writes `input` to the shell's standard input.
@@ -70,8 +82,16 @@ fn piped(dir: &TempDir, input: &str) -> Output {
 fn a_value_is_answered_at_once() {
     let dir = place();
     let began = Instant::now();
-    answers(&dir, "SELECT 1 + 1 AS two", "+-----+\n| two |\n+-----+\n|   2 |\n+-----+\n");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    answers(
+        &dir,
+        "SELECT 1 + 1 AS two",
+        "+-----+\n| two |\n+-----+\n|   2 |\n+-----+\n",
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
@@ -80,7 +100,9 @@ fn a_select_prints_its_final_result() {
     // Append mode would hold the last window back, update mode would give each group as it grows.
     answers(
         &dir,
-        &format!("{EVENTS}SELECT window.start, k, sum(v) AS s FROM t GROUP BY window(ts, '5 minutes'), k"),
+        &format!(
+            "{EVENTS}SELECT window.start, k, sum(v) AS s FROM t GROUP BY window(ts, '5 minutes'), k"
+        ),
         "\
 +---------------------+---+---+
 | start               | k | s |
@@ -106,12 +128,31 @@ fn a_select_prints_its_final_result() {
 }
 
 #[test]
-fn rows_taken_back_are_gone_and_twins_stay() {
+fn moments_are_shown_in_the_time_zone_of_the_session() {
     let dir = place();
-    let nested = "SELECT n, count(*) AS ks FROM (SELECT k, count(*) AS n FROM t GROUP BY k) GROUP BY n";
     answers(
         &dir,
-        &format!("{EVENTS}{nested}; SELECT 'é' AS twin FROM (SELECT k, count(*) AS n FROM t GROUP BY k)"),
+        "SET TIME ZONE 'Europe/Paris'; SELECT TIMESTAMP '2026-03-29T01:30:00Z' AS t",
+        "\
++---------------------+
+| t                   |
++---------------------+
+| 2026-03-29 03:30:00 |
++---------------------+
+",
+    );
+}
+
+#[test]
+fn rows_taken_back_are_gone_and_twins_stay() {
+    let dir = place();
+    let nested =
+        "SELECT n, count(*) AS ks FROM (SELECT k, count(*) AS n FROM t GROUP BY k) GROUP BY n";
+    answers(
+        &dir,
+        &format!(
+            "{EVENTS}{nested}; SELECT 'é' AS twin FROM (SELECT k, count(*) AS n FROM t GROUP BY k)"
+        ),
         "\
 +---+----+
 | n | ks |
@@ -139,7 +180,9 @@ fn statements_run_one_after_the_other_from_a_pipe() {
     let dir = place();
     let output = piped(
         &dir,
-        &format!("{EVENTS}CREATE VIEW big AS SELECT k, v\nFROM t WHERE v > 1; -- done\nSHOW VIEWS;\nDESCRIBE big; SELECT count(*) AS n FROM big;\nDROP VIEW big; SHOW VIEWS\n"),
+        &format!(
+            "{EVENTS}CREATE VIEW big AS SELECT k, v\nFROM t WHERE v > 1; -- done\nSHOW VIEWS;\nDESCRIBE big; SELECT count(*) AS n FROM big;\nDROP VIEW big; SHOW VIEWS\n"
+        ),
     );
     let expected = "\
 +----------+
@@ -170,8 +213,14 @@ fn the_first_error_ends_the_script_and_names_its_line() {
     let dir = place();
     let output = piped(&dir, "SELECT 1 AS a;\n\nSELECT\n  a.;\nSELECT 2 AS b;\n");
     let (code, out, err) = text(&output);
-    assert_eq!((code, out.as_str()), (Some(2), "+---+\n| a |\n+---+\n| 1 |\n+---+\n"));
-    assert!(err.starts_with("error: stdin:4:") && err.contains("\n  4 |   a.;\n"), "{err}");
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(2), "+---+\n| a |\n+---+\n| 1 |\n+---+\n")
+    );
+    assert!(
+        err.starts_with("error: stdin:4:") && err.contains("\n  4 |   a.;\n"),
+        "{err}"
+    );
     fails(
         &dir,
         "SELECT 1 AS a; SELECT 'open",
@@ -184,7 +233,10 @@ fn the_first_error_ends_the_script_and_names_its_line() {
             .expect("the command runs"),
     );
     assert_eq!(code, Some(1));
-    assert!(err.starts_with("error: query 'query1': ") && err.contains("division by zero"), "{err}");
+    assert!(
+        err.starts_with("error: query 'query1': ") && err.contains("division by zero"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -208,7 +260,9 @@ fn inserts_run_in_the_background_and_the_script_waits_for_them() {
         "{EVENTS}CREATE TABLE o WITH ('connector' = 'file', 'path' = 'out', 'format' = 'json');\nINSERT INTO o SELECT k, v FROM t;\n"
     );
     fs::write(dir.path().join("s.sql"), script).expect("a file");
-    let output = command(&dir, &["s.sql"]).output().expect("the command runs");
+    let output = command(&dir, &["s.sql"])
+        .output()
+        .expect("the command runs");
     assert_eq!(text(&output), (Some(0), String::new(), String::new()));
     let lines: usize = fs::read_dir(dir.path().join("out"))
         .expect("a directory")
@@ -278,7 +332,9 @@ fn a_signal_ends_an_endless_select_and_its_result_so_far_is_printed() {
 fn a_reader_that_has_gone_is_no_error() {
     let dir = place();
     let many = "SELECT 1 AS a; ".repeat(50);
-    let mut child = command(&dir, &["-e", &many]).spawn().expect("the command starts");
+    let mut child = command(&dir, &["-e", &many])
+        .spawn()
+        .expect("the command starts");
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(text(&output), (Some(0), String::new(), String::new()));
@@ -312,7 +368,9 @@ CREATE TABLE `my events` (
     );
     answers(
         &dir,
-        &format!("{EVENTS}DESCRIBE t; SHOW COLUMNS IN t; DESC SELECT K AS Key, avg(v) FROM t GROUP BY k"),
+        &format!(
+            "{EVENTS}DESCRIBE t; SHOW COLUMNS IN t; DESC SELECT K AS Key, avg(v) FROM t GROUP BY k"
+        ),
         "\
 +----------+-----------+---------------------------------------+
 | col_name | data_type | comment                               |
@@ -362,11 +420,26 @@ CREATE TABLE `my events` (
 ",
     );
     for (sql, message) in [
-        ("DESCRIBE nothing", "error: -e:1:10: unknown table 'nothing'; no table is declared\n  1 | DESCRIBE nothing\n    |          ^^^^^^^\n"),
-        ("SHOW FUNCTIONS 'a*' 1", "error: -e:1:21: expected ';' or the end of the script, found '1'\n  1 | SHOW FUNCTIONS 'a*' 1\n    |                     ^\n"),
-        ("SHOW", "error: -e:1:5: expected TABLES, VIEWS, FUNCTIONS, COLUMNS, CREATE TABLE or QUERIES, found the end of the statement\n  1 | SHOW\n    |     ^\n"),
-        ("SET triger", "error: -e:1:5: unknown setting 'triger'; did you mean 'trigger'?\n  1 | SET triger\n    |     ^^^^^^\n"),
-        ("DESCRIBE FUNCTION uper", "error: -e:1:19: unknown function 'uper'; did you mean 'upper'?\n  1 | DESCRIBE FUNCTION uper\n    |                   ^^^^\n"),
+        (
+            "DESCRIBE nothing",
+            "error: -e:1:10: unknown table 'nothing'; no table is declared yet: write CREATE TABLE first\n  1 | DESCRIBE nothing\n    |          ^^^^^^^\n",
+        ),
+        (
+            "SHOW FUNCTIONS 'a*' 1",
+            "error: -e:1:21: expected ';' or the end of the script, found '1'\n  1 | SHOW FUNCTIONS 'a*' 1\n    |                     ^\n",
+        ),
+        (
+            "SHOW",
+            "error: -e:1:5: expected TABLES, VIEWS, FUNCTIONS, COLUMNS, CREATE TABLE or QUERIES, found the end of the statement\n  1 | SHOW\n    |     ^\n",
+        ),
+        (
+            "SET triger",
+            "error: -e:1:5: unknown setting 'triger'; did you mean 'trigger'?\n  1 | SET triger\n    |     ^^^^^^\n",
+        ),
+        (
+            "DESCRIBE FUNCTION uper",
+            "error: -e:1:19: unknown function 'uper'; did you mean 'upper'?\n  1 | DESCRIBE FUNCTION uper\n    |                   ^^^^\n",
+        ),
     ] {
         fails(&dir, sql, 2, message);
     }
@@ -379,7 +452,12 @@ fn a_script_of_run_answers_too_but_not_about_running_queries() {
         fs::write(dir.path().join("s.sql"), script).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
         command.args(["run", "s.sql"]).current_dir(dir.path());
-        text(&command.stdin(Stdio::null()).output().expect("the command runs"))
+        text(
+            &command
+                .stdin(Stdio::null())
+                .output()
+                .expect("the command runs"),
+        )
     };
     let (code, out, err) = run(&format!("{EVENTS}SHOW TABLES;"));
     assert_eq!((code, err.as_str()), (Some(0), ""));

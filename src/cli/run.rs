@@ -42,7 +42,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             Statement::Query(query) => plans.push(session.plan(query)?),
             Statement::Explain(query) => print(&format!("{}\n", session.plan(query)?.explain()))?,
             Statement::Answer(answer) => print(&answered(answer)?)?,
-            Statement::ShowQueries(at) | Statement::StopQuery { at, .. } => return Err(not_here(at)),
+            Statement::ShowQueries(at) | Statement::StopQuery { at, .. } => {
+                return Err(not_here(at));
+            }
             Statement::CreateTable(_)
             | Statement::CreateView { .. }
             | Statement::Set { .. }

@@ -11,8 +11,8 @@ use super::lineage::{Below, Naming, column_texts, columns_read};
 use super::redact::shown_options;
 use super::text::duration;
 use super::{
-    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node, Operator,
-    OutputMode, Plan, SourceTable, Trigger, WatermarkPolicy,
+    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node,
+    Operator, OutputMode, Plan, SourceTable, Trigger, WatermarkPolicy,
 };
 
 /// A line below an operator or a source: what it is about, and what there is to say.
@@ -333,7 +333,9 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     let gives = match aggregate.emit {
         Emit::OnClose => "a group once, when it is complete",
         Emit::Changes if node.append_only => "a row at once, when it first appears",
-        Emit::Changes => "each epoch, of the groups that changed: the old row taken back, the new one given",
+        Emit::Changes => {
+            "each epoch, of the groups that changed: the old row taken back, the new one given"
+        }
     };
     let input = match (from_changes, aggregate.is_distinct()) {
         (true, true) => "retracting: counts how often each row is there",

@@ -130,10 +130,8 @@ impl Session {
             ("state_rows", number(&Progress::state_rows)),
             ("watermark", watermark),
         ];
-        RecordBatch::try_from_iter_with_nullable(
-            columns.map(|(name, column)| (name, column, true)),
-        )
-        .expect("a value of each column for each query")
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
+            .expect("a value of each column for each query")
     }
 
     /// Ends the query of this name once its epoch in flight is committed; it has failed if it
@@ -143,7 +141,9 @@ impl Session {
         let exact = active.iter().find(|query| query.name() == name);
         let found = exact.or_else(|| {
             let lower = name.to_lowercase();
-            active.iter().find(|query| query.name().to_lowercase() == lower)
+            active
+                .iter()
+                .find(|query| query.name().to_lowercase() == lower)
         });
         let Some(query) = found else {
             let hint = match nearest(name, active.iter().map(|query| query.name())) {

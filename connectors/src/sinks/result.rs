@@ -310,8 +310,8 @@ mod tests {
     fn put(sink: &mut ResultSink, epoch: u64, rows: &[(Option<i32>, ChangeType)]) {
         let column: Int32Array = rows.iter().map(|row| row.0).collect();
         let batch = RecordBatch::try_new(sink.table.schema(), vec![Arc::new(column)]).unwrap();
-        let changes = (sink.mode == OutputMode::Changelog)
-            .then(|| rows.iter().map(|row| row.1).collect());
+        let changes =
+            (sink.mode == OutputMode::Changelog).then(|| rows.iter().map(|row| row.1).collect());
         let mut writer = sink.writer(0).unwrap();
         writer.write(epoch, &Output { batch, changes }).unwrap();
         let staged = writer.stage(epoch).unwrap();
@@ -326,13 +326,34 @@ mod tests {
     #[test]
     fn a_changelog_sums_up_to_the_rows_that_are_there() {
         let (table, mut sink) = sink(OutputMode::Changelog, false, None);
-        put(&mut sink, 0, &[(Some(10), Insert), (Some(2), Insert), (Some(2), Insert), (None, Insert)]);
-        put(&mut sink, 1, &[(Some(10), UpdatePreimage), (Some(11), UpdatePostimage), (Some(2), Delete)]);
+        put(
+            &mut sink,
+            0,
+            &[
+                (Some(10), Insert),
+                (Some(2), Insert),
+                (Some(2), Insert),
+                (None, Insert),
+            ],
+        );
+        put(
+            &mut sink,
+            1,
+            &[
+                (Some(10), UpdatePreimage),
+                (Some(11), UpdatePostimage),
+                (Some(2), Delete),
+            ],
+        );
         let (total, rows) = table.last_rows(10).unwrap();
         assert_eq!((total, text(&rows).as_str()), (3, "NULL 2 11"));
         let (total, rows) = table.last_rows(2).unwrap();
         assert_eq!((total, text(&rows).as_str()), (3, "2 11"));
-        put(&mut sink, 2, &[(Some(11), Delete), (Some(2), Delete), (None, Delete)]);
+        put(
+            &mut sink,
+            2,
+            &[(Some(11), Delete), (Some(2), Delete), (None, Delete)],
+        );
         let (total, rows) = table.last_rows(2).unwrap();
         assert_eq!((total, text(&rows).as_str()), (0, ""));
     }

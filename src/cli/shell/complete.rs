@@ -4,25 +4,106 @@ use crate::plan::sql::{Ending, Words};
 
 /// Words that begin a statement.
 const STATEMENTS: &[&str] = &[
-    "CREATE TABLE", "CREATE VIEW", "DESCRIBE", "DROP TABLE", "DROP VIEW", "EXIT", "EXPLAIN", "HELP",
-    "INSERT INTO", "QUIT", "SELECT", "SET", "SHOW", "STOP QUERY", "WITH",
+    "CREATE TABLE",
+    "CREATE VIEW",
+    "DESCRIBE",
+    "DROP TABLE",
+    "DROP VIEW",
+    "EXIT",
+    "EXPLAIN",
+    "HELP",
+    "INSERT INTO",
+    "QUIT",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "STOP QUERY",
+    "WITH",
 ];
 
 /// What follows `SHOW`.
 const SHOWN: &[&str] = &[
-    "COLUMNS FROM", "CREATE TABLE", "FUNCTIONS", "QUERIES", "TABLES", "VIEWS",
+    "COLUMNS FROM",
+    "CREATE TABLE",
+    "FUNCTIONS",
+    "QUERIES",
+    "TABLES",
+    "VIEWS",
 ];
 
 /// Words inside a statement.
 const KEYWORDS: &[&str] = &[
-    "ALL", "AND", "AS", "ASC", "BETWEEN", "BY", "CASE", "CAST", "CROSS", "DESC", "DESCRIPTOR",
-    "DISTINCT", "ELSE", "END", "EXCEPT", "EXISTS", "FALSE", "FILTER", "FOR", "FROM", "FULL",
-    "GROUP BY", "HAVING", "ILIKE", "IN", "INNER", "INTERSECT", "INTERVAL", "IS", "JOIN", "LATERAL",
-    "LEFT", "LIKE", "LIMIT", "NOT", "NULL", "ON", "OR", "ORDER BY", "OUTER", "OVER",
-    "PARTITION BY", "RIGHT", "RLIKE", "SELECT", "TABLE", "THEN", "TRUE", "UNION ALL", "USING",
-    "VALUES", "WATERMARK FOR", "WHEN", "WHERE", "WINDOW", "WITH",
-    "BIGINT", "BINARY", "BOOLEAN", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "INT", "MAP", "ARRAY",
-    "SMALLINT", "STRING", "STRUCT", "TIMESTAMP", "TINYINT",
+    "ALL",
+    "AND",
+    "AS",
+    "ASC",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CAST",
+    "CROSS",
+    "DESC",
+    "DESCRIPTOR",
+    "DISTINCT",
+    "ELSE",
+    "END",
+    "EXCEPT",
+    "EXISTS",
+    "FALSE",
+    "FILTER",
+    "FOR",
+    "FROM",
+    "FULL",
+    "GROUP BY",
+    "HAVING",
+    "ILIKE",
+    "IN",
+    "INNER",
+    "INTERSECT",
+    "INTERVAL",
+    "IS",
+    "JOIN",
+    "LATERAL",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER BY",
+    "OUTER",
+    "OVER",
+    "PARTITION BY",
+    "RIGHT",
+    "RLIKE",
+    "SELECT",
+    "TABLE",
+    "THEN",
+    "TRUE",
+    "UNION ALL",
+    "USING",
+    "VALUES",
+    "WATERMARK FOR",
+    "WHEN",
+    "WHERE",
+    "WINDOW",
+    "WITH",
+    "BIGINT",
+    "BINARY",
+    "BOOLEAN",
+    "DATE",
+    "DECIMAL",
+    "DOUBLE",
+    "FLOAT",
+    "INT",
+    "MAP",
+    "ARRAY",
+    "SMALLINT",
+    "STRING",
+    "STRUCT",
+    "TIMESTAMP",
+    "TINYINT",
 ];
 
 /// Words that a table's name follows.
@@ -57,8 +138,8 @@ pub(super) fn complete(before: &str, words: &Words, queries: &[String]) -> (usiz
         ([.., last], _) if BEFORE_TABLE.contains(last) && follows(head) => tables().collect(),
         (["EXPLAIN"], _) => keywords(&["INSERT INTO", "SELECT"], partial),
         _ => {
-            let mentioned = (words.tables.keys())
-                .filter(|table| said.contains(&table.to_uppercase().as_str()));
+            let mentioned =
+                (words.tables.keys()).filter(|table| said.contains(&table.to_uppercase().as_str()));
             let mut columns: Vec<String> = mentioned
                 .flat_map(|table| columns_of(words, table))
                 .cloned()
@@ -144,8 +225,14 @@ mod tests {
             ("SELECT x FROM e", "SELECT x FROM [events"),
             ("SELECT x FROM ", "SELECT x FROM [events|Prices"),
             ("INSERT INTO p", "INSERT INTO [Prices"),
-            ("SELECT * FROM events WHERE u", "SELECT * FROM events WHERE [union all|upper(|user|using"),
-            ("SELECT s", "SELECT [select|sku|smallint|string|struct|substring(|sum("),
+            (
+                "SELECT * FROM events WHERE u",
+                "SELECT * FROM events WHERE [union all|upper(|user|using",
+            ),
+            (
+                "SELECT s",
+                "SELECT [select|sku|smallint|string|struct|substring(|sum(",
+            ),
             ("SELECT p.x, prices.", "SELECT p.x, prices.[price|sku"),
             ("SELECT prices.s", "SELECT prices.[sku"),
             ("SELECT upper(us", "SELECT upper([user|using"),
@@ -154,7 +241,10 @@ mod tests {
             ("SET 'tr", "SET '[trigger"),
             ("SELECT 'se", "SELECT '["),
             ("SELECT é", "SELECT ["),
-            ("", "[CREATE TABLE|CREATE VIEW|DESCRIBE|DROP TABLE|DROP VIEW|EXIT|EXPLAIN|HELP|INSERT INTO|QUIT|SELECT|SET|SHOW|STOP QUERY|WITH"),
+            (
+                "",
+                "[CREATE TABLE|CREATE VIEW|DESCRIBE|DROP TABLE|DROP VIEW|EXIT|EXPLAIN|HELP|INSERT INTO|QUIT|SELECT|SET|SHOW|STOP QUERY|WITH",
+            ),
         ] {
             assert_eq!(offered(before), expected, "{before}");
         }

@@ -25,11 +25,11 @@ struct Column {
 /// A table's rows as text.
 pub(super) type Rows = Vec<Vec<String>>;
 
-/// The values of `batches` as text.
-pub(super) fn rows(batches: &[RecordBatch]) -> tidemark_connectors::Result<Rows> {
+/// The values of `batches` as text, moments in `zone`.
+pub(super) fn rows(batches: &[RecordBatch], zone: Zone) -> tidemark_connectors::Result<Rows> {
     let mut rows = vec![];
     for batch in batches {
-        let plain = cells(batch, Zone::UTC)?.into_iter();
+        let plain = cells(batch, zone)?.into_iter();
         rows.extend(plain.map(|row| row.iter().map(|cell| on_one_line(cell)).collect()));
     }
     Ok(rows)
@@ -37,7 +37,7 @@ pub(super) fn rows(batches: &[RecordBatch]) -> tidemark_connectors::Result<Rows>
 
 impl Grid {
     /// Columns wide enough for `rows`, and together no wider than `width`, if there is one.
-    pub(super) fn new(schema: &SchemaRef, rows: &Rows, width: Option<usize>) -> Self {
+    pub(super) fn new(schema: &SchemaRef, rows: &[Vec<String>], width: Option<usize>) -> Self {
         let fields = schema.fields().iter().enumerate();
         let mut columns: Vec<Column> = fields
             .map(|(index, field)| {
@@ -62,12 +62,15 @@ impl Grid {
     }
 
     /// Whether no value is cut that says nothing when it is.
-    pub(super) fn fits(&self, rows: &Rows) -> bool {
-        let fits = |column: &Column, cell: &str| {
-            column.can_be_cut || display_width(cell) <= column.width
-        };
-        rows.iter()
-            .all(|row| self.columns.iter().zip(row).all(|(column, cell)| fits(column, cell)))
+    pub(super) fn fits(&self, rows: &[Vec<String>]) -> bool {
+        let fits =
+            |column: &Column, cell: &str| column.can_be_cut || display_width(cell) <= column.width;
+        rows.iter().all(|row| {
+            self.columns
+                .iter()
+                .zip(row)
+                .all(|(column, cell)| fits(column, cell))
+        })
     }
 
     /// `+----+----+`.
@@ -103,7 +106,7 @@ impl Grid {
     }
 
     /// The whole table.
-    pub(super) fn table(&self, rows: &Rows) -> String {
+    pub(super) fn table(&self, rows: &[Vec<String>]) -> String {
         let mut out = self.header();
         out.push('\n');
         for row in rows {
@@ -126,7 +129,9 @@ impl Grid {
         match self.hidden {
             0 => None,
             1 => Some("(1 more column; a wider terminal shows it)".into()),
-            more => Some(format!("({more} more columns; a wider terminal shows them)")),
+            more => Some(format!(
+                "({more} more columns; a wider terminal shows them)"
+            )),
         }
     }
 }
@@ -152,7 +157,10 @@ fn fit(columns: &mut [Column], width: usize) -> bool {
 fn narrow(columns: &mut [Column], room: usize, may: impl Fn(&Column) -> bool) {
     loop {
         let over = (columns.iter().map(|c| c.width).sum::<usize>()).saturating_sub(room);
-        let widest = columns.iter_mut().filter(|c| may(c)).max_by_key(|c| c.width);
+        let widest = columns
+            .iter_mut()
+            .filter(|c| may(c))
+            .max_by_key(|c| c.width);
         match widest {
             Some(column) if over > 0 && column.width > NARROWEST => column.width -= 1,
             _ => return,
@@ -215,7 +223,7 @@ mod tests {
 
     fn shown(width: Option<usize>, columns: Vec<(&str, ArrayRef)>) -> String {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let rows = rows(&[batch.clone()]).unwrap();
+        let rows = rows(&[batch.clone()], Zone::UTC).unwrap();
         Grid::new(&batch.schema(), &rows, width).table(&rows)
     }
 
@@ -227,7 +235,10 @@ mod tests {
     fn numbers_stand_to_the_right_and_wide_characters_take_two() {
         let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(7), None]));
         assert_eq!(
-            shown(None, vec![("n", numbers), ("city", text(&["日本", "Zürich\u{1b}[2J"]))]),
+            shown(
+                None,
+                vec![("n", numbers), ("city", text(&["日本", "Zürich\u{1b}[2J"]))]
+            ),
             "+------+---------------+\n\
              |    n | city          |\n\
              +------+---------------+\n\
@@ -242,9 +253,16 @@ mod tests {
         let long = "a long text that has no room";
         let table = shown(
             Some(30),
-            vec![("k", text(&["key"])), ("v", text(&[long])), ("w", text(&[long]))],
+            vec![
+                ("k", text(&["key"])),
+                ("v", text(&[long])),
+                ("w", text(&[long])),
+            ],
         );
-        assert!(table.lines().all(|line| display_width(line) == 30), "{table}");
+        assert!(
+            table.lines().all(|line| display_width(line) == 30),
+            "{table}"
+        );
         assert!(table.contains("| key | a long t… |"), "{table}");
     }
 
@@ -253,19 +271,28 @@ mod tests {
         let number: ArrayRef = Arc::new(Int32Array::from(vec![1_234_567_890]));
         let columns = vec![("n", number), ("t", text(&["a long text without room"]))];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let rows = rows(&[batch.clone()]).unwrap();
+        let rows = rows(&[batch.clone()], Zone::UTC).unwrap();
         let grid = Grid::new(&batch.schema(), &rows, Some(30));
-        assert_eq!(grid.line(&rows[0]), "| 1234567890 | a long text w… |");
+        assert_eq!(grid.line(&rows[0]), "| 1234567890 | a long text … |");
         assert!(grid.fits(&rows));
-        assert!(!grid.fits(&vec![vec!["12345678901".into(), String::new()]]));
+        assert!(!grid.fits(&[vec!["12345678901".into(), String::new()]]));
     }
 
     #[test]
     fn columns_without_room_are_counted() {
         let columns = ["first column", "second column", "third column"];
-        let table = shown(Some(30), columns.map(|name| (name, text(&["a value"]))).to_vec());
-        assert!(table.ends_with("\n(1 more column; a wider terminal shows it)\n"), "{table}");
-        assert!(table.lines().all(|line| display_width(line) <= 43), "{table}");
+        let table = shown(
+            Some(30),
+            columns.map(|name| (name, text(&["a value"]))).to_vec(),
+        );
+        assert!(
+            table.ends_with("\n(1 more column; a wider terminal shows it)\n"),
+            "{table}"
+        );
+        assert!(
+            table.lines().all(|line| display_width(line) <= 43),
+            "{table}"
+        );
     }
 
     #[test]

@@ -121,10 +121,16 @@ pub(super) fn run(mut shell: Shell) -> Result<(), Failure> {
         let _ = path.parent().map(std::fs::create_dir_all);
         if let Err(error) = editor.append_history(path) {
             let place = path.display();
-            shell.screen.complain(&format!("cannot keep the history in {place}: {error}"));
+            shell
+                .screen
+                .complain(&format!("cannot keep the history in {place}: {error}"));
         }
     }
-    let count = shell.background.iter().filter(|query| query.is_active()).count();
+    let count = shell
+        .background
+        .iter()
+        .filter(|query| query.is_active())
+        .count();
     if count > 0 {
         let word = if count == 1 { "query" } else { "queries" };
         shell.screen.note(&format!("stopping {count} {word}"))?;

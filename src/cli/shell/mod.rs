@@ -20,6 +20,8 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidemark_connectors::sinks::show::Zone;
+
 use crate::cli::run::read;
 use crate::cli::stop::Interrupt;
 use crate::cli::{Failure, SqlArgs, say, session};
@@ -222,8 +224,9 @@ impl Shell {
         let query = self.session.start(&plan, None)?;
         let name = query.name();
         let mode = plan.mode;
-        self.screen
-            .note(&format!("query '{name}' runs in the background, {mode} mode"))?;
+        self.screen.note(&format!(
+            "query '{name}' runs in the background, {mode} mode"
+        ))?;
         self.background.push(query);
         Ok(())
     }
@@ -232,7 +235,7 @@ impl Shell {
         match answer {
             Answer::Text(text) => self.screen.print(&format!("{text}\n")),
             Answer::Rows(batch) => {
-                let rows = display::rows(std::slice::from_ref(batch)).map_err(shown)?;
+                let rows = display::rows(std::slice::from_ref(batch), Zone::UTC).map_err(shown)?;
                 let width = Screen::size().map(|(columns, _)| columns);
                 let grid = Grid::new(&batch.schema(), &rows, width);
                 self.screen.print(&grid.table(&rows))?;
@@ -251,7 +254,9 @@ impl Shell {
         let mut failed = false;
         for query in ended {
             match query.await_termination() {
-                Ok(()) => self.screen.note(&format!("query '{}' has ended", query.name()))?,
+                Ok(()) => self
+                    .screen
+                    .note(&format!("query '{}' has ended", query.name()))?,
                 Err(error) => {
                     failed = true;
                     let message = format!("query '{}': {error}", query.name());
@@ -264,7 +269,9 @@ impl Shell {
 
     /// Ends the queries in the background once their epochs in flight are committed.
     fn stop_background(&mut self) -> Result<bool, Failure> {
-        self.background.iter().for_each(|query| query.request_stop());
+        self.background
+            .iter()
+            .for_each(|query| query.request_stop());
         for query in &self.background {
             // How it ended is reported below.
             let _ = query.await_termination();

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
+use tidemark_connectors::sinks::show::Zone;
 
-use super::display::{self, Grid, Rows, count, cut};
+use super::display::{self, Grid, count, cut};
 use super::{Screen, Shell, shown, took};
 use crate::cli::{Failure, bar};
 use crate::plan::catalog::QueryStatement;
@@ -67,10 +68,16 @@ fn print_final(shell: &Shell, selected: &Selected) -> Result<(), Failure> {
         return Ok(());
     }
     let (_, batches) = selected.table.last_rows(usize::MAX).map_err(shown)?;
-    let rows = display::rows(&batches).map_err(shown)?;
+    let rows = display::rows(&batches, zone(selected)).map_err(shown)?;
     let width = Screen::size().map(|(columns, _)| columns);
     let grid = Grid::new(&selected.table.schema(), &rows, width);
     shell.screen.print(&grid.table(&rows))
+}
+
+/// The session's time zone, as the query was planned with it.
+fn zone(selected: &Selected) -> Zone {
+    let name = &selected.query.plan().settings.time_zone;
+    Zone::named(name).unwrap_or(Zone::UTC)
 }
 
 struct Watch<'a> {
@@ -111,7 +118,7 @@ impl Watch<'_> {
         // Names, three rules, what is hidden, the status, and the line below it.
         let room = height.saturating_sub(7).max(1);
         let (total, batches) = self.selected.table.last_rows(room).map_err(shown)?;
-        let rows = display::rows(&batches).map_err(shown)?;
+        let rows = display::rows(&batches, zone(self.selected)).map_err(shown)?;
         let mut frame = Grid::new(&self.selected.table.schema(), &rows, Some(width)).table(&rows);
         frame.push_str(&self.status(total, rows.len() as u64, width));
         self.draw(&frame)
@@ -120,7 +127,7 @@ impl Watch<'_> {
     /// New rows below those before, and the status below them.
     fn scroll(&mut self, width: usize, height: usize) -> Result<(), Failure> {
         let fresh = self.selected.table.take_fresh();
-        let mut rows = display::rows(&fresh.batches).map_err(shown)?;
+        let mut rows = display::rows(&fresh.batches, zone(self.selected)).map_err(shown)?;
         let room = height.saturating_sub(6).max(1);
         let left_out = fresh.skipped + rows.len().saturating_sub(room) as u64;
         rows.truncate(room);
@@ -138,7 +145,7 @@ impl Watch<'_> {
     }
 
     /// Rows that stay on the screen, with the header before the first.
-    fn stay(&mut self, rows: &Rows, width: usize) -> String {
+    fn stay(&mut self, rows: &[Vec<String>], width: usize) -> String {
         let mut text = String::new();
         if rows.is_empty() {
             return text;
@@ -170,7 +177,7 @@ impl Watch<'_> {
         let total;
         if self.grid.is_some() {
             let fresh = self.selected.table.take_fresh();
-            let rows = display::rows(&fresh.batches).map_err(shown)?;
+            let rows = display::rows(&fresh.batches, zone(self.selected)).map_err(shown)?;
             text = self.stay(&rows, width.unwrap_or(80));
             if let Some(grid) = &self.grid {
                 text.push_str(&format!("{}\n", grid.rule()));
@@ -185,10 +192,14 @@ impl Watch<'_> {
                 _ => MOST,
             };
             let (all, batches) = self.selected.table.last_rows(room).map_err(shown)?;
-            let rows = display::rows(&batches).map_err(shown)?;
+            let rows = display::rows(&batches, zone(self.selected)).map_err(shown)?;
             text = Grid::new(&self.selected.table.schema(), &rows, width).table(&rows);
             if (rows.len() as u64) < all {
-                let end = if self.selected.append_only { "first" } else { "last" };
+                let end = if self.selected.append_only {
+                    "first"
+                } else {
+                    "last"
+                };
                 let note = format!("the {end} {} of ", HumanCount(rows.len() as u64));
                 text.push_str(&screen.dim(&note));
             }
@@ -210,7 +221,11 @@ impl Watch<'_> {
         let rate = (read - before) as f64 / (now - at).as_secs_f64().max(0.001);
         let mut parts = vec![];
         if visible < total {
-            parts.push(format!("the last {} of {}", HumanCount(visible), count(total)));
+            parts.push(format!(
+                "the last {} of {}",
+                HumanCount(visible),
+                count(total)
+            ));
         } else {
             parts.push(count(total));
         }

@@ -83,7 +83,10 @@ impl Ending {
         }
         // What is open is what makes it readable when it is closed.
         let closed_by = |closer: &str| ScriptText::read(&format!("{text}{closer}"), "").is_ok();
-        if let Some(quote) = ['\'', '"', '`'].into_iter().find(|c| closed_by(&c.to_string())) {
+        if let Some(quote) = ['\'', '"', '`']
+            .into_iter()
+            .find(|c| closed_by(&c.to_string()))
+        {
             Self::Quote(quote)
         } else if closed_by("*/") {
             Self::Comment

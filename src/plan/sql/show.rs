@@ -54,7 +54,10 @@ pub(super) fn words(tables: &Tables, time_zone: &str) -> Words {
                     schema.fields().iter().map(|f| f.name().clone()).collect()
                 })
             }
-            Entry::View { .. } => view_fields(entry).into_iter().map(|(name, _)| name).collect(),
+            Entry::View { .. } => view_fields(entry)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect(),
         }
     };
     Words {
@@ -150,7 +153,8 @@ impl SqlSession {
                 views.filter(|row| pattern.takes(&row[0])),
             ));
         }
-        let scoped = cursor.take_word("ALL") || cursor.take_word("SYSTEM") || cursor.take_word("USER");
+        let scoped =
+            cursor.take_word("ALL") || cursor.take_word("SYSTEM") || cursor.take_word("USER");
         if cursor.take_word("FUNCTIONS") {
             let pattern = pattern(cursor)?;
             let names = functions(self.settings.time_zone()).into_iter();
@@ -234,7 +238,9 @@ impl SqlSession {
             None => return Err(cursor.source.error(span, self.tables.unknown(name))),
             Some(view @ Entry::View { .. }) => {
                 let fields = view_fields(view).into_iter();
-                return Ok(fields.map(|(name, kind)| [name, kind, String::new()]).collect());
+                return Ok(fields
+                    .map(|(name, kind)| [name, kind, String::new()])
+                    .collect());
             }
             Some(Entry::Table(table)) => table,
         };
