@@ -274,6 +274,31 @@ fn inserts_run_in_the_background_and_the_script_waits_for_them() {
 }
 
 #[test]
+fn a_query_that_fails_in_the_background_fails_the_script() {
+    let dir = place();
+    let declared = format!(
+        "{EVENTS}CREATE TABLE o WITH ('connector' = 'noop');\nCREATE TABLE none (x INT) WITH ('connector' = 'file', 'path' = 'none', 'format' = 'json');\n"
+    );
+    let failing = format!("{declared}INSERT INTO o SELECT 1 / (v - 2) AS x FROM t; SELECT 1 AS a;");
+    let output = command(&dir, &["-e", &failing])
+        .output()
+        .expect("the command runs");
+    let (code, out, err) = text(&output);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(out.contains("| 1 |"), "{out}");
+    assert!(
+        err.starts_with("error: query 'o': ") && err.contains("division by zero"),
+        "{err}"
+    );
+    // What is declared is known without the data being there.
+    answers(
+        &dir,
+        &format!("{declared}SHOW COLUMNS FROM none"),
+        "+----------+\n| col_name |\n+----------+\n| x        |\n+----------+\n",
+    );
+}
+
+#[test]
 fn running_queries_are_listed_and_stopped() {
     let dir = place();
     let declared = "CREATE TABLE r WITH ('connector' = 'rate', 'rowsPerSecond' = '10');

@@ -303,17 +303,20 @@ fn shown(error: tidemark_connectors::ConnectorError) -> Failure {
 }
 
 const HELP: &str = "\
-Statements end with ';' and may take several lines. Tab completes, Ctrl-R searches the history.
+Statements end with ';' and may take several lines.
+Tab completes, Ctrl-R searches the history.
 
-  CREATE TABLE t (c TYPE, ..., WATERMARK FOR c AS c - INTERVAL ...) WITH ('connector' = ..., ...)
-  CREATE VIEW v AS SELECT ...            name a query
-  SELECT ...                             run a query and show its current result; Ctrl-C ends it
-  INSERT INTO t SELECT ...               start a query in the background
-  SHOW QUERIES    STOP QUERY name        what runs in the background; end it
-  EXPLAIN SELECT ...                     the plan: what is kept, and for how long
-  SHOW TABLES | VIEWS | FUNCTIONS [LIKE 'p*']    SHOW CREATE TABLE t    SHOW COLUMNS FROM t
-  DESCRIBE t    DESCRIBE FUNCTION f    DESCRIBE SELECT ...
-  SET 'key' = 'value'    SET key    SET  set a setting, ask for one, ask for all
-  DROP TABLE t    DROP VIEW v            forget a declaration
-  HELP    EXIT                           also ?, QUIT and Ctrl-D
+  CREATE TABLE t (c TYPE, ..., WATERMARK FOR c AS c - INTERVAL ...) WITH (...)
+  CREATE VIEW v AS SELECT ...     name a query
+  SELECT ...                      show a query's current result; Ctrl-C ends it
+  INSERT INTO t SELECT ...        start a query in the background
+  SHOW QUERIES                    what runs in the background
+  STOP QUERY name                 end it
+  EXPLAIN SELECT ...              the plan: what is kept, and for how long
+  SHOW TABLES | VIEWS | FUNCTIONS [LIKE 'p*']
+  SHOW CREATE TABLE t             the declaration
+  DESCRIBE t | FUNCTION f | SELECT ...
+  SET 'key' = 'value'             set a setting; SET key asks, SET lists all
+  DROP TABLE t, DROP VIEW v       forget a declaration
+  HELP or ?, EXIT, QUIT or Ctrl-D
 ";

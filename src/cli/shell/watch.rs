@@ -230,6 +230,12 @@ impl Watch<'_> {
             parts.push(count(total));
         }
         parts.push(format!("{} rows/s in", HumanCount(rate as u64)));
+        parts.push(format!("{:.0} s", self.began.elapsed().as_secs_f64()));
+        parts.push(if self.shell.interrupt.is_asked() {
+            "ending".into()
+        } else {
+            "Ctrl-C ends".into()
+        });
         if let Some(progress) = self.selected.query.last_progress() {
             if let Some(watermark) = progress.watermark() {
                 let short = watermark.get(..19).unwrap_or(watermark).replace('T', " ");
@@ -240,12 +246,6 @@ impl Watch<'_> {
                 parts.push(format!("state {}", HumanBytes(bytes.sum())));
             }
         }
-        parts.push(format!("{:.0} s", self.began.elapsed().as_secs_f64()));
-        parts.push(if self.shell.interrupt.is_asked() {
-            "ending".into()
-        } else {
-            "Ctrl-C ends".into()
-        });
         // The last column stays free: some terminals wrap there.
         let line = cut(&parts.join("   "), width.saturating_sub(1));
         format!("{}\n", self.shell.screen.dim(&line))

@@ -244,11 +244,12 @@ impl SqlSession {
             }
             Some(Entry::Table(table)) => table,
         };
-        let reads = |known: &&str| known.eq_ignore_ascii_case(&table.declared.connector);
-        let table = if SOURCES.iter().any(|known| reads(&known)) && !writes_only(table) {
-            self.tables.source(table)?
+        let connector = &table.declared.connector;
+        let reads = SOURCES.iter().any(|known| known.eq_ignore_ascii_case(connector));
+        let table = if table.declared.declared || !reads || writes_only(table) {
+            Arc::clone(table.opened().unwrap_or(&table.declared))
         } else {
-            Arc::clone(&table.declared)
+            self.tables.source(table)?
         };
         let Some(schema) = &table.schema else {
             return Ok(vec![]);
