@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use tidemark_connectors::OutputMode;
 use tidemark_connectors::options::nearest;
 use tidemark_connectors::sinks::result::{ResultSink, ResultTable};
+use tidemark_connectors::{OutputMode, Sink, SinkConfig};
 
 use super::{Session, SessionError, lock};
-use crate::plan::Plan;
 use crate::plan::catalog::{QueryStatement, Statement};
 use crate::plan::sql::{ScriptText, Words};
+use crate::plan::{Plan, SinkTable};
 use crate::runtime::query::Listener;
 use crate::runtime::{Progress, StreamingQuery};
 
@@ -64,18 +64,16 @@ impl Session {
         let append_only = plan.root.append_only && plan.mode != OutputMode::Complete;
         let schema = Arc::clone(&plan.schema);
         let table = ResultTable::new(schema, plan.mode, append_only, limit)?;
-        let shown = table.clone();
-        let query = self.start_into(
-            &plan,
-            |table, config| {
-                if std::ptr::eq(table, &raw const plan.sink) {
-                    Ok(Box::new(ResultSink::new(shown.clone(), &config)))
-                } else {
-                    self.open_sink(table, config)
-                }
-            },
-            listener,
-        )?;
+        let (shown, of_plan) = (table.clone(), Arc::clone(&plan));
+        let known = Arc::clone(&self.known);
+        let open = move |sink: &SinkTable, config: SinkConfig| -> Result<Box<dyn Sink>, _> {
+            if std::ptr::eq(sink, &raw const of_plan.sink) {
+                Ok(Box::new(ResultSink::new(shown.clone(), &config)))
+            } else {
+                known.open_sink(sink, config)
+            }
+        };
+        let query = self.start_into(&plan, open, listener)?;
         Ok(Selected {
             query,
             table,

@@ -124,7 +124,8 @@ impl Table {
                 _ => values(random, *kind, rows, nulls),
             })
             .collect();
-        let batch = RecordBatch::try_new(SchemaRef::clone(&schema), arrays).expect("the columns fit");
+        let batch =
+            RecordBatch::try_new(SchemaRef::clone(&schema), arrays).expect("the columns fit");
         Self {
             name: name.into(),
             columns,
@@ -200,13 +201,13 @@ fn values(random: &mut StdRng, kind: Kind, rows: usize, nulls: f64) -> ArrayRef 
         Kind::Long => Arc::new(Int64Array::from(some(random, rows, nulls, |r| {
             r.random_range(-1_000_000_000_000_i64..1_000_000_000_000)
         }))),
-        Kind::Double | Kind::Mean => {
-            Arc::new(Float64Array::from(some(random, rows, nulls, |r| {
-                f64::from(r.random_range(-40..40)) / 4.0
-            })))
-        }
+        Kind::Double | Kind::Mean => Arc::new(Float64Array::from(some(random, rows, nulls, |r| {
+            f64::from(r.random_range(-40..40)) / 4.0
+        }))),
         Kind::Decimal => {
-            let values = some(random, rows, nulls, |r| r.random_range(-99_999_i128..99_999));
+            let values = some(random, rows, nulls, |r| {
+                r.random_range(-99_999_i128..99_999)
+            });
             let array = Decimal128Array::from(values).with_precision_and_scale(10, 2);
             Arc::new(array.expect("five digits fit into ten"))
         }

@@ -76,8 +76,10 @@ fn print_final(shell: &Shell, selected: &Selected) -> Result<(), Failure> {
 
 /// The session's time zone, as the query was planned with it.
 fn zone(selected: &Selected) -> Zone {
-    let name = &selected.query.plan().settings.time_zone;
-    Zone::named(name).unwrap_or(Zone::UTC)
+    let name = selected.query.plan().settings.time_zone.as_str();
+    let options = [("timeZone", name)].into_iter().collect();
+    // It was checked when it was set.
+    Zone::from_options(&options).unwrap_or(Zone::UTC)
 }
 
 struct Watch<'a> {

@@ -245,7 +245,9 @@ impl SqlSession {
             Some(Entry::Table(table)) => table,
         };
         let connector = &table.declared.connector;
-        let reads = SOURCES.iter().any(|known| known.eq_ignore_ascii_case(connector));
+        let reads = SOURCES
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(connector));
         let table = if table.declared.declared || !reads || writes_only(table) {
             Arc::clone(table.opened().unwrap_or(&table.declared))
         } else {

@@ -36,8 +36,7 @@ fn refuse_letters(text: &str, reading: bool) -> Result<(), PatternError> {
     if let Some(letter) = letters_of(text).find(|letter| WEEKS.contains(*letter)) {
         return Err(PatternError::WeekBased(letter));
     }
-    let refused =
-        |letter: &char| NEVER.contains(*letter) || reading && NOT_READ.contains(*letter);
+    let refused = |letter: &char| NEVER.contains(*letter) || reading && NOT_READ.contains(*letter);
     match letters_of(text).find(refused) {
         Some(letter) => Err(PatternError::Illegal(letter, text.into())),
         None => Ok(()),
@@ -123,9 +122,8 @@ fn item(letter: char, count: usize) -> Result<Item, String> {
         _ if count <= most_letters => Some(Item::Number(part, count, count)),
         _ => None,
     };
-    let named = |name, most_letters: usize| {
-        (count <= most_letters).then_some(Item::Name(name, count >= 4))
-    };
+    let named =
+        |name, most_letters: usize| (count <= most_letters).then_some(Item::Name(name, count >= 4));
     let offset = |letters, zero| {
         Some(Item::Offset(OffsetForm {
             colons: matches!(letters, 3 | 5),
@@ -165,7 +163,9 @@ fn item(letter: char, count: usize) -> Result<Item, String> {
         ('V', 2) => Some(Item::ZoneId),
         ('z', 1..=3) => Some(Item::ZoneName),
         ('z', 4) => {
-            return Err("the full name of a zone ('zzzz') is not there yet: write 'z' or 'VV'".into());
+            return Err(
+                "the full name of a zone ('zzzz') is not there yet: write 'z' or 'VV'".into(),
+            );
         }
         _ => None,
     };
