@@ -12,7 +12,7 @@ use super::redact::shown_options;
 use super::text::duration;
 use super::{
     Aggregate, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node, Operator,
-    OutputMode, Plan, SourceTable, Trigger, WatermarkPolicy,
+    OutputMode, Plan, SessionWindow, SourceTable, Trigger, WatermarkPolicy,
 };
 
 /// A line below an operator or a source: what it is about, and what there is to say.
@@ -207,6 +207,17 @@ fn headline(plan: &Plan, node: &Node) -> String {
                 format!("Aggregate {} by {}", calls.join(", "), keys.join(", "))
             }
         }
+        Operator::SessionWindow(session) => {
+            let window = below.expression(&session.window);
+            let partition: Vec<String> = (session.partition.iter())
+                .map(|key| below.expression(key))
+                .collect();
+            if partition.is_empty() {
+                format!("Sessions {window} of all rows")
+            } else {
+                format!("Sessions {window} by {}", partition.join(", "))
+            }
+        }
         Operator::Values { rows } => match rows.len() {
             1 => "Values: 1 row, given in the first epoch".into(),
             count => format!("Values: {count} rows, given in the first epoch"),
@@ -224,8 +235,10 @@ fn named(expression: String, name: &str) -> String {
 
 fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
     let mut notes = Vec::new();
-    if let Operator::Aggregate(aggregate) = &node.operator {
-        notes.extend(state_notes(plan, node, aggregate));
+    match &node.operator {
+        Operator::Aggregate(aggregate) => notes.extend(state_notes(plan, node, aggregate)),
+        Operator::SessionWindow(session) => notes.extend(session_notes(plan, session)),
+        _ => {}
     }
     let names = column_texts(node, Naming::Shown);
     let times: Vec<String> = (node.columns.iter().zip(names))
@@ -243,6 +256,44 @@ fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
     notes
 }
 
+fn session_notes(plan: &Plan, session: &SessionWindow) -> Vec<Note> {
+    let bound = session.bound.map(|column| Bound { key: 0, column });
+    let forgets = match bound {
+        None => forgets_nothing(plan),
+        Some(bound) => format!("a session when the watermark passes {}", end_of(bound)),
+    };
+    let gives = match session.emit {
+        Emit::OnClose => "the rows of a session once, when it is complete",
+        Emit::Changes => "each epoch: rows that came or went, and those whose session changed",
+    };
+    vec![
+        ("state", "each row of the sessions that are open".to_owned()),
+        ("forgets", forgets),
+        ("late rows", late_rows(bound)),
+        ("gives", gives.into()),
+    ]
+}
+
+fn forgets_nothing(plan: &Plan) -> String {
+    if plan.mode == OutputMode::Complete {
+        "nothing: complete mode gives the whole result each epoch".to_owned()
+    } else {
+        "nothing: no key says when a group is complete".to_owned()
+    }
+}
+
+fn late_rows(bound: Option<Bound>) -> String {
+    match bound {
+        None => "no row is late".to_owned(),
+        Some(bound) => {
+            format!(
+                "dropped, once the watermark of the epoch before has passed {}",
+                end_of(bound)
+            )
+        }
+    }
+}
+
 fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     let keys = (column_texts(node, Naming::Shown).into_iter())
         .take(aggregate.keys.len())
@@ -258,20 +309,8 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     };
     state.push_str(&extra_state(aggregate, from_changes));
     let forgets = match aggregate.bound {
-        None if plan.mode == OutputMode::Complete => {
-            "nothing: complete mode gives the whole result each epoch".to_owned()
-        }
-        None => "nothing: no key says when a group is complete".to_owned(),
+        None => forgets_nothing(plan),
         Some(bound) => format!("a group when the watermark passes {}", end_of(bound)),
-    };
-    let late = match aggregate.bound {
-        None => "no row is late".to_owned(),
-        Some(bound) => {
-            format!(
-                "dropped, once the watermark of the epoch before has passed {}",
-                end_of(bound)
-            )
-        }
     };
     let gives = match aggregate.emit {
         Emit::OnClose => "a group once, when it is complete",
@@ -287,7 +326,7 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     vec![
         ("state", state),
         ("forgets", forgets),
-        ("late rows", late),
+        ("late rows", late_rows(aggregate.bound)),
         ("gives", gives.into()),
         ("input", input.into()),
     ]
@@ -322,9 +361,10 @@ fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
 fn end_of(bound: Bound) -> String {
     let what = match bound.column.kind {
         EventTimeKind::Instant => "its event time",
-        EventTimeKind::WindowEnd | EventTimeKind::Window(_) | EventTimeKind::Windows(_) => {
-            "its window's end"
-        }
+        EventTimeKind::WindowEnd
+        | EventTimeKind::Window(_)
+        | EventTimeKind::Windows(_)
+        | EventTimeKind::Session => "its window's end",
         EventTimeKind::WindowStart(size) => {
             return format!(
                 "its window's start + {}",
@@ -353,6 +393,7 @@ fn event_time(name: &str, column: EventTimeColumn) -> String {
         EventTimeKind::WindowStart(size) => format!("the start of a window of {}", duration(size)),
         EventTimeKind::Window(size) => format!("a window of {}", duration(size)),
         EventTimeKind::Windows(size) => format!("a list of windows of {}", duration(size)),
+        EventTimeKind::Session => "a session".to_owned(),
     };
     match column.lag {
         0 => format!("{name}: {kind}, no lag"),

@@ -106,6 +106,27 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 describe(sources, node, aggregate),
             ));
         }
+        Operator::SessionWindow(session) => {
+            let below = Below::new(node, Naming::Expanded(sources));
+            let partition: Vec<String> = (session.partition.iter())
+                .map(|key| below.expression(key))
+                .collect();
+            let bound = session.bound.map(|column| Bound { key: 0, column });
+            let columns: Vec<String> = (node.schema.fields().iter().zip(below.texts.iter()))
+                .map(|(field, text)| format!("{text} {}", type_name(field.data_type())))
+                .collect();
+            parts.push((
+                format!("operator {}", node.id),
+                format!(
+                    "sessions {} by [{}] of [{}], {}, {}",
+                    below.expression(&session.window),
+                    partition.join(", "),
+                    columns.join(", "),
+                    bound.map_or("never complete".to_owned(), end),
+                    gives(session.emit),
+                ),
+            ));
+        }
         // The one-time rows of a query come out only in its first epoch.
         Operator::Values { rows } if !rows.is_empty() => {
             let rows: Vec<String> = rows
@@ -156,11 +177,15 @@ fn describe(sources: &[SourceTable], node: &Node, aggregate: &Aggregate) -> Stri
         calls.join(", "),
         keys.join(", "),
         aggregate.bound.map_or("never complete".to_owned(), end),
-        match aggregate.emit {
-            Emit::Changes => "gives changes",
-            Emit::OnClose => "gives complete groups",
-        }
+        gives(aggregate.emit)
     )
+}
+
+fn gives(emit: Emit) -> &'static str {
+    match emit {
+        Emit::Changes => "gives changes",
+        Emit::OnClose => "gives complete groups",
+    }
 }
 
 fn end(bound: Bound) -> String {
@@ -171,6 +196,7 @@ fn end(bound: Bound) -> String {
         EventTimeKind::Window(size) | EventTimeKind::Windows(size) => {
             format!("window of size {size}")
         }
+        EventTimeKind::Session => "session".to_owned(),
     };
     format!(
         "complete by key {} ({kind}, lag {})",

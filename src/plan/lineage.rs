@@ -111,6 +111,15 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
                 })
                 .collect()
         }
+        Operator::SessionWindow(session) => {
+            let mut texts = below.texts.clone();
+            texts.push(if expanded {
+                format!("operator{}.session", node.id)
+            } else {
+                below.expression(&session.window)
+            });
+            texts
+        }
         Operator::Union | Operator::FilterProject { project: None, .. } => below.texts,
     };
     match naming {

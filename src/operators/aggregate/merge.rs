@@ -8,6 +8,7 @@ use crate::operators::aggregate::accumulate::Groups;
 use crate::operators::aggregate::call::Kind;
 use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG, expiry_of};
 use crate::operators::expression::record_batch;
+use crate::operators::keyed::Keyed;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta, RowError, hash, route};
@@ -84,47 +85,6 @@ impl Merge {
             values,
             owns_global,
         })
-    }
-
-    /// Merges a little while there is nothing else to do; whether there is more.
-    pub(super) fn work(&mut self) -> bool {
-        let values = self.values.iter_mut().flatten();
-        values.fold(self.groups.work(IDLE_EFFORT), |more, values| {
-            values.work(IDLE_EFFORT) || more
-        })
-    }
-
-    pub(super) fn operator(&self) -> usize {
-        self.prepared.operator
-    }
-
-    /// Takes in the rows of one complete epoch and gives what changed.
-    pub(super) fn epoch(
-        &mut self,
-        epoch: &EpochInfo,
-        rows: &[Rows],
-        give: &mut dyn FnMut(Delta),
-    ) -> Result<OperatorStats, OperatorError> {
-        let touched = self.touch(rows)?;
-        let mut stats = OperatorStats {
-            name: LATE_NAME.into(),
-            ..OperatorStats::default()
-        };
-        stats.rows_updated = self.update(epoch, touched, give)?;
-        let watermark = self.prepared.watermark(epoch);
-        if self.prepared.emit == Emit::OnClose {
-            self.close(epoch, give)?;
-        }
-        let before = self.groups.size().rows;
-        let forgotten = Time::new(epoch.epoch, watermark);
-        self.groups.forget(forgotten);
-        stats.rows_removed = before.saturating_sub(self.groups.size().rows);
-        stats.add_size(self.groups.size());
-        for values in self.values.iter_mut().flatten() {
-            values.forget(forgotten);
-            stats.memory_used_bytes += values.size().bytes;
-        }
-        Ok(stats)
     }
 
     /// Sorts the rows by key and merges the partial groups of each key.
@@ -383,6 +343,47 @@ impl Merge {
             operator: self.prepared.operator,
             reason: reason.into(),
         }
+    }
+}
+
+impl Keyed for Merge {
+    fn operator(&self) -> usize {
+        self.prepared.operator
+    }
+
+    fn epoch(
+        &mut self,
+        epoch: &EpochInfo,
+        rows: &[Rows],
+        give: &mut dyn FnMut(Delta),
+    ) -> Result<OperatorStats, OperatorError> {
+        let touched = self.touch(rows)?;
+        let mut stats = OperatorStats {
+            name: LATE_NAME.into(),
+            ..OperatorStats::default()
+        };
+        stats.rows_updated = self.update(epoch, touched, give)?;
+        let watermark = self.prepared.watermark(epoch);
+        if self.prepared.emit == Emit::OnClose {
+            self.close(epoch, give)?;
+        }
+        let before = self.groups.size().rows;
+        let forgotten = Time::new(epoch.epoch, watermark);
+        self.groups.forget(forgotten);
+        stats.rows_removed = before.saturating_sub(self.groups.size().rows);
+        stats.add_size(self.groups.size());
+        for values in self.values.iter_mut().flatten() {
+            values.forget(forgotten);
+            stats.memory_used_bytes += values.size().bytes;
+        }
+        Ok(stats)
+    }
+
+    fn work(&mut self) -> bool {
+        let values = self.values.iter_mut().flatten();
+        values.fold(self.groups.work(IDLE_EFFORT), |more, values| {
+            values.work(IDLE_EFFORT) || more
+        })
     }
 }
 

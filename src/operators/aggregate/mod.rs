@@ -24,18 +24,18 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::{Expr, when};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::operators::container::ByKey;
 use crate::operators::expression::{Expressions, batch_schema};
+use crate::operators::keyed::keyed;
 use crate::operators::{
-    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored,
+    Context, DeltaStream, EpochCursor, EpochInfo, OperatorError, Restored, behind,
 };
 use crate::plan::{self, Bound, Emit};
 use crate::row::{KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
-use crate::time::{Epoch, EventTime, NEVER, NO_WATERMARK};
+use crate::time::{Epoch, EventTime, NEVER};
 
 use accumulate::Groups;
 use call::Call;
@@ -110,14 +110,6 @@ impl Prepared {
     /// Rows of groups whose bound lies at or below this come too late in `epoch`.
     fn late_watermark(&self, epoch: &EpochInfo) -> EventTime {
         behind(epoch.previous_watermark, self.lag())
-    }
-}
-
-fn behind(watermark: EventTime, lag: i64) -> EventTime {
-    if watermark == NO_WATERMARK {
-        NO_WATERMARK
-    } else {
-        watermark.saturating_sub(lag)
     }
 }
 
@@ -200,52 +192,12 @@ impl Aggregate {
                 operator: id,
                 source,
             })?;
-        let context = context.clone();
+        let prepared = Arc::clone(&self.prepared);
         let recorder = recorder.clone();
-        let scope = partial.scope();
-        Ok(
-            partial.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
-                DistributorPact(ByKey::new),
-                "aggregate",
-                move |capability, info| {
-                    let merge = Merge::new(&self.prepared, &context, &info, &recorder, restored);
-                    let mut merge = merge.map_err(|error| context.fail(error)).ok();
-                    let activator = scope.activator_for(info.address);
-                    let mut epochs = EpochCursor::new(capability, &context);
-                    let mut waiting: BTreeMap<Epoch, Vec<Rows>> = BTreeMap::new();
-                    move |(input, frontier), output| {
-                        input.for_each_stamp(|_, batches| {
-                            for rows in batches.map(std::mem::take).filter(|rows| !rows.is_empty())
-                            {
-                                waiting.entry(rows.time.epoch).or_default().push(rows);
-                            }
-                        });
-                        let Some(merge) = &mut merge else { return };
-                        let mut busy = false;
-                        while !context.failed()
-                            && let Some((epoch, capability)) = epochs.complete(frontier)
-                        {
-                            busy = true;
-                            let rows = waiting.remove(&epoch.epoch).unwrap_or_default();
-                            let mut session = output.session(&capability);
-                            let given = merge.epoch(&epoch, &rows, &mut |delta| {
-                                session.give_container(&mut delta.into());
-                            });
-                            match given {
-                                Ok(stats) => context.report(epoch.epoch, merge.operator(), &stats),
-                                Err(error) => return context.fail(error),
-                            }
-                            drop(session);
-                            epochs.done();
-                        }
-                        // Merging waits until no epoch does; that is also what frees expired rows.
-                        if busy || merge.work() {
-                            activator.activate();
-                        }
-                    }
-                },
-            ),
-        )
+        let merging = context.clone();
+        Ok(keyed(partial, "aggregate", context, move |info| {
+            Merge::new(&prepared, &merging, info, &recorder, restored)
+        }))
     }
 
     fn render_partial<'scope>(

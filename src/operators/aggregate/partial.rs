@@ -216,7 +216,7 @@ fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
         // A list of windows is never grouped by; without a moment a group is never complete.
         EventTimeKind::Windows(_) => (None, 0),
         EventTimeKind::WindowStart(size) => (Some(key), size),
-        EventTimeKind::Window(_) => (
+        EventTimeKind::Window(_) | EventTimeKind::Session => (
             key.as_struct_opt()
                 .and_then(|window| window.column_by_name("end")),
             0,

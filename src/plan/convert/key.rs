@@ -2,11 +2,12 @@
 //!
 //! An aggregate has one row for each combination of its keys, so its keys identify a row as long
 //! as all of them survive what stands above it. A window of fixed size is known by its start or
-//! its end alone.
+//! its end alone, and so is a session of fixed gap.
 
 use datafusion::logical_expr::Expr;
 
 use super::super::event_time::window_base;
+use super::super::functions::session::has_constant_gap;
 use super::super::{Node, Operator};
 use super::error::Result;
 use super::fuse::origin;
@@ -42,6 +43,7 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
         Operator::Source { .. }
         | Operator::Unnest { .. }
         | Operator::Union
+        | Operator::SessionWindow(_)
         | Operator::Values { .. } => None,
     }
 }
@@ -124,6 +126,12 @@ fn column_is_fixed_window(node: &Node, index: usize) -> bool {
             .keys
             .get(index)
             .is_some_and(|key| is_fixed_window(key, input)),
+        // The sessions of one partition lie apart, so each is known by its start or its end alone.
+        // With gaps that differ, a row too late for a session may begin another at its start.
+        Operator::SessionWindow(session) if index == input.columns.len() => {
+            has_constant_gap(&session.window)
+        }
+        Operator::SessionWindow(_) => column_is_fixed_window(input, index),
         // The inputs may have windows of different sizes.
         Operator::Union | Operator::Source { .. } | Operator::Values { .. } => false,
     }

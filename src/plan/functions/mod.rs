@@ -8,6 +8,7 @@
 //! | [`divide`] | Spark's `/` |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
+//! | [`session`] | the session of one row |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
 
 pub mod approx;
@@ -15,6 +16,7 @@ pub mod clock;
 pub mod divide;
 pub mod interval;
 pub mod overflow;
+pub mod session;
 pub mod short_circuit;
 pub mod window;
 
@@ -25,6 +27,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 /// The scalar functions.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = window::functions();
+    all.extend(session::functions());
     all.extend(clock::functions());
     all.push(divide::divide());
     all

@@ -31,6 +31,7 @@ use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
 use crate::plan::error::{PlanErrorKind, Result};
+use crate::plan::sessions;
 
 /// Where a query's rows go.
 #[derive(Debug)]
@@ -232,11 +233,11 @@ impl Planner<'_> {
             .scalar_functions()
             .keys()
             .chain(state.aggregate_functions().keys());
-        // What begins with two underscores is ours; `window` is rewritten before it is looked up.
+        // What begins with two underscores is ours; windows are rewritten before they are looked up.
         let functions = functions
             .filter(|n| !n.starts_with("__"))
             .cloned()
-            .chain(["window".to_owned()]);
+            .chain(["window".to_owned(), "session_window".to_owned()]);
         let mut functions: Vec<String> = functions.collect();
         functions.sort_unstable();
         Scene {
@@ -279,8 +280,9 @@ impl Planner<'_> {
             return Err(failure);
         }
         let spellings = tables.spellings.take();
-        let plan =
-            planned.map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
+        let plan = planned
+            .and_then(sessions::introduced)
+            .map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
         if let Some((from, to)) = clock_cast(&plan) {
             let kind = PlanErrorKind::Unsupported {
                 what: format!("CAST from {} to {}", type_name(&from), type_name(&to)),
