@@ -212,10 +212,19 @@ fn headline(plan: &Plan, node: &Node) -> String {
             let partition: Vec<String> = (session.partition.iter())
                 .map(|key| below.expression(key))
                 .collect();
-            if partition.is_empty() {
-                format!("Sessions {window} of all rows")
+            let by = if partition.is_empty() {
+                "of all rows".to_owned()
             } else {
-                format!("Sessions {window} by {}", partition.join(", "))
+                format!("by {}", partition.join(", "))
+            };
+            match &session.calls {
+                None => format!("Sessions {window} {by}"),
+                Some(calls) => {
+                    let calls: Vec<String> =
+                        calls.iter().map(|call| below.aggregate(call)).collect();
+                    let what = [&[window], &calls[..]].concat().join(", ");
+                    format!("Sessions {what} {by}")
+                }
             }
         }
         Operator::Values { rows } => match rows.len() {
@@ -263,11 +272,19 @@ fn session_notes(plan: &Plan, session: &SessionWindow) -> Vec<Note> {
         Some(bound) => format!("a session when the watermark passes {}", end_of(bound)),
     };
     let gives = match session.emit {
+        Emit::OnClose if session.calls.is_some() => "a session once, when it is complete",
         Emit::OnClose => "the rows of a session once, when it is complete",
+        Emit::Changes if session.calls.is_some() => {
+            "each epoch: the sessions that changed, old rows out, new rows in"
+        }
         Emit::Changes => "each epoch: rows that came or went, and those whose session changed",
     };
+    let state = match &session.calls {
+        None => "each row of the sessions that are open",
+        Some(_) => "one row for each session that is open",
+    };
     vec![
-        ("state", "each row of the sessions that are open".to_owned()),
+        ("state", state.to_owned()),
         ("forgets", forgets),
         ("late rows", late_rows(bound)),
         ("gives", gives.into()),

@@ -225,7 +225,7 @@ pub enum Operator {
     Union,
     /// Rows grouped by keys, with aggregates of each group. No keys: one group, always there.
     Aggregate(Aggregate),
-    /// The session of each row, as a column behind the others. Rows in no session are left out.
+    /// The session of each row, or aggregates of each session. Rows in no session are left out.
     SessionWindow(SessionWindow),
     /// Constant rows, given once in the first epoch.
     Values {
@@ -254,6 +254,9 @@ pub struct SessionWindow {
     pub window: Expr,
     /// What rows of one session have in common, over the input.
     pub partition: Vec<Expr>,
+    /// `None`: each row is given, its session behind its columns. Aggregates over the input, which
+    /// never retracts: one row is given for each session, the partition, the session, the results.
+    pub calls: Option<Vec<AggregateCall>>,
     /// What the session says about event time: it is complete once its end, plus the lag, is at or
     /// below the watermark. `None`: never.
     pub bound: Option<EventTimeColumn>,

@@ -66,6 +66,7 @@ impl Merge {
         .map_err(failed)?;
         let values = prepared
             .calls
+            .calls
             .iter()
             .enumerate()
             .map(|(call, spec)| {
@@ -112,8 +113,8 @@ impl Merge {
             }
             of.push(keys.len() - 1);
         }
-        let mut new = prepared.groups.like(keys.len());
-        let mut values = vec![Vec::new(); prepared.calls.len()];
+        let mut new = prepared.calls.groups.like(keys.len());
+        let mut values = vec![Vec::new(); prepared.calls.calls.len()];
         for (entry, group) in order.iter().zip(of) {
             let (part, row) = (&rows[entry.1 as usize], entry.2 as usize);
             match part.vals.get(row) {
@@ -148,7 +149,7 @@ impl Merge {
             values,
         } = touched;
         let count = keys.len();
-        let mut old = prepared.groups.like(count);
+        let mut old = prepared.calls.groups.like(count);
         let mut kept: Vec<Option<Box<[u8]>>> = vec![None; count];
         let mut damage: Option<RowError> = None;
         self.groups.get(&keys, &mut |group, value| {
@@ -239,7 +240,7 @@ impl Merge {
             operator: prepared.operator,
             source,
         };
-        if prepared.calls[call].kind == Kind::Distinct {
+        if prepared.calls.calls[call].kind == Kind::Distinct {
             let mut before = vec![0; changes.len()];
             multiset.counts((&of_keys, &of_values), &mut |row, count| {
                 before[row] = count;
@@ -276,7 +277,7 @@ impl Merge {
             return Ok(());
         }
         let mut keys = Bytes::default();
-        let mut groups = prepared.groups.like(0);
+        let mut groups = prepared.calls.groups.like(0);
         let mut failure: Option<OperatorError> = None;
         let mut flush = |keys: &mut Bytes, groups: &mut Groups| {
             let all: Vec<usize> = (0..keys.len()).collect();

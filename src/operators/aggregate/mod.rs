@@ -14,15 +14,15 @@
 
 pub mod accumulate;
 pub mod call;
+pub mod calls;
 mod merge;
 mod partial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
-use datafusion::logical_expr::{Expr, when};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -37,8 +37,7 @@ use crate::row::{KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
 use crate::time::{Epoch, EventTime, NEVER};
 
-use accumulate::Groups;
-use call::Call;
+use calls::Calls;
 use merge::Merge;
 use partial::Partial;
 
@@ -59,14 +58,11 @@ struct Prepared {
     operator: usize,
     keys: KeyExpressions,
     codec: KeyCodec,
-    calls: Arc<[Call]>,
-    arguments: Vec<Expressions>,
-    filters: Vec<Option<Expressions>>,
+    calls: Calls,
     bound: Option<Bound>,
     emit: Emit,
     /// The input may retract.
     general: bool,
-    groups: Groups,
     schema: SchemaRef,
 }
 
@@ -126,34 +122,13 @@ impl Aggregate {
         let key_types = keys.types(input)?;
         let codec =
             KeyCodec::new(&key_types).map_err(|source| OperatorError::Row { operator, source })?;
-        let mut calls = vec![];
-        let mut arguments = vec![];
-        let mut filters = vec![];
-        for (index, call) in plan.calls.iter().enumerate() {
-            let guarded = guarded(call)?;
-            let expressions = Expressions::new(&guarded, input)?;
-            let types: Vec<DataType> = expressions.types(input)?;
-            let field = output.field(plan.keys.len() + index);
-            let output_type = field.data_type().clone();
-            let shape = (call.filter.is_some(), input_retracts);
-            calls.push(Call::new(
-                call.function,
-                types,
-                output_type,
-                field.name().clone(),
-                shape,
-            )?);
-            arguments.push(expressions);
-            filters.push(
-                call.filter
-                    .as_ref()
-                    .map(|f| Expressions::new([f], input))
-                    .transpose()?,
-            );
-        }
-        let calls: Arc<[Call]> = calls.into();
-        let groups = Groups::new(Arc::clone(&calls), input_retracts)
-            .map_err(|source| OperatorError::Row { operator, source })?;
+        let calls = Calls::new(
+            &plan.calls,
+            input,
+            input_retracts,
+            (output, plan.keys.len()),
+            |source| OperatorError::Row { operator, source },
+        )?;
         let keys = KeyExpressions {
             expressions: keys,
             count: plan.keys.len(),
@@ -164,12 +139,9 @@ impl Aggregate {
                 keys,
                 codec,
                 calls,
-                arguments,
-                filters,
                 bound: plan.bound,
                 emit: plan.emit,
                 general: input_retracts,
-                groups,
                 schema: batch_schema(output),
             }),
         })
@@ -185,7 +157,7 @@ impl Aggregate {
     ) -> Result<DeltaStream<'scope>, OperatorError> {
         let partial = self.render_partial(input, context);
         let id = self.prepared.operator;
-        let restored = (0..=self.prepared.calls.len() as u32)
+        let restored = (0..=self.prepared.calls.calls.len() as u32)
             .map(|trace| restored.take(id as u32, trace))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| OperatorError::State {
@@ -249,26 +221,6 @@ impl Aggregate {
             },
         )
     }
-}
-
-/// The arguments of a call, computed only where its filter holds: `sum(1 / x) FILTER (WHERE x <> 0)`
-/// does not fail on x = 0.
-fn guarded(call: &plan::AggregateCall) -> Result<Vec<Expr>, OperatorError> {
-    let Some(filter) = &call.filter else {
-        return Ok(call.args.clone());
-    };
-    call.args
-        .iter()
-        .map(|argument| match argument {
-            Expr::Column(_) | Expr::Literal(..) => Ok(argument.clone()),
-            _ => when(filter.clone(), argument.clone())
-                .end()
-                .map_err(|error| OperatorError::Unsupported {
-                    expression: plan::text::expression(argument),
-                    reason: error.strip_backtrace(),
-                }),
-        })
-        .collect()
 }
 
 /// The expiry of a group with this bound.

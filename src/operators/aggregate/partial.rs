@@ -9,7 +9,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use hashbrown::HashTable;
 
-use crate::operators::aggregate::accumulate::{Groups, valid_rows};
+use crate::operators::aggregate::accumulate::Groups;
+use crate::operators::aggregate::calls::Grouped;
 use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats};
 use crate::plan::{Bound, EventTimeKind};
@@ -41,8 +42,8 @@ impl Partial {
             table: HashTable::new(),
             keys: Bytes::default(),
             expiries: vec![],
-            groups: prepared.groups.like(0),
-            values: vec![HashMap::new(); prepared.calls.len()],
+            groups: prepared.calls.groups.like(0),
+            values: vec![HashMap::new(); prepared.calls.calls.len()],
             dropped: 0,
         }
     }
@@ -104,25 +105,27 @@ impl Partial {
                     .collect(),
             ),
         };
-        self.groups.add_rows(&of, diffs.as_deref());
-        for (index, call) in prepared.calls.iter().enumerate() {
-            let arguments = prepared.arguments[index].evaluate(&delta.batch, epoch)?;
-            let filter = match &prepared.filters[index] {
-                Some(filter) => Some(filter.condition(&delta.batch, epoch)?),
-                None => None,
-            };
-            let mut valid = valid_rows(rows, &arguments, filter.as_ref());
-            if let Some(on_time) = &on_time {
-                valid = BooleanArray::new(valid.values() & on_time.values(), None);
-            }
-            if call.keeps_values() {
-                self.keep_values(index, &arguments, &valid, &of, diffs.as_deref())?;
-            } else {
-                self.groups
-                    .add(index, &arguments, &valid, &of, diffs.as_deref())?;
-            }
-        }
-        Ok(())
+        let grouped = Grouped {
+            batch: &delta.batch,
+            epoch,
+            of: &of,
+            diffs: diffs.as_deref(),
+            counted: on_time.as_ref(),
+        };
+        let values = &mut self.values;
+        let mut keep = |call: usize, arguments: &[ArrayRef], valid: &BooleanArray| {
+            keep_values(
+                &prepared,
+                call,
+                arguments,
+                valid,
+                &grouped,
+                &mut values[call],
+            )
+        };
+        prepared
+            .calls
+            .accumulate(&mut self.groups, &grouped, &mut keep)
     }
 
     /// Whether there are so many groups that they should be sent on.
@@ -186,27 +189,29 @@ impl Partial {
             .insert_unique(hashed, group, |group| hash(keys.get(*group as usize)));
         group
     }
+}
 
-    fn keep_values(
-        &mut self,
-        call: usize,
-        arguments: &[ArrayRef],
-        valid: &BooleanArray,
-        of: &[u32],
-        diffs: Option<&[i64]>,
-    ) -> Result<(), OperatorError> {
-        let encoded = self
-            .groups
-            .encode_values(call, arguments)
-            .map_err(|source| self.prepared.row_error(source))?;
-        for row in valid.values().set_indices() {
-            let diff = diffs.map_or(1, |diffs| diffs[row]);
-            *self.values[call]
-                .entry((of[row], encoded.get(row).into()))
-                .or_default() += diff;
-        }
-        Ok(())
+/// Counts the values of a call that keeps them, by group.
+fn keep_values(
+    prepared: &Prepared,
+    call: usize,
+    arguments: &[ArrayRef],
+    valid: &BooleanArray,
+    rows: &Grouped<'_>,
+    values: &mut HashMap<(u32, Box<[u8]>), i64>,
+) -> Result<(), OperatorError> {
+    let encoded = prepared
+        .calls
+        .groups
+        .encode_values(call, arguments)
+        .map_err(|source| prepared.row_error(source))?;
+    for row in valid.values().set_indices() {
+        let diff = rows.diffs.map_or(1, |diffs| diffs[row]);
+        *values
+            .entry((rows.of[row], encoded.get(row).into()))
+            .or_default() += diff;
     }
+    Ok(())
 }
 
 /// For each row the moment at which its group is complete; [`NEVER`] where it has no event time.

@@ -8,23 +8,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StructArray, TimestampMicrosecondArray};
-use arrow::datatypes::DataType;
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::operators::expression::record_batch;
 use crate::operators::keyed::Keyed;
 use crate::operators::session_window::index::{Session, Sessions, timed};
 use crate::operators::session_window::spans::{Span, holding, regions};
-use crate::operators::session_window::{IDLE_EFFORT, NAME, Prepared};
+use crate::operators::session_window::{BATCH, IDLE_EFFORT, NAME, Prepared, session_column};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::Emit;
-use crate::row::{Bytes, Delta, bound_prefix, read_bound};
+use crate::row::{Bytes, Delta};
 use crate::state::{Multiset, Recorder, Rows, StateError};
 use crate::time::{EventTime, NEVER, Time};
-
-/// Rows are given in batches of this size.
-const BATCH: usize = 8192;
 
 /// One worker's rows and sessions.
 pub(super) struct Assign {
@@ -44,10 +39,7 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn span(&self) -> Span {
-        Span {
-            start: read_bound(self.value),
-            end: read_bound(&self.value[8..]),
-        }
+        Span::take(self.value)
     }
 }
 
@@ -61,10 +53,7 @@ struct Atom {
 
 impl Atom {
     fn span(&self) -> Span {
-        Span {
-            start: read_bound(&self.value),
-            end: read_bound(&self.value[8..]),
-        }
+        Span::take(&self.value)
     }
 }
 
@@ -112,15 +101,7 @@ impl Assign {
     ) -> Result<(), OperatorError> {
         let key = changes[0].key;
         let spans: Vec<Span> = changes.iter().map(Change::span).collect();
-        let reach = Span {
-            start: spans[0].start,
-            end: spans
-                .iter()
-                .map(|span| span.end)
-                .max()
-                .unwrap_or(spans[0].end),
-        };
-        let before = self.sessions.touching(key, reach);
+        let before = self.sessions.touching(key, Span::reach(&spans));
         let known: Vec<Span> = before.iter().map(|session| session.span).collect();
         for region in regions(&spans, &known) {
             let before = &before[region.sessions];
@@ -184,10 +165,9 @@ impl Assign {
         effects: &mut Effects<'_>,
     ) -> Result<Vec<Session>, OperatorError> {
         if atoms.iter().any(|atom| atom.after < 0) {
-            return Err(OperatorError::Internal {
-                operator: self.prepared.operator,
-                reason: "a session has fewer rows than were taken from it".into(),
-            });
+            return Err(self
+                .prepared
+                .internal("a session has fewer rows than were taken from it"));
         }
         let old: Vec<Span> = before.iter().map(|session| session.span).collect();
         let alive: Vec<Span> = (atoms.iter().filter(|atom| atom.after > 0))
@@ -333,11 +313,7 @@ impl Effects<'_> {
         }
         let longest = value.len().max(key.len() + 8);
         if longest > Bytes::MAX_VALUE {
-            let limit = Bytes::MAX_VALUE;
-            let bytes = longest;
-            return Err(self
-                .prepared
-                .row_error(crate::row::RowError::TooLarge { bytes, limit }));
+            return Err(self.prepared.too_large(longest));
         }
         if self.kept.last().is_none_or(Rows::is_full) {
             self.kept.push(Rows::new(self.time));
@@ -393,30 +369,4 @@ impl Effects<'_> {
         self.diffs.clear();
         Ok(())
     }
-}
-
-/// Sessions as a column of this type.
-fn session_column(sessions: &[Span], data_type: &DataType) -> Result<ArrayRef, OperatorError> {
-    let unsupported = |reason: String| OperatorError::Unsupported {
-        expression: "session_window".into(),
-        reason,
-    };
-    let DataType::Struct(fields) = data_type else {
-        return Err(unsupported(format!("it is no {data_type}")));
-    };
-    let column = |pick: fn(&Span) -> EventTime, index: usize| -> ArrayRef {
-        let moments: TimestampMicrosecondArray = sessions.iter().map(|s| Some(pick(s))).collect();
-        Arc::new(moments.with_data_type(fields[index].data_type().clone()))
-    };
-    let columns = vec![column(|s| s.start, 0), column(|s| s.end, 1)];
-    let column = StructArray::try_new(fields.clone(), columns, None)
-        .map_err(|error| unsupported(error.to_string()))?;
-    Ok(Arc::new(column))
-}
-
-/// A row in front of which its own window stands, as rows travel to the worker of their key.
-pub(super) fn travelling(window: Span, row: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&bound_prefix(window.start));
-    out.extend_from_slice(&bound_prefix(window.end));
-    out.extend_from_slice(row);
 }

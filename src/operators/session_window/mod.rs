@@ -5,26 +5,34 @@
 //! one. Rows that are in no window are left out, and so are rows whose own window ends at or before
 //! the watermark of the epoch before, however long the session that they would have joined.
 //!
-//! Two stages. Here rows are encoded and sent to the worker that owns their key; there [`assign`]
-//! takes an epoch's rows into state, once the epoch is complete. A session whose end the watermark
-//! has reached is complete: its rows are given (in append mode) and forgotten.
+//! Two stages. Here rows are encoded ([`own`]) and sent to the worker that owns their key; there an
+//! epoch's rows are taken into state, once the epoch is complete. A session whose end the watermark
+//! has reached is complete: it is given (in append mode) and forgotten.
 //!
-//! State: trace 0 holds the open sessions by key and end, trace 1 their rows by key and start. The
-//! moment behind a key takes no part in where it lives ([`routed`]).
+//! | module | gives | keeps |
+//! |---|---|---|
+//! | [`assign`] | each row with its session, over any input | the open sessions and their rows |
+//! | [`fold`] | aggregates of each session, over input that never retracts | accumulators of the open sessions |
+//!
+//! State: trace 0 holds the open sessions by key and end ([`index`]), trace 1 their rows by key and
+//! start. The moment behind a key takes no part in where it lives ([`routed`]).
 
 mod assign;
+mod fold;
 mod index;
+mod own;
 mod spans;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, StructArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::operators::aggregate::calls::Calls;
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
 use crate::operators::{
@@ -33,13 +41,18 @@ use crate::operators::{
 use crate::plan::{self, Emit, EventTimeColumn};
 use crate::row::{Bytes, Delta, KeyCodec, RowError, ValueCodec};
 use crate::state::{Recorder, Rows, StateError};
-use crate::time::{EventTime, NEVER, NO_WATERMARK};
+use crate::time::{EventTime, NO_WATERMARK};
 
-use assign::{Assign, travelling};
+use assign::Assign;
+use fold::Fold;
+use own::Own;
 use spans::Span;
 
 /// What progress calls this operator.
 const NAME: &str = "sessionWindow";
+
+/// Rows are given in batches of this size.
+const BATCH: usize = 8192;
 
 /// About how many rows an idle operator merges before it looks around again.
 const IDLE_EFFORT: usize = 4096;
@@ -67,6 +80,8 @@ struct Prepared {
     /// The type of a session.
     session: DataType,
     schema: SchemaRef,
+    /// `None`: rows are given, each with its session.
+    calls: Option<Arc<Calls>>,
 }
 
 impl Prepared {
@@ -94,62 +109,63 @@ impl Prepared {
         self.moved(epoch.watermark)
     }
 
-    /// The rows of a batch by key, each with its own window in front; how many came too late.
-    fn encode(&self, delta: &Delta, epoch: &EpochInfo) -> Result<(Rows, u64), OperatorError> {
-        let failed = |source| self.row_error(source);
-        let windows = self.window.evaluate(&delta.batch, epoch)?.swap_remove(0);
-        let Some(windows) = windows.as_struct_opt() else {
-            return Err(OperatorError::Internal {
-                operator: self.operator,
-                reason: "a session is no struct".into(),
-            });
-        };
-        let bounds = |index: usize| {
-            windows
-                .column(index)
-                .as_primitive::<TimestampMicrosecondType>()
-        };
-        let (starts, ends) = (bounds(0), bounds(1));
-        let keys = match &self.keys {
-            Some(codec) => {
-                let columns = self.partition.evaluate(&delta.batch, epoch)?;
-                Some(codec.encode(&columns).map_err(failed)?)
-            }
-            None => None,
-        };
-        // Rows of no columns are only counted.
-        let encoded = match delta.batch.num_columns() {
-            0 => None,
-            _ => Some(self.rows.encode(delta.batch.columns()).map_err(failed)?),
-        };
-        let late = self.moved(epoch.previous_watermark);
-        let mut rows = Rows::new(delta.time);
-        let mut dropped = 0;
-        let mut value = Vec::new();
-        let of = |bytes: &Option<Bytes>, row: usize| {
-            bytes
-                .as_ref()
-                .map_or(Vec::new(), |bytes| bytes.get(row).to_vec())
-        };
-        for row in 0..delta.rows() {
-            if windows.is_null(row) {
-                continue;
-            }
-            let window = Span {
-                start: starts.value(row),
-                end: ends.value(row),
-            };
-            let diff = delta.diff(row);
-            if window.end <= late {
-                dropped += u64::from(diff > 0);
-                continue;
-            }
-            value.clear();
-            travelling(window, &of(&encoded, row), &mut value);
-            rows.push(&of(&keys, row), &value, diff, NEVER);
-        }
-        Ok((rows, dropped))
+    /// Rows whose own window ends at or before this come too late in `epoch`.
+    fn late(&self, epoch: &EpochInfo) -> EventTime {
+        self.moved(epoch.previous_watermark)
     }
+
+    /// What of a batch goes to the owners of its keys.
+    fn encode(
+        &self,
+        delta: &Delta,
+        epoch: &EpochInfo,
+        context: &Context,
+    ) -> Result<Rows, OperatorError> {
+        let own = Own::new(self, delta, epoch)?;
+        if own.dropped > 0 {
+            let stats = OperatorStats {
+                name: NAME.into(),
+                rows_dropped_by_watermark: own.dropped,
+                ..OperatorStats::default()
+            };
+            context.report(epoch.epoch, self.operator, &stats);
+        }
+        match &self.calls {
+            None => own.whole_rows(self, delta),
+            Some(calls) => fold::partial(self, calls, delta, epoch, &own),
+        }
+    }
+
+    fn internal(&self, reason: &str) -> OperatorError {
+        OperatorError::Internal {
+            operator: self.operator,
+            reason: reason.into(),
+        }
+    }
+
+    fn too_large(&self, bytes: usize) -> OperatorError {
+        let limit = Bytes::MAX_VALUE;
+        self.row_error(RowError::TooLarge { bytes, limit })
+    }
+}
+
+/// Sessions as a column of this type.
+fn session_column(sessions: &[Span], data_type: &DataType) -> Result<ArrayRef, OperatorError> {
+    let unsupported = |reason: String| OperatorError::Unsupported {
+        expression: "session_window".into(),
+        reason,
+    };
+    let DataType::Struct(fields) = data_type else {
+        return Err(unsupported(format!("it is no {data_type}")));
+    };
+    let column = |pick: fn(&Span) -> EventTime, index: usize| -> ArrayRef {
+        let moments: TimestampMicrosecondArray = sessions.iter().map(|s| Some(pick(s))).collect();
+        Arc::new(moments.with_data_type(fields[index].data_type().clone()))
+    };
+    let columns = vec![column(|s| s.start, 0), column(|s| s.end, 1)];
+    let column = StructArray::try_new(fields.clone(), columns, None)
+        .map_err(|error| unsupported(error.to_string()))?;
+    Ok(Arc::new(column))
 }
 
 impl SessionWindow {
@@ -172,7 +188,15 @@ impl SessionWindow {
         let row_types: Vec<DataType> = (input.fields().iter())
             .map(|field| field.data_type().clone())
             .collect();
-        let session = output.field(row_types.len()).data_type().clone();
+        let (session, calls) = match &plan.calls {
+            None => (row_types.len(), None),
+            Some(calls) => {
+                let session = plan.partition.len();
+                let results = (output, session + 1);
+                let calls = Calls::new(calls, input, false, results, failed)?;
+                (session, Some(Arc::new(calls)))
+            }
+        };
         Ok(Self {
             prepared: Arc::new(Prepared {
                 operator,
@@ -182,8 +206,9 @@ impl SessionWindow {
                 rows: ValueCodec::new(&row_types).map_err(failed)?,
                 bound: plan.bound,
                 emit: plan.emit,
-                session,
+                session: output.field(session).data_type().clone(),
                 schema: batch_schema(output),
+                calls,
             }),
         })
     }
@@ -200,9 +225,14 @@ impl SessionWindow {
         let prepared = self.prepared;
         let recorder = recorder.clone();
         let mut restored = restored.part(prepared.operator as u32);
-        keyed(rows, "session window", context, move |info| {
-            Assign::new(&prepared, info, &recorder, &mut restored)
-        })
+        match prepared.calls.clone() {
+            None => keyed(rows, "session window", context, move |info| {
+                Assign::new(&prepared, info, &recorder, &mut restored)
+            }),
+            Some(calls) => keyed(rows, "session window, fold", context, move |info| {
+                Fold::new(&prepared, &calls, info, &recorder, &mut restored)
+            }),
+        }
     }
 
     fn render_encode<'scope>(
@@ -221,19 +251,11 @@ impl SessionWindow {
                         for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
                             let encoded = context
                                 .epoch_of(delta.time, prepared.operator)
-                                .and_then(|epoch| prepared.encode(&delta, &epoch));
-                            let (mut rows, dropped) = match encoded {
-                                Ok(encoded) => encoded,
+                                .and_then(|epoch| prepared.encode(&delta, &epoch, &context));
+                            let mut rows = match encoded {
+                                Ok(rows) => rows,
                                 Err(error) => return context.fail(error),
                             };
-                            if dropped > 0 {
-                                let stats = OperatorStats {
-                                    name: NAME.into(),
-                                    rows_dropped_by_watermark: dropped,
-                                    ..OperatorStats::default()
-                                };
-                                context.report(delta.time.epoch, prepared.operator, &stats);
-                            }
                             if !rows.is_empty() {
                                 output.session(&capability).give_container(&mut rows);
                             }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::row::{bound_prefix, read_bound};
 use crate::time::EventTime;
 
 /// `[start, end)`, never empty.
@@ -12,6 +13,27 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// From the least start to the greatest end of spans sorted by start, of which there is one.
+    pub(super) fn reach(spans: &[Self]) -> Self {
+        spans[1..]
+            .iter()
+            .fold(spans[0], |all, span| all.join(*span))
+    }
+
+    /// Appends start and end so that the order of the bytes is that of the spans.
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&bound_prefix(self.start));
+        out.extend_from_slice(&bound_prefix(self.end));
+    }
+
+    /// The span in front of these bytes.
+    pub(super) fn take(bytes: &[u8]) -> Self {
+        Self {
+            start: read_bound(bytes),
+            end: read_bound(&bytes[8..]),
+        }
+    }
+
     fn join(self, other: Self) -> Self {
         Self {
             start: self.start.min(other.start),

@@ -110,7 +110,7 @@ fn says_window(part: &Expr, base: &Expr, node: &Node) -> bool {
 }
 
 /// `window.end`, or a moment that lies a fixed length before it.
-fn is_end(expr: &Expr) -> bool {
+pub(super) fn is_end(expr: &Expr) -> bool {
     match expr {
         Expr::Alias(alias) => is_end(&alias.expr),
         Expr::ScalarFunction(call) => match call.func.name() {

@@ -112,6 +112,7 @@ fn session_window(sessions: &sessions::SessionWindow, input: Node) -> Result<Nod
         operator: Operator::SessionWindow(SessionWindow {
             window,
             partition: resolve_all(&sessions.partition, &input)?,
+            calls: None,
             bound,
             emit: Emit::Changes,
         }),

@@ -15,6 +15,7 @@ use super::ddl;
 use super::tokens::{Cursor, SourceText, quoted, word};
 use crate::plan::error::{PlanErrorKind, Result};
 use crate::plan::functions::session::SESSIONS;
+use crate::plan::text::duration;
 
 /// Takes `table`, its event-time column and a delay in microseconds; gives the name under which
 /// the table has that watermark.
@@ -394,7 +395,7 @@ fn emit_sessions(
         writer.words("(");
         writer.out.extend_from_slice(column);
         writer.token(Token::Comma);
-        writer.token(Token::SingleQuotedString(format!("{gap} microseconds")));
+        writer.token(Token::SingleQuotedString(duration(gap)));
         if !partition.is_empty() {
             writer.token(Token::Comma);
             writer.out.extend_from_slice(partition);
@@ -531,12 +532,12 @@ mod tests {
         };
         let both = one("PARTITION BY (a, b)").expect("rewritten");
         assert!(
-            both.contains("__sessions ( ts , '300000000 microseconds' , a , b )"),
+            both.contains("__sessions ( ts , '5 minutes' , a , b )"),
             "{both}"
         );
         assert!(both.contains("FROM t WHERE ts IS NOT NULL"), "{both}");
         assert_eq!(one("PARTITION BY a, b"), Ok(both));
         let none = one("").expect("rewritten");
-        assert!(none.contains("'300000000 microseconds' )"), "{none}");
+        assert!(none.contains("'5 minutes' )"), "{none}");
     }
 }

@@ -8,6 +8,7 @@ use super::windows::Failure;
 use crate::plan::error::PlanErrorKind;
 use crate::plan::functions::interval::parse_micros;
 use crate::plan::functions::session::SESSION_WINDOW;
+use crate::plan::text::duration;
 
 /// Which of the two: each has a name for its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +166,7 @@ fn session(function: &Function) -> Result<WindowCall, Failure> {
 
 /// A constant gap as the function of sessions takes it.
 fn gap_text(micros: i64, span: Span) -> Expr {
-    string(&format!("{micros} microseconds"), span)
+    string(&duration(micros), span)
 }
 
 /// The length that a constant argument says, in microseconds; `None` for what is no constant.
