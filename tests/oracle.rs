@@ -1,6 +1,11 @@
 //! The oracle: for random data, random cuts into epochs, random worker counts and restarts, a
 //! stream's final result is the batch answer, and its changelog sums to it.
 
+#[path = "oracle/chained.rs"]
+mod chained;
+#[path = "oracle/sessions.rs"]
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use super::super::functions::session::has_constant_gap;
 use super::super::sessions::SESSION_COLUMN;
 use super::super::{Aggregate, AggregateCall, AggregateFunction, Node, Operator, SessionWindow};
 use super::error::{ConvertError, Result};
-use super::fuse::origin;
+use super::fuse::{origin, project};
 use super::key::is_end;
 
 /// The plan with aggregates of sessions folded into the sessions.
@@ -24,10 +24,34 @@ pub(super) fn fold_sessions(mut node: Node) -> Result<Node> {
     node.inputs = (node.inputs.into_iter())
         .map(fold_sessions)
         .collect::<Result<_>>()?;
-    match folded(&node)? {
-        Some(folded) => Ok(folded),
-        None => Ok(node),
+    if let Some(folded) = folded(&node)? {
+        return Ok(folded);
     }
+    // What stands on a projection that was made here becomes one with it.
+    match (node.operator, node.inputs.pop()) {
+        (
+            Operator::FilterProject {
+                filter: None,
+                project: Some(exprs),
+            },
+            Some(input),
+        ) if is_projection(&input) => project(input, exprs, node.schema),
+        (operator, input) => {
+            node.operator = operator;
+            node.inputs.extend(input);
+            Ok(node)
+        }
+    }
+}
+
+fn is_projection(node: &Node) -> bool {
+    matches!(
+        node.operator,
+        Operator::FilterProject {
+            project: Some(_),
+            ..
+        }
+    )
 }
 
 fn folded(node: &Node) -> Result<Option<Node>> {
