@@ -88,7 +88,7 @@ const PAIRS: &[(&str, &str)] = &[
     ),
     (
         "count(DISTINCT) over sessions",
-        "SELECT window.start AS ws, count(DISTINCT n) AS lengths, approx_count_distinct(user) AS users FROM
+        "SELECT window.start AS ws, count(DISTINCT n) AS lengths, count(DISTINCT user) AS users FROM
            (SELECT session_window, user, count(*) AS n FROM events GROUP BY session_window(ts, '90 seconds'), user)
          GROUP BY window(session_window, '15 minutes')",
     ),
