@@ -15,6 +15,7 @@ use crate::checkpoint::{
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
 use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::runtime::control::{Command, Done, Order, Report, Start, Waker};
+use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::progress::{
     Progress, SinkProgress, SourceProgressReport, StateOperatorProgress, event_time, rate,
 };
@@ -25,6 +26,9 @@ use crate::time::{Epoch, EventTime, NO_WATERMARK};
 
 const SILENT: &str =
     "internal error: the workers ended without saying why; please report it with the query";
+
+/// A sequencer that waits for its trigger looks for reports this often.
+const NAP: Duration = Duration::from_millis(200);
 
 /// Where a run begins.
 #[derive(Default)]
@@ -46,6 +50,7 @@ pub struct Sequencer {
     workers: usize,
     sources: Vec<Box<dyn Source>>,
     sink: Box<dyn Sink>,
+    dead_letters: Option<DeadLetters>,
     checkpoint: Option<Checkpoint>,
     commands: Sender<Command>,
     reports: Receiver<Report>,
@@ -78,7 +83,7 @@ impl Sequencer {
         ids: (Uuid, Uuid),
         workers: usize,
         sources: Vec<Box<dyn Source>>,
-        sink: Box<dyn Sink>,
+        (sink, dead_letters): (Box<dyn Sink>, Option<DeadLetters>),
         checkpoint: Option<Checkpoint>,
         (commands, reports, waker): (Sender<Command>, Receiver<Report>, Waker),
         shared: Arc<Shared>,
@@ -105,6 +110,7 @@ impl Sequencer {
             workers,
             sources,
             sink,
+            dead_letters,
             checkpoint,
             commands,
             reports,
@@ -132,6 +138,7 @@ impl Sequencer {
             .first()
             .map_or(beginning.next, |replay| replay.group.first());
         self.tell(Command::Start(Start {
+            query_id: self.ids.0,
             first_epoch,
             restore: beginning.restore,
         }));
@@ -167,7 +174,7 @@ impl Sequencer {
                 self.shared
                     .set_status("Waiting for data to arrive", false, false);
                 self.shared.note_idle();
-                self.idle_failure()?;
+                self.listen()?;
                 if bounded || self.sources.iter().all(|source| source.exhausted()) {
                     return Ok(());
                 }
@@ -178,8 +185,7 @@ impl Sequencer {
                         .iter()
                         .map(|source| source.poll_interval())
                         .min();
-                    self.shared
-                        .sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)));
+                    self.sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)))?;
                 }
             }
             if let Trigger::ProcessingTime(interval) = self.plan.trigger
@@ -188,15 +194,15 @@ impl Sequencer {
                 trigger = next_trigger(trigger, interval);
                 self.shared
                     .set_status("Waiting for next trigger", false, false);
-                self.shared.sleep_until(trigger);
+                self.sleep_until(trigger)?;
             }
         }
         Ok(())
     }
 
     /// Ends the workers, whatever they do.
-    pub(crate) fn stop_workers(&mut self) {
-        self.tell(Command::Stop);
+    pub(crate) fn stop_workers(&mut self, cause: Option<String>) {
+        self.tell(Command::Stop { cause });
         if let Some(checkpoint) = &mut self.checkpoint {
             checkpoint.wait_for_folds();
         }
@@ -295,7 +301,7 @@ impl Sequencer {
             splits,
             commit_from: Some(entry.epoch),
         }));
-        let done = self.await_done(entry.epoch)?;
+        let mut done = self.await_done(entry.epoch)?;
         durations.insert("addBatch", millis(working));
 
         let mut read: Vec<SourceProgress> = vec![SourceProgress::default(); self.sources.len()];
@@ -318,11 +324,21 @@ impl Sequencer {
             .collect();
         let output_rows = staged.iter().map(|staged| staged.rows).sum();
 
+        let letters = done
+            .iter_mut()
+            .flat_map(|report| std::mem::take(&mut report.dead_letters));
+        let letters = match &mut self.dead_letters {
+            Some(table) => Some(table.stage(&info, letters.collect())?),
+            None => None,
+        };
         let committing = Instant::now();
         if sink_holds {
             self.sink.discard_uncommitted()?;
         } else {
             self.sink.commit(entry.epoch, &staged)?;
+        }
+        if let (Some(table), Some(staged)) = (&mut self.dead_letters, &letters) {
+            table.commit(entry.epoch, staged)?;
         }
         durations.insert("commitBatch", millis(committing));
         let committing = Instant::now();
@@ -385,22 +401,41 @@ impl Sequencer {
     /// Waits until every worker has built its dataflow and restored its state: damage shows at the
     /// start, not with the first data.
     fn await_ready(&self) -> Result<(), QueryError> {
-        for _ in 0..self.workers {
+        let mut ready = 0;
+        while ready < self.workers {
             match self.reports.recv() {
                 Ok(Report::Failed { error, .. }) => return Err(QueryError::Worker(error)),
-                Ok(_) => {}
+                Ok(Report::StopAsked) => self.shared.ask_to_stop(),
+                Ok(Report::Ready) => ready += 1,
+                Ok(Report::Done(_)) => {}
                 Err(_) => return Err(QueryError::Worker(SILENT.into())),
             }
         }
         Ok(())
     }
 
-    /// A worker that failed while nothing was in flight.
-    fn idle_failure(&self) -> Result<(), QueryError> {
-        match self.reports.try_recv() {
-            Ok(Report::Failed { error, .. }) => Err(QueryError::Worker(error)),
-            _ => Ok(()),
+    /// Sleeps until `deadline`, with an ear for the workers.
+    fn sleep_until(&self, deadline: Instant) -> Result<(), QueryError> {
+        loop {
+            self.listen()?;
+            let nap = deadline.min(Instant::now() + NAP);
+            if self.shared.sleep_until(nap) || nap == deadline {
+                return Ok(());
+            }
         }
+    }
+
+    /// What workers say while nothing is in flight: one failed, or a user of another process asks
+    /// to stop.
+    fn listen(&self) -> Result<(), QueryError> {
+        while let Ok(report) = self.reports.try_recv() {
+            match report {
+                Report::Failed { error, .. } => return Err(QueryError::Worker(error)),
+                Report::StopAsked => self.shared.ask_to_stop(),
+                Report::Done(_) | Report::Ready => {}
+            }
+        }
+        Ok(())
     }
 
     /// Waits for every worker's report of an epoch.
@@ -410,6 +445,7 @@ impl Sequencer {
             match self.reports.recv() {
                 Ok(Report::Done(done)) if done.epoch == epoch => all.push(*done),
                 Ok(Report::Done(_) | Report::Ready) => {}
+                Ok(Report::StopAsked) => self.shared.ask_to_stop(),
                 Ok(Report::Failed { error, .. }) => return Err(QueryError::Worker(error)),
                 Err(_) => {
                     return Err(QueryError::Worker(SILENT.into()));

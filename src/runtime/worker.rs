@@ -3,24 +3,27 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidemark_connectors::{Distribution, SinkWriter, SourceReader};
+use tidemark_connectors::{Distribution, SourceReader, Split};
 use timely::worker::Worker;
 
 use crate::checkpoint::{
     FileKind, RestorePlan, StateDir, StateFile, StateFileReader, StateFileWriter,
 };
 use crate::compile::{CLOCK, Dataflow, Parts, Routed, compile, routed_parts};
+use crate::operators::dead_letter::take_letters;
 use crate::operators::source::SplitPool;
 use crate::operators::{Context, Restored};
 use crate::plan::Plan;
+use crate::plan::catalog::OnError;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
 use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
+use crate::runtime::launch::OpenWriter;
 use crate::state::{RecordedBatch, Recorder, merge_sections};
 use crate::time::{Epoch, NO_WATERMARK, Time};
 
@@ -37,16 +40,20 @@ pub struct Setup {
     pub pools: Vec<Arc<SplitPool>>,
     /// Where the sink wants its writers.
     pub distribution: Distribution,
-    /// The writers of this process's workers, until they take them.
-    pub writers: Vec<Mutex<Option<Box<dyn SinkWriter>>>>,
-    /// Where state files lie; `None`: the query has no checkpoint.
-    pub state_dir: Option<StateDir>,
+    /// Gives a worker of this process its writer.
+    pub writer: Box<OpenWriter>,
+    /// The checkpoint's directory; `None`: the query has none.
+    pub checkpoint: Option<PathBuf>,
     /// The sequencer's end, until the first worker takes it.
     pub sequencer: Mutex<Option<SequencerEnd>>,
-    /// Where a worker that panics says so.
-    pub failures: Mutex<Sender<Report>>,
-    /// Set when a worker has panicked: commands may not travel any more, so all look at this too.
-    pub panicked: AtomicBool,
+    /// Told of a worker that panicked, or of a process that is lost.
+    pub failed: Box<dyn Fn(usize, String) + Send + Sync>,
+    /// Told when the sequencer ends the query, and why if it failed.
+    pub ended: Box<dyn Fn(Option<String>) + Send + Sync>,
+    /// Somebody asks this process to stop the query.
+    pub stop_asked: AtomicBool,
+    /// A worker has panicked or a process is lost: commands may not travel any more.
+    pub broken: AtomicBool,
     /// This process's number.
     pub process: usize,
     /// How many workers each process has.
@@ -58,22 +65,16 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
     let index = worker.index();
     let outcome = catch_unwind(AssertUnwindSafe(|| follow(worker, setup)));
     if let Err(panic) = outcome {
-        setup.panicked.store(true, Ordering::SeqCst);
         let reason = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no reason given");
-        let failures = setup
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let _ = failures.send(Report::Failed {
-            worker: index,
-            error: format!(
-                "internal error, worker {index} panicked: {reason}; please report it with the query"
-            ),
-        });
+        let error = format!(
+            "internal error, worker {index} panicked: {reason}; please report it with the query"
+        );
+        setup.broken.store(true, Ordering::SeqCst);
+        (setup.failed)(index, error);
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
@@ -98,7 +99,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
         });
     };
     let mut running: Option<Running> = None;
-    while !setup.panicked.load(Ordering::SeqCst) {
+    while !setup.broken.load(Ordering::SeqCst) {
         while let Some(command) = control.next() {
             match command {
                 Command::Start(start) => match Running::start(worker, setup, &start) {
@@ -113,8 +114,17 @@ fn follow(worker: &mut Worker, setup: &Setup) {
                         running.open(order, setup);
                     }
                 }
-                Command::Stop => return,
+                Command::Stop { cause } => {
+                    (setup.ended)(cause);
+                    // What is on its way to other processes leaves.
+                    worker.step();
+                    worker.step();
+                    return;
+                }
             }
+        }
+        if setup.stop_asked.swap(false, Ordering::SeqCst) {
+            control.report(&Report::StopAsked);
         }
         if let Some(now) = &mut running
             && let Err(error) = now.advance(&control)
@@ -143,8 +153,15 @@ impl Running {
     fn start(worker: &mut Worker, setup: &Setup, start: &Start) -> Result<Self, QueryError> {
         let (index, peers) = (worker.index(), worker.peers());
         let context = Context::new(index, peers, start.first_epoch);
+        if setup.plan.on_error == OnError::DeadLetter {
+            context.keep_dead_letters();
+        }
         let mut rescaled = None;
-        let restored = match (&start.restore, &setup.state_dir) {
+        let state_dir = setup
+            .checkpoint
+            .as_ref()
+            .map(|path| StateDir::new(path, start.query_id));
+        let restored = match (&start.restore, &state_dir) {
             (Some(plan), Some(dir)) => {
                 let restored = restore(plan, dir, (index, peers), &routed_parts(&setup.plan))?;
                 if plan.must_split(peers) {
@@ -154,7 +171,7 @@ impl Running {
             }
             _ => Restored::nothing(),
         };
-        let recorder = match &setup.state_dir {
+        let recorder = match &state_dir {
             Some(_) => Recorder::new(),
             None => Recorder::disabled(),
         };
@@ -165,10 +182,7 @@ impl Running {
             pools: setup.pools.clone(),
             local_workers: setup.local_workers,
             distribution: setup.distribution,
-            writer: setup.writers[local]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
+            writer: (setup.writer)(local, start.query_id)?,
             recorder: recorder.clone(),
             restored,
         };
@@ -181,27 +195,26 @@ impl Running {
             context,
             dataflow,
             recorder,
-            state_dir: setup.state_dir.clone(),
+            state_dir,
             orders: VecDeque::new(),
             rescaled,
         })
     }
 
-    fn open(&mut self, order: Order, setup: &Setup) {
+    fn open(&mut self, mut order: Order, setup: &Setup) {
         self.context.open(order.info);
+        let splits = Arc::new(std::mem::take(&mut order.splits));
+        self.context.reads(order.info.epoch, Arc::clone(&splits));
         let processes = self.peers / setup.local_workers;
         for (source, handle) in &self.dataflow.sources {
-            let splits: Vec<_> = match *source {
+            let splits: Vec<(u32, Split)> = match *source {
                 CLOCK => vec![],
-                source => {
-                    let splits = &order.splits[source];
-                    splits
-                        .iter()
-                        .skip(setup.process)
-                        .step_by(processes)
-                        .cloned()
-                        .collect()
-                }
+                source => (0..)
+                    .zip(&splits[source])
+                    .skip(setup.process)
+                    .step_by(processes)
+                    .map(|(number, split)| (number, split.clone()))
+                    .collect(),
             };
             handle.open(order.info.epoch, &splits);
         }
@@ -222,6 +235,7 @@ impl Running {
                 epoch,
                 sources: self.context.take_source_reports(epoch),
                 operators: self.context.take_stats(epoch),
+                dead_letters: take_letters(&self.context, epoch),
                 ..Done::default()
             };
             if let Some(first) = order.commit_from {

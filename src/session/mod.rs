@@ -29,10 +29,12 @@ use tidemark_connectors::{
     ConnectorError, Options, Sink, SinkConfig, Source, open_sink, open_source,
 };
 
-use crate::plan::catalog::{OnError, QueryStatement, Script, Statement};
+use crate::plan::catalog::{QueryStatement, Script, Statement};
 use crate::plan::error::{Excerpt, PlanErrorKind};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
-use crate::plan::{Plan, PlanError, Trigger, batch, plan_query};
+use crate::plan::{Plan, PlanError, SinkTable, Trigger, batch, plan_query};
+use crate::runtime::cluster::{Cluster, ClusterConfig};
+use crate::runtime::dead_letters;
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
 
@@ -71,6 +73,7 @@ pub enum SessionError {
 #[derive(Clone, Debug)]
 pub struct SessionBuilder {
     workers: usize,
+    cluster: Option<ClusterConfig>,
     settings: Vec<(String, String)>,
 }
 
@@ -79,6 +82,14 @@ impl SessionBuilder {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// The processes that run each query together; this one alone unless told otherwise. All run
+    /// the same script, with the same number of workers each.
+    #[must_use]
+    pub fn cluster(mut self, config: ClusterConfig) -> Self {
+        self.cluster = Some(config);
         self
     }
 
@@ -101,10 +112,12 @@ impl SessionBuilder {
         let options = ScriptOptions {
             settings: self.settings,
         };
+        let cluster = self.cluster.map(Cluster::open).transpose()?;
         let sql = SqlSession::new(&options)?.with_opener(opener(&known));
         Ok(Session {
             config: QueryConfig {
                 workers: self.workers,
+                cluster: cluster.map(Arc::new),
             },
             sql: Arc::new(Mutex::new(sql)),
             known,
@@ -129,6 +142,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Known {
+    fn open_sink(
+        &self,
+        sink: &SinkTable,
+        config: SinkConfig,
+    ) -> Result<Box<dyn Sink>, ConnectorError> {
+        let table = MemoryTable::new();
+        if sink.connector.eq_ignore_ascii_case("memory") {
+            lock(&self.results).insert(config.query_name.to_lowercase(), table.clone());
+        }
+        open_sink_of(sink, table, config)
+    }
+
     fn open(
         &self,
         connector: &str,
@@ -174,6 +199,7 @@ impl Session {
     pub fn builder() -> SessionBuilder {
         SessionBuilder {
             workers: 1,
+            cluster: None,
             settings: vec![],
         }
     }
@@ -262,8 +288,9 @@ impl Session {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| named(error.into()))?;
-        let open = |config: SinkConfig| self.open_sink(plan, config);
-        let query = start(plan, sources, open, self.config, listener).map_err(named)?;
+        let known = Arc::clone(&self.known);
+        let open = move |table: &SinkTable, config: SinkConfig| known.open_sink(table, config);
+        let query = start(plan, sources, open, &self.config, listener).map_err(named)?;
         let query = Arc::new(query);
         lock(&self.known.queries).push(Arc::clone(&query));
         Ok(query)
@@ -278,15 +305,12 @@ impl Session {
             mode: plan.mode,
             key: plan.key.clone(),
         };
-        open_sink_of(plan, MemoryTable::new(), config).map(drop)
-    }
-
-    fn open_sink(&self, plan: &Plan, config: SinkConfig) -> Result<Box<dyn Sink>, ConnectorError> {
-        let table = MemoryTable::new();
-        if plan.sink.connector.eq_ignore_ascii_case("memory") {
-            lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
+        open_sink_of(&plan.sink, MemoryTable::new(), config)?;
+        if let Some(table) = &plan.dead_letter {
+            let config = dead_letters::sink_config(&table.name, "");
+            open_sink_of(table, MemoryTable::new(), config)?;
         }
-        open_sink_of(plan, table, config)
+        Ok(())
     }
 
     /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.
@@ -303,8 +327,7 @@ impl Session {
                     .open(&table.connector, &table.options, table.schema.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let zone = lock(&self.sql).time_zone().to_owned();
-        let rows = batch::run_batch(statement, sources, &zone, clock::now())?;
+        let rows = batch::run_batch(statement, sources, clock::now())?;
         Ok((rows[0].schema(), rows))
     }
 
@@ -409,10 +432,6 @@ fn not_there(plan: &Plan) -> Option<(String, String)> {
         let instead = "write a short interval such as 'trigger' = '50 ms'";
         return Some(("the continuous trigger".into(), instead.into()));
     }
-    if plan.on_error == OnError::DeadLetter {
-        let instead = "filter the rows that fail, or use the try_ form of the function";
-        return Some(("'onError' = 'deadLetter'".into(), instead.into()));
-    }
     reads_its_output(plan).map(|name| {
         (
             format!("writing into the directory that table '{name}' reads"),
@@ -421,19 +440,19 @@ fn not_there(plan: &Plan) -> Option<(String, String)> {
     })
 }
 
-/// Opens a plan's sink; a `memory` sink fills `table`.
+/// Opens a sink; a `memory` sink fills `table`.
 fn open_sink_of(
-    plan: &Plan,
+    sink: &SinkTable,
     table: MemoryTable,
     config: SinkConfig,
 ) -> Result<Box<dyn Sink>, ConnectorError> {
     // The name is the query's, and known to every sink by its configuration.
-    let mut options = plan.sink.options.clone();
+    let mut options = sink.options.clone();
     options.remove("queryName");
-    if plan.sink.connector.eq_ignore_ascii_case("memory") {
+    if sink.connector.eq_ignore_ascii_case("memory") {
         return Ok(Box::new(MemorySink::open(table, &options, config)?));
     }
-    open_sink(&plan.sink.connector, &options, config)
+    open_sink(&sink.connector, &options, config)
 }
 
 /// The queries of a session (Spark's `StreamingQueryManager`).

@@ -9,8 +9,9 @@
 //! the front, and the row expires at that moment. Over input that never retracts the newest value
 //! of a key replaces the ones before; over input that may retract, groups also count their rows and
 //! vanish with the last of them. Trace `call + 1` holds, for a call that needs them, the values of
-//! each group with their multiplicities: `count(DISTINCT x)`, and `min` and `max` of input that may
-//! retract.
+//! each group with their multiplicities: `count(DISTINCT x)`, all that is computed from the values
+//! themselves (`collect_list`, percentiles, `sum(DISTINCT x)`), and `min`, `max`, `first` and their
+//! like of input that may retract.
 
 pub mod accumulate;
 pub mod call;
@@ -21,8 +22,10 @@ mod partial;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
+use datafusion::common::config::ConfigOptions;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -37,7 +40,7 @@ use crate::row::{KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
 use crate::time::{Epoch, EventTime, NEVER};
 
-use calls::Calls;
+use calls::{Arguments, Calls};
 use merge::Merge;
 use partial::Partial;
 
@@ -79,14 +82,27 @@ impl KeyExpressions {
 
     fn evaluate(
         &self,
-        batch: &arrow::array::RecordBatch,
+        batch: &RecordBatch,
         epoch: &EpochInfo,
-    ) -> Result<Vec<arrow::array::ArrayRef>, OperatorError> {
+    ) -> Result<Vec<ArrayRef>, OperatorError> {
         self.expressions.evaluate(batch, epoch)
     }
 }
 
+/// The expressions of an aggregate over one batch.
+struct Evaluated {
+    keys: Vec<ArrayRef>,
+    calls: Arguments,
+}
+
 impl Prepared {
+    fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
+        Ok(Evaluated {
+            keys: self.keys.evaluate(batch, epoch)?,
+            calls: self.calls.evaluate(batch, epoch)?,
+        })
+    }
+
     fn row_error(&self, source: RowError) -> OperatorError {
         OperatorError::Row {
             operator: self.operator,
@@ -110,25 +126,22 @@ impl Prepared {
 }
 
 impl Aggregate {
-    /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of `output`.
+    /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of
+    /// `output`; `options` are what expressions are computed with.
     pub fn new(
         operator: usize,
         plan: &plan::Aggregate,
         input: &DFSchemaRef,
         input_retracts: bool,
         output: &DFSchemaRef,
+        options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
-        let keys = Expressions::new(&plan.keys, input)?;
+        let keys = Expressions::new(&plan.keys, input, options)?;
         let key_types = keys.types(input)?;
         let codec =
             KeyCodec::new(&key_types).map_err(|source| OperatorError::Row { operator, source })?;
-        let calls = Calls::new(
-            &plan.calls,
-            input,
-            input_retracts,
-            (output, plan.keys.len()),
-            |source| OperatorError::Row { operator, source },
-        )?;
+        let results = (output, plan.keys.len());
+        let calls = Calls::new(&plan.calls, input, input_retracts, results, options)?;
         let keys = KeyExpressions {
             expressions: keys,
             count: plan.keys.len(),
@@ -195,7 +208,7 @@ impl Aggregate {
                             let partial = open
                                 .entry(epoch.epoch)
                                 .or_insert_with(|| Partial::new(&prepared));
-                            if let Err(error) = partial.add(&delta, &epoch) {
+                            if let Err(error) = partial.add(delta, &epoch, &context) {
                                 return context.fail(error);
                             }
                             if partial.is_full() {

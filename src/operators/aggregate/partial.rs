@@ -11,8 +11,9 @@ use hashbrown::HashTable;
 
 use crate::operators::aggregate::accumulate::Groups;
 use crate::operators::aggregate::calls::Grouped;
-use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG};
-use crate::operators::{EpochInfo, OperatorError, OperatorStats};
+use crate::operators::aggregate::{Evaluated, LATE_NAME, Prepared, VALUE_TAG};
+use crate::operators::dead_letter::sift;
+use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::plan::{Bound, EventTimeKind};
 use crate::row::{Bytes, Delta, hash};
 use crate::state::Rows;
@@ -49,10 +50,16 @@ impl Partial {
     }
 
     /// Takes rows in.
-    pub(super) fn add(&mut self, delta: &Delta, epoch: &EpochInfo) -> Result<(), OperatorError> {
+    pub(super) fn add(
+        &mut self,
+        delta: Delta,
+        epoch: &EpochInfo,
+        context: &Context,
+    ) -> Result<(), OperatorError> {
         let prepared = Arc::clone(&self.prepared);
+        let (delta, evaluated) = sift(delta, context, |batch| prepared.evaluate(batch, epoch))?;
+        let Evaluated { keys, calls } = evaluated;
         let rows = delta.rows();
-        let keys = prepared.keys.evaluate(&delta.batch, epoch)?;
         let bounds = prepared
             .bound
             .map(|bound| bounds(&bound, &keys[bound.key], rows));
@@ -106,26 +113,18 @@ impl Partial {
             ),
         };
         let grouped = Grouped {
-            batch: &delta.batch,
-            epoch,
             of: &of,
             diffs: diffs.as_deref(),
             counted: on_time.as_ref(),
         };
         let values = &mut self.values;
         let mut keep = |call: usize, arguments: &[ArrayRef], valid: &BooleanArray| {
-            keep_values(
-                &prepared,
-                call,
-                arguments,
-                valid,
-                &grouped,
-                &mut values[call],
-            )
+            let values = &mut values[call];
+            keep_values(&prepared, call, arguments, valid, &grouped, values)
         };
         prepared
             .calls
-            .accumulate(&mut self.groups, &grouped, &mut keep)
+            .accumulate(&mut self.groups, &grouped, &calls, &mut keep)
     }
 
     /// Whether there are so many groups that they should be sent on.
@@ -200,10 +199,8 @@ fn keep_values(
     rows: &Grouped<'_>,
     values: &mut HashMap<(u32, Box<[u8]>), i64>,
 ) -> Result<(), OperatorError> {
-    let encoded = prepared
-        .calls
-        .groups
-        .encode_values(call, arguments)
+    let encoded = prepared.calls.calls[call]
+        .encode_values(arguments)
         .map_err(|source| prepared.row_error(source))?;
     for row in valid.values().set_indices() {
         let diff = rows.diffs.map_or(1, |diffs| diffs[row]);

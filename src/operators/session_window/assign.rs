@@ -362,6 +362,7 @@ impl Effects<'_> {
         (self.give)(Delta {
             batch,
             diffs: (!once).then(|| std::mem::take(&mut self.diffs).into()),
+            origin: None,
             time: self.time,
         });
         self.rows.clear();

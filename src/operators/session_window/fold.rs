@@ -9,7 +9,7 @@ use arrow::array::BooleanArray;
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::operators::aggregate::accumulate::Groups;
-use crate::operators::aggregate::calls::{Calls, Grouped};
+use crate::operators::aggregate::calls::{Arguments, Calls, Grouped};
 use crate::operators::expression::record_batch;
 use crate::operators::keyed::Keyed;
 use crate::operators::session_window::index::{Payload, Session, Sessions};
@@ -20,17 +20,17 @@ use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta};
 use crate::state::{Recorder, Rows};
-use crate::time::NEVER;
+use crate::time::{NEVER, Time};
 
 /// Folds the rows of a batch into partial sessions: by key, span and accumulators.
 pub(super) fn partial(
     prepared: &Prepared,
     calls: &Calls,
-    delta: &Delta,
-    epoch: &EpochInfo,
+    arguments: &Arguments,
+    time: Time,
     own: &Own,
 ) -> Result<Rows, OperatorError> {
-    let rows = delta.rows();
+    let rows = own.counts.len();
     let mut order: Vec<usize> = (0..rows).filter(|row| own.counts[*row]).collect();
     order.sort_unstable_by(|a, b| {
         (own.key(*a), own.spans[*a].start).cmp(&(own.key(*b), own.spans[*b].start))
@@ -46,7 +46,7 @@ pub(super) fn partial(
             partials.push((rows[0], region.span));
         }
     }
-    let mut given = Rows::new(delta.time);
+    let mut given = Rows::new(time);
     if partials.is_empty() {
         return Ok(given);
     }
@@ -56,13 +56,11 @@ pub(super) fn partial(
         (!all).then(|| own.counts.iter().map(|counts| i64::from(*counts)).collect());
     let mut groups = calls.groups.like(partials.len());
     let grouped = Grouped {
-        batch: &delta.batch,
-        epoch,
         of: &of,
         diffs: diffs.as_deref(),
         counted: counted.as_ref(),
     };
-    calls.accumulate(&mut groups, &grouped, &mut |_, _, _| {
+    calls.accumulate(&mut groups, &grouped, arguments, &mut |_, _, _| {
         Err(prepared.internal("a call that keeps values cannot be folded into sessions"))
     })?;
     let mut value = Vec::new();
@@ -148,6 +146,7 @@ impl<'a> Given<'a> {
         give(Delta {
             batch,
             diffs: (self.diff != 1).then(|| vec![self.diff; count].into()),
+            origin: None,
             time: self.epoch.time(),
         });
         self.keys.clear();

@@ -25,14 +25,16 @@ mod spans;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StructArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, RecordBatch, StructArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
+use datafusion::common::config::ConfigOptions;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::operators::aggregate::calls::Calls;
+use crate::operators::aggregate::calls::{Arguments, Calls};
+use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
 use crate::operators::{
@@ -65,6 +67,13 @@ pub fn routed(key: &[u8]) -> &[u8] {
 /// A session window ready to be attached to a stream.
 pub struct SessionWindow {
     prepared: Arc<Prepared>,
+}
+
+/// The expressions of a session window over one batch.
+struct Evaluated {
+    window: ArrayRef,
+    partition: Vec<ArrayRef>,
+    calls: Option<Arguments>,
 }
 
 /// What both stages share.
@@ -114,14 +123,26 @@ impl Prepared {
         self.moved(epoch.previous_watermark)
     }
 
+    /// The expressions over one batch.
+    fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
+        Ok(Evaluated {
+            window: self.window.evaluate(batch, epoch)?.swap_remove(0),
+            partition: self.partition.evaluate(batch, epoch)?,
+            calls: (self.calls.as_ref())
+                .map(|calls| calls.evaluate(batch, epoch))
+                .transpose()?,
+        })
+    }
+
     /// What of a batch goes to the owners of its keys.
     fn encode(
         &self,
-        delta: &Delta,
+        delta: Delta,
         epoch: &EpochInfo,
         context: &Context,
     ) -> Result<Rows, OperatorError> {
-        let own = Own::new(self, delta, epoch)?;
+        let (delta, evaluated) = sift(delta, context, |batch| self.evaluate(batch, epoch))?;
+        let own = Own::new(self, &delta, &evaluated, epoch)?;
         if own.dropped > 0 {
             let stats = OperatorStats {
                 name: NAME.into(),
@@ -130,9 +151,11 @@ impl Prepared {
             };
             context.report(epoch.epoch, self.operator, &stats);
         }
-        match &self.calls {
-            None => own.whole_rows(self, delta),
-            Some(calls) => fold::partial(self, calls, delta, epoch, &own),
+        match (&self.calls, &evaluated.calls) {
+            (Some(calls), Some(arguments)) => {
+                fold::partial(self, calls, arguments, delta.time, &own)
+            }
+            _ => own.whole_rows(self, &delta),
         }
     }
 
@@ -170,16 +193,18 @@ fn session_column(sessions: &[Span], data_type: &DataType) -> Result<ArrayRef, O
 
 impl SessionWindow {
     /// Prepares the sessions of node `operator`, over rows of `input`, giving rows of `output`: the
-    /// columns of `input` and the session.
+    /// columns of `input` and the session, or results of each session. `options` are what
+    /// expressions are computed with.
     pub fn new(
         operator: usize,
         plan: &plan::SessionWindow,
         input: &DFSchemaRef,
         output: &DFSchemaRef,
+        options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
         let failed = |source| OperatorError::Row { operator, source };
-        let window = Expressions::new([&plan.window], input)?;
-        let partition = Expressions::new(&plan.partition, input)?;
+        let window = Expressions::new([&plan.window], input, options)?;
+        let partition = Expressions::new(&plan.partition, input, options)?;
         let key_types = partition.types(input)?;
         let keys = match key_types.as_slice() {
             [] => None,
@@ -193,7 +218,7 @@ impl SessionWindow {
             Some(calls) => {
                 let session = plan.partition.len();
                 let results = (output, session + 1);
-                let calls = Calls::new(calls, input, false, results, failed)?;
+                let calls = Calls::new(calls, input, false, results, options)?;
                 (session, Some(Arc::new(calls)))
             }
         };
@@ -251,7 +276,7 @@ impl SessionWindow {
                         for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
                             let encoded = context
                                 .epoch_of(delta.time, prepared.operator)
-                                .and_then(|epoch| prepared.encode(&delta, &epoch, &context));
+                                .and_then(|epoch| prepared.encode(delta, &epoch, &context));
                             let mut rows = match encoded {
                                 Ok(rows) => rows,
                                 Err(error) => return context.fail(error),

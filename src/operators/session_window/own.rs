@@ -3,8 +3,8 @@
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 
-use crate::operators::session_window::Prepared;
 use crate::operators::session_window::spans::Span;
+use crate::operators::session_window::{Evaluated, Prepared};
 use crate::operators::{EpochInfo, OperatorError};
 use crate::row::{Bytes, Delta};
 use crate::state::Rows;
@@ -26,13 +26,10 @@ impl Own {
     pub(super) fn new(
         prepared: &Prepared,
         delta: &Delta,
+        evaluated: &Evaluated,
         epoch: &EpochInfo,
     ) -> Result<Self, OperatorError> {
-        let windows = prepared
-            .window
-            .evaluate(&delta.batch, epoch)?
-            .swap_remove(0);
-        let Some(windows) = windows.as_struct_opt() else {
+        let Some(windows) = evaluated.window.as_struct_opt() else {
             return Err(prepared.internal("a session is no struct"));
         };
         let bounds = |index: usize| {
@@ -47,8 +44,7 @@ impl Own {
             .collect();
         let keys = match &prepared.keys {
             Some(codec) => {
-                let columns = prepared.partition.evaluate(&delta.batch, epoch)?;
-                let keys = codec.encode(&columns);
+                let keys = codec.encode(&evaluated.partition);
                 Some(keys.map_err(|source| prepared.row_error(source))?)
             }
             None => None,

@@ -169,11 +169,15 @@ fn calls(
             args: (call.args.iter())
                 .map(over_sessions)
                 .collect::<Result<_>>()?,
+            order: (call.order.iter())
+                .map(|by| Ok(by.with_expr(over_sessions(&by.expr)?)))
+                .collect::<Result<_>>()?,
             filter: call.filter.as_ref().map(over_sessions).transpose()?,
             ..call.clone()
         };
-        let reads_session = call.args.iter().chain(&call.filter).any(uses_session);
-        if !folds(call.function) || reads_session {
+        let ordered_by = call.order.iter().map(|by| &by.expr);
+        let mut reads = call.args.iter().chain(&call.filter).chain(ordered_by);
+        if !folds(&call) || reads.any(uses_session) {
             return Ok(None);
         }
         calls.push(call);
@@ -181,16 +185,34 @@ fn calls(
     Ok(Some(calls))
 }
 
-/// Whether the accumulators of two groups make those of both.
-fn folds(function: AggregateFunction) -> bool {
-    match function {
-        AggregateFunction::Count
-        | AggregateFunction::Sum
-        | AggregateFunction::Avg
-        | AggregateFunction::Min
-        | AggregateFunction::Max
-        | AggregateFunction::ApproxCountDistinct { .. } => true,
-        AggregateFunction::CountDistinct => false,
+/// Whether the accumulators of two groups make those of both; other calls keep values.
+fn folds(call: &AggregateCall) -> bool {
+    use AggregateFunction as Function;
+    match call.function {
+        Function::Count
+        | Function::Min
+        | Function::Max
+        | Function::First
+        | Function::Last
+        | Function::MinBy
+        | Function::MaxBy
+        | Function::ApproxCountDistinct { .. } => true,
+        Function::Sum
+        | Function::Avg
+        | Function::TrySum
+        | Function::TryAvg
+        | Function::Statistic(_)
+        | Function::Bits(_) => !call.distinct,
+        Function::CountDistinct
+        | Function::CollectList
+        | Function::CollectSet
+        | Function::ListAgg
+        | Function::Percentile
+        | Function::PercentileDisc
+        | Function::ApproxPercentile
+        | Function::Median
+        | Function::Mode
+        | Function::HistogramNumeric => false,
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{DFSchema, DFSchemaRef, NullHandling};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, JoinType, LogicalPlan, TableScan, Union, Unnest,
+    Aggregate, Distinct, Expr, ExprSchemable, JoinType, LogicalPlan, TableScan, Union, Unnest,
     UserDefinedLogicalNodeCore, and,
 };
 
 use super::super::catalog::QuerySource;
+use super::super::functions::collections::holds_map;
 use super::super::sessions::{self, session_window_of};
 use super::super::{
     Emit, EventTimeColumn, EventTimeKind, Node, Operator, SessionWindow, event_time, text,
@@ -49,6 +50,16 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
                 schema,
                 ..
             } = inner;
+            let input_schema = input.schema();
+            for key in group_expr {
+                if key.get_type(input_schema).is_ok_and(|t| holds_map(&t)) {
+                    return Err(unsupported(
+                        format!("GROUP BY {}", text::expression(key)),
+                        "maps with the same entries in another order would be different groups",
+                        "group by array_sort(map_entries(...))",
+                    ));
+                }
+            }
             aggregate(
                 settled(child(input)?)?,
                 group_expr.clone(),

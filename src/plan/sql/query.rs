@@ -26,7 +26,7 @@ use super::scope::QueryTables;
 use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
 use super::types::type_name;
-use super::{table_functions, windows};
+use super::{generators, table_functions, windows};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
@@ -166,6 +166,13 @@ impl Planner<'_> {
         let dead_letter = dead_letter
             .map(|table| self.sink(table, start))
             .transpose()?;
+        if let Some(table) = dead_letter.as_ref().filter(|table| table.declared) {
+            let kind = PlanErrorKind::Unsupported {
+                what: format!("columns for the dead-letter table '{}'", table.name),
+                instead: Some("leave them out: they are always the same".into()),
+            };
+            return Err(here(kind));
+        }
         let on_error = match engine.on_error {
             OnError::DeadLetter => OnError::DeadLetter,
             OnError::Fail if dead_letter.is_some() => OnError::DeadLetter,
@@ -232,12 +239,14 @@ impl Planner<'_> {
         let functions = state
             .scalar_functions()
             .keys()
-            .chain(state.aggregate_functions().keys());
+            .chain(state.aggregate_functions().keys())
+            .chain(state.higher_order_functions().keys());
         // What begins with two underscores is ours; windows are rewritten before they are looked up.
         let functions = functions
             .filter(|n| !n.starts_with("__"))
             .cloned()
-            .chain(["window".to_owned(), "session_window".to_owned()]);
+            .chain(["window".to_owned(), "session_window".to_owned()])
+            .chain(generators::NAMES.iter().map(|&name| name.to_owned()));
         let mut functions: Vec<String> = functions.collect();
         functions.sort_unstable();
         Scene {
