@@ -77,6 +77,15 @@ impl WindowCall {
         matches!(self.shape, Shape::Fixed { size, slide, .. } if slide != size)
     }
 
+    /// The condition for a row to be in any window.
+    pub(super) fn counted(&self) -> Expr {
+        let known = match &self.shape {
+            Shape::Session(gap) if !matches!(gap, Expr::Value(_)) => self.expr(),
+            _ => self.ts.clone(),
+        };
+        Expr::IsNotNull(Box::new(Expr::Nested(Box::new(known))))
+    }
+
     /// The expression that gives the window, or the list of windows to unnest.
     pub(super) fn expr(&self) -> Expr {
         let span = self.span;

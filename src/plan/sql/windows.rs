@@ -194,9 +194,9 @@ fn windows(select: &mut Select) -> Result<(), Failure> {
         let _ = expr.visit(&mut substitute);
         Ok(())
     })?;
-    calls.dedup_by(|a, b| a.ts == b.ts);
-    for call in calls {
-        let known = Expr::IsNotNull(Box::new(Expr::Nested(Box::new(call.ts))));
+    let mut counted: Vec<Expr> = calls.iter().map(WindowCall::counted).collect();
+    counted.dedup();
+    for known in counted {
         select.selection = Some(match select.selection.take() {
             None => known,
             Some(condition) => Expr::BinaryOp {
