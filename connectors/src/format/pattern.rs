@@ -89,7 +89,7 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, String> {
         let letters: Vec<char> = text.chars().collect();
         let mut at = 0;
-        let items = parse_items(&letters, &mut at, false)?;
+        let items = parse_items(&letters, &mut at, 0)?;
         Ok(Self { items })
     }
 
@@ -142,15 +142,21 @@ impl Fields {
     }
 }
 
-fn parse_items(letters: &[char], at: &mut usize, nested: bool) -> Result<Vec<Item>, String> {
+/// How deep optional parts may be nested.
+const DEEPEST: usize = 32;
+
+fn parse_items(letters: &[char], at: &mut usize, depth: usize) -> Result<Vec<Item>, String> {
+    if depth > DEEPEST {
+        return Err(format!("more than {DEEPEST} optional parts within each other"));
+    }
     let mut items = Vec::new();
     while let Some(&letter) = letters.get(*at) {
         match letter {
             '[' => {
                 *at += 1;
-                items.push(Item::Optional(parse_items(letters, at, true)?));
+                items.push(Item::Optional(parse_items(letters, at, depth + 1)?));
             }
-            ']' if nested => {
+            ']' if depth > 0 => {
                 *at += 1;
                 return Ok(items);
             }
@@ -170,7 +176,7 @@ fn parse_items(letters: &[char], at: &mut usize, nested: bool) -> Result<Vec<Ite
             }
         }
     }
-    if nested {
+    if depth > 0 {
         Err("'[' without ']'".into())
     } else {
         Ok(items)
