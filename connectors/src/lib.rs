@@ -27,6 +27,6 @@ pub use sink::{
 };
 pub use sinks::open_sink;
 pub use source::{
-    METADATA_COLUMN, PlannedRange, Read, ReadLimit, Source, SourceReader, Split, SplitReader,
+    METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, Source, SourceReader, Split, SplitReader,
 };
 pub use sources::open_source;

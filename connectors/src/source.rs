@@ -118,6 +118,29 @@ pub trait SourceReader: Send + Sync + Debug {
     /// Opens `split`. `projection` names the wanted columns by index into
     /// [`Source::schema`], ascending; index `schema.fields().len()` is the metadata column.
     fn open(&self, split: &Split, projection: &[usize]) -> Result<Box<dyn SplitReader>>;
+
+    /// Where some rows of a split came from. `rows` counts from 0 in the order in which the split
+    /// gives them, ascending; `projection` is the one that it was opened with. Only asked for rows
+    /// that something is wrong with, so it may read the split again.
+    fn locate(&self, split: &Split, projection: &[usize], rows: &[u64]) -> Result<Vec<Place>> {
+        let _ = projection;
+        Ok(rows
+            .iter()
+            .map(|row| Place {
+                text: format!("{} {}, row {row}", split.partition, split.range),
+                record: None,
+            })
+            .collect())
+    }
+}
+
+/// Where a row came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// For people: `in/a.json:17`.
+    pub text: String,
+    /// The record's bytes as they were read, where the source still has them.
+    pub record: Option<Vec<u8>>,
 }
 
 /// Reads one split, batch by batch, on a worker's thread.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::config::ConfigOptions;
 use tidemark_connectors::{Distribution, OutputMode, SinkWriter, SourceReader};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
@@ -17,6 +18,7 @@ use crate::operators::unnest::unnest;
 use crate::operators::values::values;
 use crate::operators::whole::whole;
 use crate::operators::{Context, DeltaStream, OperatorError, Restored};
+use crate::plan::context::evaluation_options;
 use crate::plan::{Node, Operator, Plan};
 use crate::state::Recorder;
 use crate::time::Time;
@@ -77,6 +79,7 @@ pub fn compile(
         parts,
         sources: vec![],
         uses: 0,
+        options: Arc::new(evaluation_options(&plan.settings.time_zone)),
     };
     let mut stream = compiler.node(&plan.root)?;
     let Compiler {
@@ -108,6 +111,8 @@ struct Compiler<'scope, 'plan> {
     parts: Parts,
     sources: Vec<(usize, SourceHandle)>,
     uses: usize,
+    /// What expressions are computed with.
+    options: Arc<ConfigOptions>,
 }
 
 impl<'scope> Compiler<'scope, '_> {
@@ -127,8 +132,13 @@ impl<'scope> Compiler<'scope, '_> {
             Operator::Source { source, projection } => Ok(self.source(*source, projection)),
             Operator::FilterProject { filter, project } => {
                 let schema = &node.inputs[0].schema;
-                let operator =
-                    FilterProject::new(filter.as_ref(), project.as_deref(), schema, &node.schema)?;
+                let operator = FilterProject::new(
+                    filter.as_ref(),
+                    project.as_deref(),
+                    schema,
+                    &node.schema,
+                    &self.options,
+                )?;
                 Ok(operator.render(only(&mut inputs), &context))
             }
             Operator::Unnest { column, keep_empty } => Ok(unnest(
@@ -147,6 +157,7 @@ impl<'scope> Compiler<'scope, '_> {
                     &input.schema,
                     !input.append_only,
                     &node.schema,
+                    &self.options,
                 )?;
                 operator.render(
                     only(&mut inputs),
@@ -157,7 +168,7 @@ impl<'scope> Compiler<'scope, '_> {
             }
             Operator::Values { rows } => {
                 let clock = self.clock();
-                values(clock, &context, rows, &node.schema)
+                values(clock, &context, rows, &node.schema, &self.options)
             }
         }
     }

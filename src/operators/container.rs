@@ -142,7 +142,12 @@ fn decode(mut bytes: &[u8]) -> Option<Deltas> {
         let batch = StreamReader::try_new(ipc, None).ok()?.next()?.ok()?;
         *bytes = bytes.get(length.next_multiple_of(8)..)?;
         let diffs = (!diffs.is_empty()).then(|| diffs.into());
-        deltas.push(Delta { batch, diffs, time });
+        deltas.push(Delta {
+            batch,
+            diffs,
+            origin: None,
+            time,
+        });
     }
     Some(Deltas(deltas))
 }
@@ -236,6 +241,7 @@ impl Distributor<Deltas> for BatchRoute {
                 part.0.push(Delta {
                     batch,
                     diffs,
+                    origin: None,
                     time: delta.time,
                 });
             }

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidemark_connectors::ConnectorError;
+use tidemark_connectors::{ConnectorError, Place, SourceReader, Split};
 use timely::dataflow::operators::Capability;
 use timely::progress::frontier::MutableAntichain;
 
-use crate::row::RowError;
+use crate::operators::dead_letter::{DeadLetter, LetterOrigin, MOST_LETTERS};
+use crate::row::{Origin, RowError};
 use crate::state::{StateError, StateSize};
 use crate::time::{Epoch, EventTime, Time};
 
@@ -64,6 +65,26 @@ pub enum OperatorError {
         /// ` on the row k = 'a'`, where it is known.
         row: String,
         /// Why, and the remedy.
+        reason: String,
+    },
+    /// The same, with the place that the row was read from.
+    #[error("{source}\n  read from table '{table}', {place}")]
+    Located {
+        /// The table.
+        table: String,
+        /// `in/a.json:17`.
+        place: String,
+        /// What happened.
+        source: Box<OperatorError>,
+    },
+    /// More rows failed than are set aside.
+    #[error(
+        "more than {MOST_LETTERS} rows of epoch {epoch} failed, the last with: {reason}; a query sets no more aside: mend the expression, or read less at once"
+    )]
+    TooManyDeadLetters {
+        /// The epoch.
+        epoch: Epoch,
+        /// Why the last of them failed.
         reason: String,
     },
     /// An expression that the engine cannot evaluate.
@@ -175,6 +196,23 @@ struct Inner {
     failure: RefCell<Option<OperatorError>>,
     stats: RefCell<BTreeMap<(Epoch, usize), OperatorStats>>,
     sources: RefCell<SourceReports>,
+    /// What is read in each open epoch, for the places of rows.
+    reads: RefCell<BTreeMap<Epoch, Arc<Vec<Vec<Split>>>>>,
+    /// How each source is read, by its index in the plan.
+    readers: RefCell<BTreeMap<usize, ReadSource>>,
+    /// `None`: a row that fails ends the query.
+    dead_letters: RefCell<Option<BTreeMap<Epoch, Vec<DeadLetter>>>>,
+}
+
+/// How a source is read.
+#[derive(Clone)]
+pub struct ReadSource {
+    /// As SQL calls the table.
+    pub table: String,
+    /// Opens its splits.
+    pub reader: Arc<dyn SourceReader>,
+    /// The columns that are read.
+    pub columns: Vec<usize>,
 }
 
 impl Context {
@@ -188,6 +226,9 @@ impl Context {
             failure: RefCell::default(),
             stats: RefCell::default(),
             sources: RefCell::default(),
+            reads: RefCell::default(),
+            readers: RefCell::default(),
+            dead_letters: RefCell::default(),
         }))
     }
 
@@ -229,6 +270,92 @@ impl Context {
     pub fn close(&self, epoch: Epoch) {
         let mut epochs = self.0.epochs.borrow_mut();
         *epochs = epochs.split_off(&(epoch + 1));
+        let mut reads = self.0.reads.borrow_mut();
+        *reads = reads.split_off(&(epoch + 1));
+    }
+
+    /// Makes known what is read in an epoch: the splits of each source, by its index in the plan.
+    pub fn reads(&self, epoch: Epoch, splits: Arc<Vec<Vec<Split>>>) {
+        self.0.reads.borrow_mut().insert(epoch, splits);
+    }
+
+    /// Makes known how a source is read. The first use of it counts.
+    pub fn read_by(&self, source: usize, how: ReadSource) {
+        self.0.readers.borrow_mut().entry(source).or_insert(how);
+    }
+
+    /// From now on rows that fail are set aside.
+    pub fn keep_dead_letters(&self) {
+        self.0.dead_letters.borrow_mut().get_or_insert_default();
+    }
+
+    /// Whether rows that fail are set aside; else they end the query.
+    pub fn keeps_dead_letters(&self) -> bool {
+        self.0.dead_letters.borrow().is_some()
+    }
+
+    /// Sets a row aside.
+    pub fn dead_letter(&self, epoch: Epoch, letter: DeadLetter) -> Result<(), OperatorError> {
+        let mut letters = self.0.dead_letters.borrow_mut();
+        let letters = letters.get_or_insert_default().entry(epoch).or_default();
+        if letters.len() >= MOST_LETTERS {
+            let reason = letter.reason;
+            return Err(OperatorError::TooManyDeadLetters { epoch, reason });
+        }
+        letters.push(letter);
+        Ok(())
+    }
+
+    /// Takes the rows of `epoch` that were set aside.
+    pub fn take_dead_letters(&self, epoch: Epoch) -> Vec<DeadLetter> {
+        let mut letters = self.0.dead_letters.borrow_mut();
+        letters
+            .as_mut()
+            .and_then(|letters| letters.remove(&epoch))
+            .unwrap_or_default()
+    }
+
+    /// The places of rows of one split of `epoch`, in their order.
+    pub fn places(&self, epoch: Epoch, rows: &[LetterOrigin]) -> Vec<Place> {
+        let unknown = |row: &LetterOrigin| Place {
+            text: format!("{}, row {}", row.partition, row.row),
+            record: None,
+        };
+        let found = rows.first().and_then(|first| {
+            let reads = self.0.reads.borrow();
+            let split = reads
+                .get(&epoch)?
+                .get(first.source)?
+                .get(first.split as usize)?;
+            let readers = self.0.readers.borrow();
+            let how = readers.get(&first.source)?;
+            let numbers: Vec<u64> = rows.iter().map(|row| row.row).collect();
+            // Where it cannot be read again, the number of the row must do.
+            how.reader.locate(split, &how.columns, &numbers).ok()
+        });
+        let mut places = found.unwrap_or_default().into_iter();
+        rows.iter()
+            .map(|row| places.next().unwrap_or_else(|| unknown(row)))
+            .collect()
+    }
+
+    /// The error of row `row` of a batch from `origin`, with its place.
+    pub fn located(
+        &self,
+        error: OperatorError,
+        epoch: Epoch,
+        (origin, row): (&Origin, usize),
+    ) -> OperatorError {
+        let rows = [LetterOrigin::of(origin, row)];
+        let place = self.places(epoch, &rows).swap_remove(0).text;
+        let readers = self.0.readers.borrow();
+        OperatorError::Located {
+            table: readers
+                .get(&origin.source)
+                .map_or_else(String::new, |how| how.table.clone()),
+            place,
+            source: Box::new(error),
+        }
     }
 
     /// Ends the query with this error; the first one counts.

@@ -7,6 +7,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::array_value_to_string;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError};
 use datafusion::logical_expr::Expr;
@@ -60,10 +61,11 @@ pub struct Expressions {
 }
 
 impl Expressions {
-    /// Prepares `expressions` over rows of `input`.
+    /// Prepares `expressions` over rows of `input`. `options` has the session's time zone.
     pub fn new<'a>(
         expressions: impl IntoIterator<Item = &'a Expr>,
         input: &DFSchemaRef,
+        options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
         let expressions: Vec<&Expr> = expressions.into_iter().collect();
         let needs_timestamp = expressions
@@ -76,7 +78,8 @@ impl Expressions {
                 reason: error.to_string(),
             })?;
         }
-        let properties = ExecutionProps::new();
+        let mut properties = ExecutionProps::new();
+        properties.config_options = Some(Arc::clone(options));
         let planning = PhysicalPlanningContext::default();
         let expressions = expressions
             .into_iter()

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array};
-use arrow::compute::{filter, filter_record_batch};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::common::DFSchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::Expr;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
-use crate::operators::{Context, DeltaStream, Deltas, OperatorError};
+use crate::operators::{Context, DeltaStream, Deltas, EpochInfo, OperatorError};
 use crate::row::Delta;
 
 /// See the module.
@@ -23,19 +26,20 @@ pub struct FilterProject {
 }
 
 impl FilterProject {
-    /// Over rows of `input`, giving rows of `output`.
+    /// Over rows of `input`, giving rows of `output`, computed with `options`.
     pub fn new(
         condition: Option<&Expr>,
         project: Option<&[Expr]>,
         input: &DFSchemaRef,
         output: &DFSchemaRef,
+        options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
         Ok(Self {
             filter: condition
-                .map(|condition| Expressions::new([condition], input))
+                .map(|condition| Expressions::new([condition], input, options))
                 .transpose()?,
             project: project
-                .map(|project| Expressions::new(project, input))
+                .map(|project| Expressions::new(project, input, options))
                 .transpose()?,
             output: batch_schema(output),
         })
@@ -76,35 +80,56 @@ impl FilterProject {
 
     fn apply(&self, delta: Delta, context: &Context) -> Result<Option<Delta>, OperatorError> {
         let epoch = context.epoch_of(delta.time, 0)?;
-        let Delta {
-            mut batch,
-            mut diffs,
-            time,
-        } = delta;
-        if let Some(condition) = &self.filter {
-            let keep = condition.condition(&batch, &epoch)?;
-            if keep.true_count() == 0 {
-                return Ok(None);
+        let (mut delta, computed) = sift(delta, context, |batch| self.compute(batch, &epoch))?;
+        match computed {
+            Computed { batch, .. } if batch.num_rows() == 0 => Ok(None),
+            Computed { batch, keep: None } => {
+                delta.batch = batch;
+                Ok(Some(delta))
             }
-            if keep.true_count() < batch.num_rows() {
-                let failed = |error: arrow::error::ArrowError| OperatorError::Unsupported {
-                    expression: "WHERE".into(),
-                    reason: error.to_string(),
-                };
-                batch = filter_record_batch(&batch, &keep).map_err(failed)?;
-                if let Some(all) = &diffs {
-                    let kept = filter(&Int64Array::from(all.to_vec()), &keep).map_err(failed)?;
-                    let kept: Option<&Int64Array> = kept.as_any().downcast_ref();
-                    diffs = kept.map(|kept| Arc::from(&kept.values()[..]));
-                }
+            Computed {
+                batch,
+                keep: Some(keep),
+            } => delta.replaced(batch, &keep).map(Some).map_err(filtering),
+        }
+    }
+
+    fn compute(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Computed, OperatorError> {
+        let mut kept = None;
+        let mut keep = None;
+        if let Some(condition) = &self.filter {
+            let passed = condition.condition(batch, epoch)?;
+            if passed.true_count() == 0 {
+                return Ok(Computed {
+                    batch: RecordBatch::new_empty(Arc::clone(&self.output)),
+                    keep,
+                });
+            }
+            if passed.true_count() < batch.num_rows() {
+                kept = Some(filter_record_batch(batch, &passed).map_err(filtering)?);
+                keep = Some(passed);
             }
         }
-        let rows = batch.num_rows();
+        let rows = kept.as_ref().unwrap_or(batch);
         let columns = match &self.project {
-            Some(project) => project.evaluate(&batch, &epoch)?,
-            None => batch.columns().to_vec(),
+            Some(project) => project.evaluate(rows, epoch)?,
+            None => rows.columns().to_vec(),
         };
-        let batch = record_batch(&self.output, columns, rows)?;
-        Ok(Some(Delta { batch, diffs, time }))
+        let batch = record_batch(&self.output, columns, rows.num_rows())?;
+        Ok(Computed { batch, keep })
+    }
+}
+
+/// What became of a batch.
+struct Computed {
+    batch: RecordBatch,
+    /// Which of its rows passed; `None`: all, or none where the batch is empty.
+    keep: Option<BooleanArray>,
+}
+
+fn filtering(error: ArrowError) -> OperatorError {
+    OperatorError::Unsupported {
+        expression: "WHERE".into(),
+        reason: error.to_string(),
     }
 }

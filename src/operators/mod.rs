@@ -12,6 +12,7 @@
 pub mod aggregate;
 pub mod container;
 pub mod context;
+pub mod dead_letter;
 pub mod expression;
 pub mod filter_project;
 pub mod output;

@@ -19,8 +19,9 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::source as timely_source;
 use timely::scheduling::Activator;
 
+use crate::operators::context::ReadSource;
 use crate::operators::{Context, DeltaStream, Deltas, SourceProgress};
-use crate::row::Delta;
+use crate::row::{Delta, Origin};
 use crate::time::{Epoch, Time};
 
 /// The splits of the open epochs of one source, shared by the workers of a process.
@@ -31,12 +32,13 @@ pub struct SplitPool {
 
 #[derive(Debug)]
 struct PooledEpoch {
-    splits: VecDeque<Split>,
+    /// With their numbers among those of the epoch, in all processes.
+    splits: VecDeque<(u32, Split)>,
     finished: usize,
 }
 
 impl SplitPool {
-    fn offer(&self, epoch: Epoch, splits: &[Split]) {
+    fn offer(&self, epoch: Epoch, splits: &[(u32, Split)]) {
         let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         epochs.entry(epoch).or_insert_with(|| PooledEpoch {
             splits: splits.iter().cloned().collect(),
@@ -44,7 +46,7 @@ impl SplitPool {
         });
     }
 
-    fn claim(&self, epoch: Epoch, workers: usize) -> Option<Split> {
+    fn claim(&self, epoch: Epoch, workers: usize) -> Option<(u32, Split)> {
         let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         let pooled = epochs.get_mut(&epoch)?;
         let split = pooled.splits.pop_front();
@@ -95,8 +97,9 @@ struct Orders {
 }
 
 impl SourceHandle {
-    /// Opens an epoch with the splits that this process reads. Epochs come in order.
-    pub fn open(&self, epoch: Epoch, splits: &[Split]) {
+    /// Opens an epoch with the splits that this process reads, each with its number among those of
+    /// all processes. Epochs come in order.
+    pub fn open(&self, epoch: Epoch, splits: &[(u32, Split)]) {
         self.pool.offer(epoch, splits);
         self.orders.borrow_mut().open.push_back(epoch);
         self.activate();
@@ -126,6 +129,14 @@ pub fn source<'scope>(
         pool: Arc::clone(&spec.pool),
         activator: Rc::default(),
     };
+    context.read_by(
+        spec.index,
+        ReadSource {
+            table: spec.name.clone(),
+            reader: Arc::clone(&spec.reader),
+            columns: spec.read.clone(),
+        },
+    );
     let orders = Rc::clone(&handle.orders);
     let slot = Rc::clone(&handle.activator);
     let context = context.clone();
@@ -138,7 +149,7 @@ pub fn source<'scope>(
             *slot.borrow_mut() = Some(scope.activator_for(info.address));
             capability.downgrade(&Time::opening(context.start()));
             let mut capability = Some(capability);
-            let mut reading: Option<(Split, Box<dyn SplitReader>)> = None;
+            let mut reading: Option<Reading> = None;
             move |output| {
                 let Some(held) = capability.as_mut() else {
                     return;
@@ -157,21 +168,28 @@ pub fn source<'scope>(
                     return;
                 };
                 if reading.is_none() {
-                    let Some(split) = spec.pool.claim(epoch, spec.local_workers) else {
+                    let Some((number, split)) = spec.pool.claim(epoch, spec.local_workers) else {
                         orders.borrow_mut().open.pop_front();
                         held.downgrade(&Time::opening(epoch + 1));
                         activator.activate();
                         return;
                     };
                     match spec.reader.open(&split, &spec.read) {
-                        Ok(reader) => reading = Some((split, reader)),
+                        Ok(reader) => {
+                            reading = Some(Reading {
+                                partition: split.partition,
+                                number,
+                                row: 0,
+                                reader,
+                            });
+                        }
                         Err(error) => return context.fail(error),
                     }
                 }
-                let Some((split, reader)) = reading.as_mut() else {
+                let Some(split) = reading.as_mut() else {
                     return;
                 };
-                match reader.read() {
+                match split.reader.read() {
                     Ok(Read::Batch { batch, dropped }) => {
                         if spec.reports {
                             let progress = measure(&batch, dropped, spec.event_time);
@@ -187,11 +205,12 @@ pub fn source<'scope>(
                             }
                         };
                         if kept.num_rows() > 0 {
-                            let delta = Delta {
-                                batch: kept,
-                                diffs: None,
-                                time: info.time(),
-                            };
+                            let partition = Arc::clone(&split.partition);
+                            let row = split.row;
+                            split.row += kept.num_rows() as u64;
+                            let mut delta = Delta::inserts(kept, info.time());
+                            delta.origin =
+                                Some(Origin::contiguous(spec.index, partition, split.number, row));
                             let time = held.delayed(&info.time());
                             output.session(&time).give_container(&mut delta.into());
                         }
@@ -208,6 +227,15 @@ pub fn source<'scope>(
         },
     );
     (stream, handle)
+}
+
+/// A split that is being read.
+struct Reading {
+    partition: Arc<str>,
+    number: u32,
+    /// How many rows it has given.
+    row: u64,
+    reader: Box<dyn SplitReader>,
 }
 
 fn measure(batch: &RecordBatch, dropped: u64, event_time: Option<usize>) -> SourceProgress {

@@ -98,6 +98,7 @@ fn apply(
     Ok(Delta {
         batch: record_batch(schema, columns, count)?,
         diffs,
+        origin: delta.origin.as_ref().map(|origin| origin.take(&rows)),
         time: delta.time,
     })
 }
@@ -128,6 +129,7 @@ mod tests {
         let delta = Delta {
             batch,
             diffs: Some(Arc::from([1_i64, 1, 1, -1])),
+            origin: None,
             time: Time::new(0, 0),
         };
         let out = apply(&delta, 1, false, &schema).unwrap();

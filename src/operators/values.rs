@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::logical_expr::Expr;
 use timely::container::CapacityContainerBuilder;
@@ -15,17 +16,18 @@ use crate::operators::expression::{Expressions, batch_schema, record_batch};
 use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError};
 use crate::row::Delta;
 
-/// Gives `rows` in epoch 0. `clock` is a stream without rows that says which epochs are complete.
+/// Gives `rows` in epoch 0, computed with `options`. `clock` is a stream without rows that says which epochs are complete.
 pub fn values<'scope>(
     clock: DeltaStream<'scope>,
     context: &Context,
     rows: &[Vec<Expr>],
     schema: &DFSchemaRef,
+    options: &Arc<ConfigOptions>,
 ) -> Result<DeltaStream<'scope>, OperatorError> {
     let nothing = Arc::new(DFSchema::empty());
     let rows = rows
         .iter()
-        .map(|row| Expressions::new(row, &nothing))
+        .map(|row| Expressions::new(row, &nothing, options))
         .collect::<Result<Vec<_>, _>>()?;
     let schema = batch_schema(schema);
     let context = context.clone();
@@ -57,11 +59,7 @@ pub fn values<'scope>(
                         if epoch.epoch == 0 && context.worker() == 0 && !context.failed() {
                             match build(&epoch) {
                                 Ok(batch) => {
-                                    let delta = Delta {
-                                        batch,
-                                        diffs: None,
-                                        time: epoch.time(),
-                                    };
+                                    let delta = Delta::inserts(batch, epoch.time());
                                     output
                                         .session(&capability)
                                         .give_container(&mut delta.into());

@@ -32,12 +32,10 @@ pub type Tables = BTreeMap<String, Vec<RecordBatch>>;
 
 /// Answers `query` over what its sources hold at this moment.
 ///
-/// `time_zone` is the session's; `now` is `current_timestamp()` in microseconds since 1970 UTC.
-/// `sources` are those of the query, in its order.
+/// `now` is `current_timestamp()` in microseconds since 1970 UTC. `sources` are those of the query, in its order.
 pub fn run_batch(
     query: &QueryStatement,
     sources: Vec<Box<dyn Source>>,
-    time_zone: &str,
     now: i64,
 ) -> Result<Vec<RecordBatch>> {
     let mut tables = Tables::new();
@@ -54,10 +52,10 @@ pub fn run_batch(
         let batches = read_all(&mut *opened, &columns).map_err(connector)?;
         tables.insert(source.name.clone(), batches);
     }
-    run_over(&query.logical, &tables, time_zone, now)
+    run_over(&query.logical, &tables, &query.settings.time_zone, now)
 }
 
-/// Answers a plan over given rows. A table that is missing has none.
+/// Answers a plan over given rows. A table that is missing has none. `time_zone` is the session's.
 pub fn run_over(
     logical: &LogicalPlan,
     tables: &Tables,

@@ -40,14 +40,21 @@ use super::catalog::CatalogTable;
 use super::functions;
 use super::sql::types::SparkTypePlanner;
 
+/// What expressions are computed with: functions find the session's time zone, and that failures
+/// are errors, in their `config_options.execution`.
+pub fn evaluation_options(time_zone: &str) -> ConfigOptions {
+    let mut options = ConfigOptions::new();
+    options.execution.time_zone = Some(time_zone.to_owned());
+    options.execution.enable_ansi_mode = true;
+    options
+}
+
 /// `DataFusion`'s state with our functions, operators and rules.
 pub fn session_state(time_zone: &str) -> SessionState {
-    let mut config = SessionConfig::new()
+    let mut config = SessionConfig::from(evaluation_options(time_zone))
         .with_target_partitions(1)
         .with_information_schema(false);
     let options = config.options_mut();
-    options.execution.time_zone = Some(time_zone.to_owned());
-    options.execution.enable_ansi_mode = true;
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;

@@ -5,6 +5,7 @@
 //! | `source N` | connector, place (`path`, `subscribe`, ...), event-time column, columns in use with their types |
 //! | `operator N` | keys and aggregates as SQL over the sources' columns, when a group ends, when it is given |
 //! | `output mode` | the mode |
+//! | `time zone` | the session's, where it is not UTC |
 //! | `sink` | connector and place |
 //!
 //! Not part of it: triggers, limits, other options, filters and projections, delays, and what
@@ -16,7 +17,7 @@ use tidemark_connectors::Options;
 
 use super::lineage::{Below, Naming, columns_read};
 use super::redact::redact;
-use super::sql::type_name;
+use super::sql::{DEFAULT_TIME_ZONE, type_name};
 use super::text;
 use super::{Aggregate, Bound, Emit, EventTimeKind, Node, Operator, Plan, SourceTable};
 
@@ -54,6 +55,10 @@ impl Plan {
         }
         operators(&self.sources, &self.root, &mut parts);
         parts.push(("output mode".into(), self.mode.to_string()));
+        // Left out where it is the default, as checkpoints of earlier versions do.
+        if self.settings.time_zone != DEFAULT_TIME_ZONE {
+            parts.push(("time zone".into(), self.settings.time_zone.clone()));
+        }
         parts.push((
             "sink".into(),
             place(&self.sink.connector, &self.sink.options),

@@ -141,6 +141,8 @@ pub struct QuerySettings {
     pub min_batches_to_retain: u64,
     /// How several watermarks make one.
     pub watermark_policy: WatermarkPolicy,
+    /// The session's time zone, which decides what a clock on the wall shows at an instant.
+    pub time_zone: String,
 }
 
 /// `spark.sql.streaming.multipleWatermarkPolicy`.

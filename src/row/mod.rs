@@ -12,6 +12,7 @@
 //! | [`value`] | values: compact rows |
 //! | [`varint`] | integers of variable length, as the codecs and sketches write them |
 //! | [`exact_sum`] | a sum of doubles that does not depend on their order |
+//! | [`origin`] | where rows were read |
 //! | [`hll`] | the number of distinct values, approximately |
 //!
 //! Everything that is written to disk here is a function of the rows alone: no pointer, machine or
@@ -23,11 +24,16 @@ pub mod exact_sum;
 pub mod hash;
 pub mod hll;
 pub mod key;
+pub mod origin;
 pub mod value;
 pub mod varint;
 
 use std::sync::Arc;
 
+use arrow::array::{AsArray, BooleanArray, Int64Array};
+use arrow::compute::{filter, filter_record_batch};
+use arrow::datatypes::Int64Type;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 pub use self::bytes::Bytes;
@@ -36,6 +42,7 @@ pub use self::exact_sum::ExactSum;
 pub use self::hash::{hash, route};
 pub use self::hll::HyperLogLog;
 pub use self::key::{KeyCodec, bound_prefix, read_bound};
+pub use self::origin::Origin;
 pub use self::value::ValueCodec;
 
 use crate::time::Time;
@@ -47,6 +54,8 @@ pub struct Delta {
     pub batch: RecordBatch,
     /// The multiplicity of each row; `None` means that each was added once.
     pub diffs: Option<Arc<[i64]>>,
+    /// Where the rows were read, where each still is one row that was read.
+    pub origin: Option<Origin>,
     /// When all of this happened.
     pub time: Time,
 }
@@ -57,7 +66,51 @@ impl Delta {
         Self {
             batch,
             diffs: None,
+            origin: None,
             time,
+        }
+    }
+
+    /// The rows that `keep` keeps.
+    pub fn filter(&self, keep: &BooleanArray) -> std::result::Result<Self, ArrowError> {
+        self.replaced(filter_record_batch(&self.batch, keep)?, keep)
+    }
+
+    /// `batch`, made of the rows that `keep` keeps.
+    pub fn replaced(
+        &self,
+        batch: RecordBatch,
+        keep: &BooleanArray,
+    ) -> std::result::Result<Self, ArrowError> {
+        let diffs = match &self.diffs {
+            Some(all) => {
+                let kept = filter(&Int64Array::from(all.to_vec()), keep)?;
+                Some(Arc::from(&kept.as_primitive::<Int64Type>().values()[..]))
+            }
+            None => None,
+        };
+        Ok(Self {
+            batch,
+            diffs,
+            origin: self.origin.as_ref().map(|origin| origin.filter(keep)),
+            time: self.time,
+        })
+    }
+
+    /// The rows from `offset` on, `length` of them.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        Self {
+            batch: self.batch.slice(offset, length),
+            diffs: self
+                .diffs
+                .as_ref()
+                .map(|diffs| Arc::from(&diffs[offset..offset + length])),
+            origin: self
+                .origin
+                .as_ref()
+                .map(|origin| origin.slice(offset, length)),
+            time: self.time,
         }
     }
 

@@ -25,6 +25,7 @@ use timely::scheduling::{Activator, SyncActivator};
 use timely::worker::Worker;
 
 use crate::checkpoint::{RestorePlan, StateFile};
+use crate::operators::dead_letter::DeadLetter;
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
 use crate::time::Epoch;
 
@@ -86,6 +87,8 @@ pub struct Done {
     pub sources: BTreeMap<usize, BTreeMap<Arc<str>, SourceProgress>>,
     /// What its operators did, by node.
     pub operators: BTreeMap<usize, OperatorStats>,
+    /// The rows that it set aside.
+    pub dead_letters: Vec<DeadLetter>,
     /// What its writer staged.
     pub staged: Option<Staged>,
     /// The state file that it wrote.

@@ -16,6 +16,7 @@
 
 pub mod clock;
 pub mod control;
+pub mod dead_letters;
 pub mod progress;
 pub mod query;
 pub mod sequencer;

@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity};
 use crate::compile::source_uses;
-use crate::plan::Plan;
+use crate::plan::{Plan, SinkTable};
 use crate::runtime::control::{SequencerEnd, Waker};
+use crate::runtime::dead_letters::{self, DeadLetters};
 use crate::runtime::sequencer::{Beginning, Sequencer};
 use crate::runtime::worker::{self, Setup};
 use crate::runtime::{Progress, QueryError};
@@ -285,12 +286,12 @@ impl Drop for StreamingQuery {
 
 /// Starts a query.
 ///
-/// `sources` are those of the plan, in its order; `open_sink` opens the sink once the query's id is
-/// known. All that can be refused is refused here, before anything runs.
+/// `sources` are those of the plan, in its order; `open_sink` opens the sink, and the table of dead
+/// letters, once the query's id is known. All that can be refused is refused here, before anything runs.
 pub fn start(
     plan: &Arc<Plan>,
     mut sources: Vec<Box<dyn Source>>,
-    open_sink: impl FnOnce(SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>>,
+    open_sink: impl Fn(&SinkTable, SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>>,
     config: QueryConfig,
     listener: Option<Listener>,
 ) -> Result<StreamingQuery, QueryError> {
@@ -313,13 +314,21 @@ pub fn start(
     let id = checkpoint
         .as_ref()
         .map_or_else(Uuid::new_v4, Checkpoint::query_id);
-    let mut sink = open_sink(SinkConfig {
+    let config_of_sink = SinkConfig {
         query_name: plan.name.clone(),
         query_id: id.to_string(),
         schema: Arc::clone(&plan.schema),
         mode: plan.mode,
         key: plan.key.clone(),
-    })?;
+    };
+    let mut sink = open_sink(&plan.sink, config_of_sink)?;
+    let dead_letters = match &plan.dead_letter {
+        Some(table) => {
+            let config = dead_letters::sink_config(&table.name, &id.to_string());
+            Some(DeadLetters::new(plan, open_sink(table, config)?)?)
+        }
+        None => None,
+    };
     let mut beginning = Beginning::default();
     if let Some(checkpoint) = &mut checkpoint {
         for (index, source) in sources.iter_mut().enumerate() {
@@ -407,7 +416,7 @@ pub fn start(
         (id, run_id),
         config.workers,
         sources,
-        sink,
+        (sink, dead_letters),
         checkpoint,
         (command_sender, reports, waker),
         Arc::clone(&shared),

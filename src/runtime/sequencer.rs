@@ -15,6 +15,7 @@ use crate::checkpoint::{
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
 use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::runtime::control::{Command, Done, Order, Report, Start, Waker};
+use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::progress::{
     Progress, SinkProgress, SourceProgressReport, StateOperatorProgress, event_time, rate,
 };
@@ -46,6 +47,7 @@ pub struct Sequencer {
     workers: usize,
     sources: Vec<Box<dyn Source>>,
     sink: Box<dyn Sink>,
+    dead_letters: Option<DeadLetters>,
     checkpoint: Option<Checkpoint>,
     commands: Sender<Command>,
     reports: Receiver<Report>,
@@ -78,7 +80,7 @@ impl Sequencer {
         ids: (Uuid, Uuid),
         workers: usize,
         sources: Vec<Box<dyn Source>>,
-        sink: Box<dyn Sink>,
+        (sink, dead_letters): (Box<dyn Sink>, Option<DeadLetters>),
         checkpoint: Option<Checkpoint>,
         (commands, reports, waker): (Sender<Command>, Receiver<Report>, Waker),
         shared: Arc<Shared>,
@@ -102,6 +104,7 @@ impl Sequencer {
             workers,
             sources,
             sink,
+            dead_letters,
             checkpoint,
             commands,
             reports,
@@ -292,7 +295,7 @@ impl Sequencer {
             splits,
             commit_from: Some(entry.epoch),
         }));
-        let done = self.await_done(entry.epoch)?;
+        let mut done = self.await_done(entry.epoch)?;
         durations.insert("addBatch", millis(working));
 
         let mut read: Vec<SourceProgress> = vec![SourceProgress::default(); self.sources.len()];
@@ -315,11 +318,21 @@ impl Sequencer {
             .collect();
         let output_rows = staged.iter().map(|staged| staged.rows).sum();
 
+        let letters = done
+            .iter_mut()
+            .flat_map(|report| std::mem::take(&mut report.dead_letters));
+        let letters = match &mut self.dead_letters {
+            Some(table) => Some(table.stage(&info, letters.collect())?),
+            None => None,
+        };
         let committing = Instant::now();
         if sink_holds {
             self.sink.discard_uncommitted()?;
         } else {
             self.sink.commit(entry.epoch, &staged)?;
+        }
+        if let (Some(table), Some(staged)) = (&mut self.dead_letters, &letters) {
+            table.commit(entry.epoch, staged)?;
         }
         durations.insert("commitBatch", millis(committing));
         let committing = Instant::now();

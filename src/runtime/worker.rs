@@ -7,16 +7,18 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidemark_connectors::{Distribution, SinkWriter, SourceReader};
+use tidemark_connectors::{Distribution, SinkWriter, SourceReader, Split};
 use timely::worker::Worker;
 
 use crate::checkpoint::{
     FileKind, RestorePlan, StateDir, StateFile, StateFileReader, StateFileWriter,
 };
 use crate::compile::{CLOCK, Dataflow, Parts, compile};
+use crate::operators::dead_letter::take_letters;
 use crate::operators::source::SplitPool;
 use crate::operators::{Context, Restored};
 use crate::plan::Plan;
+use crate::plan::catalog::OnError;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
 use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
@@ -142,6 +144,9 @@ impl Running {
     fn start(worker: &mut Worker, setup: &Setup, start: &Start) -> Result<Self, QueryError> {
         let (index, peers) = (worker.index(), worker.peers());
         let context = Context::new(index, peers, start.first_epoch);
+        if setup.plan.on_error == OnError::DeadLetter {
+            context.keep_dead_letters();
+        }
         let mut rescaled = None;
         let restored = match (&start.restore, &setup.state_dir) {
             (Some(plan), Some(dir)) => {
@@ -186,21 +191,20 @@ impl Running {
         })
     }
 
-    fn open(&mut self, order: Order, setup: &Setup) {
+    fn open(&mut self, mut order: Order, setup: &Setup) {
         self.context.open(order.info);
+        let splits = Arc::new(std::mem::take(&mut order.splits));
+        self.context.reads(order.info.epoch, Arc::clone(&splits));
         let processes = self.peers / setup.local_workers;
         for (source, handle) in &self.dataflow.sources {
-            let splits: Vec<_> = match *source {
+            let splits: Vec<(u32, Split)> = match *source {
                 CLOCK => vec![],
-                source => {
-                    let splits = &order.splits[source];
-                    splits
-                        .iter()
-                        .skip(setup.process)
-                        .step_by(processes)
-                        .cloned()
-                        .collect()
-                }
+                source => (0..)
+                    .zip(&splits[source])
+                    .skip(setup.process)
+                    .step_by(processes)
+                    .map(|(number, split)| (number, split.clone()))
+                    .collect(),
             };
             handle.open(order.info.epoch, &splits);
         }
@@ -221,6 +225,7 @@ impl Running {
                 epoch,
                 sources: self.context.take_source_reports(epoch),
                 operators: self.context.take_stats(epoch),
+                dead_letters: take_letters(&self.context, epoch),
                 ..Done::default()
             };
             if let Some(first) = order.commit_from {

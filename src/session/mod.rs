@@ -29,10 +29,11 @@ use tidemark_connectors::{
     ConnectorError, Options, Sink, SinkConfig, Source, open_sink, open_source,
 };
 
-use crate::plan::catalog::{OnError, QueryStatement, Script, Statement};
+use crate::plan::catalog::{QueryStatement, Script, Statement};
 use crate::plan::error::{Excerpt, PlanErrorKind};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
-use crate::plan::{Plan, PlanError, Trigger, batch, plan_query};
+use crate::plan::{Plan, PlanError, SinkTable, Trigger, batch, plan_query};
+use crate::runtime::dead_letters;
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
 
@@ -262,7 +263,7 @@ impl Session {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| named(error.into()))?;
-        let open = |config: SinkConfig| self.open_sink(plan, config);
+        let open = |table: &SinkTable, config: SinkConfig| self.open_sink(table, config);
         let query = start(plan, sources, open, self.config, listener).map_err(named)?;
         let query = Arc::new(query);
         lock(&self.known.queries).push(Arc::clone(&query));
@@ -278,15 +279,24 @@ impl Session {
             mode: plan.mode,
             key: plan.key.clone(),
         };
-        open_sink_of(plan, MemoryTable::new(), config).map(drop)
+        open_sink_of(&plan.sink, MemoryTable::new(), config)?;
+        if let Some(table) = &plan.dead_letter {
+            let config = dead_letters::sink_config(&table.name, "");
+            open_sink_of(table, MemoryTable::new(), config)?;
+        }
+        Ok(())
     }
 
-    fn open_sink(&self, plan: &Plan, config: SinkConfig) -> Result<Box<dyn Sink>, ConnectorError> {
+    fn open_sink(
+        &self,
+        sink: &SinkTable,
+        config: SinkConfig,
+    ) -> Result<Box<dyn Sink>, ConnectorError> {
         let table = MemoryTable::new();
-        if plan.sink.connector.eq_ignore_ascii_case("memory") {
+        if sink.connector.eq_ignore_ascii_case("memory") {
             lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
         }
-        open_sink_of(plan, table, config)
+        open_sink_of(sink, table, config)
     }
 
     /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.
@@ -303,8 +313,7 @@ impl Session {
                     .open(&table.connector, &table.options, table.schema.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let zone = lock(&self.sql).time_zone().to_owned();
-        let rows = batch::run_batch(statement, sources, &zone, clock::now())?;
+        let rows = batch::run_batch(statement, sources, clock::now())?;
         Ok((rows[0].schema(), rows))
     }
 
@@ -409,10 +418,6 @@ fn not_there(plan: &Plan) -> Option<(String, String)> {
         let instead = "write a short interval such as 'trigger' = '50 ms'";
         return Some(("the continuous trigger".into(), instead.into()));
     }
-    if plan.on_error == OnError::DeadLetter {
-        let instead = "filter the rows that fail, or use the try_ form of the function";
-        return Some(("'onError' = 'deadLetter'".into(), instead.into()));
-    }
     reads_its_output(plan).map(|name| {
         (
             format!("writing into the directory that table '{name}' reads"),
@@ -421,19 +426,19 @@ fn not_there(plan: &Plan) -> Option<(String, String)> {
     })
 }
 
-/// Opens a plan's sink; a `memory` sink fills `table`.
+/// Opens a sink; a `memory` sink fills `table`.
 fn open_sink_of(
-    plan: &Plan,
+    sink: &SinkTable,
     table: MemoryTable,
     config: SinkConfig,
 ) -> Result<Box<dyn Sink>, ConnectorError> {
     // The name is the query's, and known to every sink by its configuration.
-    let mut options = plan.sink.options.clone();
+    let mut options = sink.options.clone();
     options.remove("queryName");
-    if plan.sink.connector.eq_ignore_ascii_case("memory") {
+    if sink.connector.eq_ignore_ascii_case("memory") {
         return Ok(Box::new(MemorySink::open(table, &options, config)?));
     }
-    open_sink(&plan.sink.connector, &options, config)
+    open_sink(&sink.connector, &options, config)
 }
 
 /// The queries of a session (Spark's `StreamingQueryManager`).

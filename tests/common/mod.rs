@@ -176,18 +176,17 @@ impl Run<'_> {
             }
         });
         let sources = sources.collect::<Result<Vec<_>>>()?;
-        let sink = CaptureSink {
-            captured: captured.clone(),
-            staged: Arc::default(),
-        };
         let progress: Arc<Mutex<Vec<Progress>>> = Arc::default();
         let told = Arc::clone(&progress);
         let query = start(
             &plan,
             sources,
-            |config: SinkConfig| {
-                sink.captured.lock().key = config.key;
-                Ok(Box::new(sink) as Box<dyn Sink>)
+            |_, config: SinkConfig| {
+                captured.lock().key = config.key;
+                Ok(Box::new(CaptureSink {
+                    captured: captured.clone(),
+                    staged: Arc::default(),
+                }) as Box<dyn Sink>)
             },
             QueryConfig {
                 workers: self.workers,

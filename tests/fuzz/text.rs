@@ -30,7 +30,7 @@ fn options_and_patterns_are_read_or_refused() {
             ..Casts::default()
         };
         read(&plain, input);
-        if let Ok(pattern) = Pattern::parse(&text) {
+        if let Ok(pattern) = Pattern::for_reading(&text) {
             let casts = Casts {
                 zone,
                 timestamp: Some(pattern.clone()),

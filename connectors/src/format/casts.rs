@@ -43,7 +43,7 @@ impl Casts {
         };
         let pattern = |key: &str| match options.get(key) {
             None => Ok(None),
-            Some(text) => Pattern::parse(text).map(Some).map_err(|why| {
+            Some(text) => Pattern::for_reading(text).map(Some).map_err(|why| {
                 options.bad(
                     key,
                     format!("a datetime pattern such as 'yyyy-MM-dd HH:mm:ss' ({why})"),

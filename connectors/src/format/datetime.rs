@@ -6,7 +6,7 @@
 use super::zone::{SECOND, Zone};
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar, or `None` for no date.
-pub(crate) fn days(year: i64, month: u32, day: u32) -> Option<i64> {
+pub fn days(year: i64, month: u32, day: u32) -> Option<i64> {
     if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
     }
@@ -18,7 +18,27 @@ pub(crate) fn days(year: i64, month: u32, day: u32) -> Option<i64> {
     Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
-fn days_in_month(year: i64, month: u32) -> u32 {
+/// The year, month and day of a count of days since 1970-01-01, on the proleptic Gregorian calendar.
+pub fn civil(days: i64) -> (i64, u32, u32) {
+    // Howard Hinnant's civil_from_days: years begin in March.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = year + era * 400 + i64::from(month <= 2);
+    (year, month as u32, day as u32)
+}
+
+/// How many days a month has; `month` is 1 to 12.
+pub fn days_in_month(year: i64, month: u32) -> u32 {
     match month {
         4 | 6 | 9 | 11 => 30,
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -29,7 +49,7 @@ fn days_in_month(year: i64, month: u32) -> u32 {
 
 /// Microseconds from 1970-01-01 00:00:00 on the same wall clock, or `None` where there is no such
 /// moment or it does not fit.
-pub(crate) fn micros(
+pub fn micros(
     year: i64,
     month: u32,
     day: u32,
@@ -48,7 +68,7 @@ pub(crate) fn micros(
 }
 
 /// A timestamp with a zone of its own or in `zone`, as microseconds since 1970 UTC.
-pub(crate) fn parse_timestamp(text: &[u8], zone: Zone) -> Option<i64> {
+pub fn parse_timestamp(text: &[u8], zone: Zone) -> Option<i64> {
     if let Some((local, rest)) = iso(text) {
         match rest {
             b"Z" => return Some(local),
@@ -61,7 +81,7 @@ pub(crate) fn parse_timestamp(text: &[u8], zone: Zone) -> Option<i64> {
 }
 
 /// A timestamp that names no zone, as microseconds on its wall clock.
-pub(crate) fn parse_timestamp_ntz(text: &[u8]) -> Option<i64> {
+pub fn parse_timestamp_ntz(text: &[u8]) -> Option<i64> {
     if let Some((local, b"")) = iso(text) {
         return Some(local);
     }
@@ -72,7 +92,7 @@ pub(crate) fn parse_timestamp_ntz(text: &[u8]) -> Option<i64> {
 }
 
 /// A date, as days since 1970. A time after it is left out, as Spark does.
-pub(crate) fn parse_date(text: &[u8]) -> Option<i32> {
+pub fn parse_date(text: &[u8]) -> Option<i32> {
     let text = text.trim_ascii();
     let (date, rest) = date_part(text)?;
     let complete = date.fields == 3;
@@ -201,7 +221,7 @@ fn lenient(text: &[u8]) -> Option<(i64, Option<Zone>)> {
 }
 
 /// Between `least` and `most` digits at the start of `text`, which is moved behind them.
-pub(crate) fn number(text: &mut &[u8], least: usize, most: usize) -> Option<u32> {
+pub fn number(text: &mut &[u8], least: usize, most: usize) -> Option<u32> {
     let digits = text
         .iter()
         .take(most)

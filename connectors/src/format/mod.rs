@@ -5,7 +5,7 @@
 //! | [`json`] | JSON records, by Spark's rules, straight into columns |
 //! | [`csv`] | CSV records, by Spark's rules |
 //! | [`casts`] | text to typed values: what both have in common |
-//! | [`pattern`], [`zone`], `datetime` | datetime patterns, time zones, timestamps |
+//! | [`pattern`], [`zone`], [`datetime`] | datetime patterns, time zones, timestamps |
 //! | `columns`, `values` | columns that can take back the last row |
 //! | `scan` | finding bytes eight at a time |
 //!
@@ -14,7 +14,7 @@
 pub mod casts;
 pub(crate) mod columns;
 pub mod csv;
-mod datetime;
+pub mod datetime;
 pub mod json;
 pub mod pattern;
 pub(crate) mod scan;

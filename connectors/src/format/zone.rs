@@ -3,11 +3,13 @@
 //! The rules are `java.time`'s, as Spark uses them: an hour that spring leaves out reads as one
 //! hour later, an hour that autumn repeats as its first occurrence.
 
+use std::fmt;
+
 use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone};
-use chrono_tz::Tz;
+use chrono_tz::{OffsetName, Tz};
 
 /// Microseconds in a second.
-pub(crate) const SECOND: i64 = 1_000_000;
+pub const SECOND: i64 = 1_000_000;
 
 /// A fixed distance from UTC, or a region with rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,34 @@ impl Zone {
         }
     }
 
+    /// How many seconds the wall clock is ahead of UTC at an instant, in microseconds; `None` where
+    /// that is out of range.
+    pub fn offset(self, micros: i64) -> Option<i32> {
+        match self {
+            Self::Fixed(seconds) => Some(seconds),
+            Self::Region(region) => {
+                let utc = DateTime::from_timestamp_micros(micros)?.naive_utc();
+                let offset = region.offset_from_utc_datetime(&utc);
+                Some(offset.fix().local_minus_utc())
+            }
+        }
+    }
+
+    /// The wall clock of an instant, both in microseconds; `None` where it is out of range.
+    pub fn to_local(self, micros: i64) -> Option<i64> {
+        micros.checked_add(i64::from(self.offset(micros)?) * SECOND)
+    }
+
+    /// What the zone is called for short at an instant in microseconds: `EST`, `UTC`, `+01:00`.
+    pub fn abbreviation(self, micros: i64) -> Option<String> {
+        let Self::Region(region) = self else {
+            return Some(self.to_string());
+        };
+        let utc = DateTime::from_timestamp_micros(micros)?.naive_utc();
+        let offset = region.offset_from_utc_datetime(&utc);
+        Some(offset.abbreviation()?.to_owned())
+    }
+
     /// The instant of a wall clock, both in microseconds; `None` where it is out of range.
     pub fn to_utc(self, local: i64) -> Option<i64> {
         match self {
@@ -53,6 +83,25 @@ impl Zone {
                     LocalResult::None => offset_before(region, naive)?,
                 };
                 local.checked_sub(i64::from(offset.fix().local_minus_utc()) * SECOND)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(0) => f.write_str("UTC"),
+            Self::Region(region) => f.write_str(region.name()),
+            Self::Fixed(seconds) => {
+                let sign = if *seconds < 0 { '-' } else { '+' };
+                let distance = seconds.unsigned_abs();
+                let (hours, minutes) = (distance / 3600, distance / 60 % 60);
+                write!(f, "{sign}{hours:02}:{minutes:02}")?;
+                match distance % 60 {
+                    0 => Ok(()),
+                    rest => write!(f, ":{rest:02}"),
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use arrow::array::timezone::Tz;
 use chrono::{DateTime, Offset, TimeZone};
 
+use crate::format::datetime::civil;
 use crate::{Options, Result};
 
 /// The session time zone: how a TIMESTAMP is read off the clock.
@@ -132,21 +133,7 @@ fn java_number<F: std::fmt::Display + std::fmt::LowerExp>(
 
 /// Days since 1970-01-01 as `yyyy-MM-dd`.
 pub(super) fn date(out: &mut String, days: i64) {
-    // Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = civil(days);
     if year > 9999 {
         out.push('+');
     } else if year < 0 {

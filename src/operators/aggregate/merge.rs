@@ -372,6 +372,7 @@ impl Merge {
             give(Delta {
                 batch,
                 diffs,
+                origin: None,
                 time: epoch.time(),
             });
         }

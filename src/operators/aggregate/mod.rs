@@ -20,8 +20,10 @@ mod partial;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{Expr, when};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
@@ -83,14 +85,34 @@ impl KeyExpressions {
 
     fn evaluate(
         &self,
-        batch: &arrow::array::RecordBatch,
+        batch: &RecordBatch,
         epoch: &EpochInfo,
-    ) -> Result<Vec<arrow::array::ArrayRef>, OperatorError> {
+    ) -> Result<Vec<ArrayRef>, OperatorError> {
         self.expressions.evaluate(batch, epoch)
     }
 }
 
+/// The expressions of an aggregate over one batch.
+struct Evaluated {
+    keys: Vec<ArrayRef>,
+    /// For each call its arguments, and which rows count where it has a filter.
+    calls: Vec<(Vec<ArrayRef>, Option<BooleanArray>)>,
+}
+
 impl Prepared {
+    fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
+        let calls = self.arguments.iter().zip(&self.filters);
+        Ok(Evaluated {
+            keys: self.keys.evaluate(batch, epoch)?,
+            calls: calls
+                .map(|(arguments, filter)| {
+                    let filter = filter.as_ref().map(|f| f.condition(batch, epoch));
+                    Ok((arguments.evaluate(batch, epoch)?, filter.transpose()?))
+                })
+                .collect::<Result<_, OperatorError>>()?,
+        })
+    }
+
     fn row_error(&self, source: RowError) -> OperatorError {
         OperatorError::Row {
             operator: self.operator,
@@ -122,15 +144,17 @@ fn behind(watermark: EventTime, lag: i64) -> EventTime {
 }
 
 impl Aggregate {
-    /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of `output`.
+    /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of
+    /// `output`; `options` are what expressions are computed with.
     pub fn new(
         operator: usize,
         plan: &plan::Aggregate,
         input: &DFSchemaRef,
         input_retracts: bool,
         output: &DFSchemaRef,
+        options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
-        let keys = Expressions::new(&plan.keys, input)?;
+        let keys = Expressions::new(&plan.keys, input, options)?;
         let key_types = keys.types(input)?;
         let codec =
             KeyCodec::new(&key_types).map_err(|source| OperatorError::Row { operator, source })?;
@@ -139,7 +163,7 @@ impl Aggregate {
         let mut filters = vec![];
         for (index, call) in plan.calls.iter().enumerate() {
             let guarded = guarded(call)?;
-            let expressions = Expressions::new(&guarded, input)?;
+            let expressions = Expressions::new(&guarded, input, options)?;
             let types: Vec<DataType> = expressions.types(input)?;
             let field = output.field(plan.keys.len() + index);
             let output_type = field.data_type().clone();
@@ -155,7 +179,7 @@ impl Aggregate {
             filters.push(
                 call.filter
                     .as_ref()
-                    .map(|f| Expressions::new([f], input))
+                    .map(|f| Expressions::new([f], input, options))
                     .transpose()?,
             );
         }
@@ -271,7 +295,7 @@ impl Aggregate {
                             let partial = open
                                 .entry(epoch.epoch)
                                 .or_insert_with(|| Partial::new(&prepared));
-                            if let Err(error) = partial.add(&delta, &epoch) {
+                            if let Err(error) = partial.add(delta, &epoch, &context) {
                                 return context.fail(error);
                             }
                             if partial.is_full() {

@@ -10,8 +10,9 @@ use arrow::datatypes::TimestampMicrosecondType;
 use hashbrown::HashTable;
 
 use crate::operators::aggregate::accumulate::{Groups, valid_rows};
-use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG};
-use crate::operators::{EpochInfo, OperatorError, OperatorStats};
+use crate::operators::aggregate::{Evaluated, LATE_NAME, Prepared, VALUE_TAG};
+use crate::operators::dead_letter::sift;
+use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::plan::{Bound, EventTimeKind};
 use crate::row::{Bytes, Delta, hash};
 use crate::state::Rows;
@@ -48,10 +49,16 @@ impl Partial {
     }
 
     /// Takes rows in.
-    pub(super) fn add(&mut self, delta: &Delta, epoch: &EpochInfo) -> Result<(), OperatorError> {
+    pub(super) fn add(
+        &mut self,
+        delta: Delta,
+        epoch: &EpochInfo,
+        context: &Context,
+    ) -> Result<(), OperatorError> {
         let prepared = Arc::clone(&self.prepared);
+        let (delta, evaluated) = sift(delta, context, |batch| prepared.evaluate(batch, epoch))?;
+        let Evaluated { keys, calls } = evaluated;
         let rows = delta.rows();
-        let keys = prepared.keys.evaluate(&delta.batch, epoch)?;
         let bounds = prepared
             .bound
             .map(|bound| bounds(&bound, &keys[bound.key], rows));
@@ -105,12 +112,8 @@ impl Partial {
             ),
         };
         self.groups.add_rows(&of, diffs.as_deref());
-        for (index, call) in prepared.calls.iter().enumerate() {
-            let arguments = prepared.arguments[index].evaluate(&delta.batch, epoch)?;
-            let filter = match &prepared.filters[index] {
-                Some(filter) => Some(filter.condition(&delta.batch, epoch)?),
-                None => None,
-            };
+        let calls = prepared.calls.iter().zip(calls).enumerate();
+        for (index, (call, (arguments, filter))) in calls {
             let mut valid = valid_rows(rows, &arguments, filter.as_ref());
             if let Some(on_time) = &on_time {
                 valid = BooleanArray::new(valid.values() & on_time.values(), None);

@@ -186,6 +186,7 @@ pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryS
             checkpoint_location: Some("ckpt/result".into()),
             min_batches_to_retain: 100,
             watermark_policy: WatermarkPolicy::Min,
+            time_zone: "UTC".into(),
         },
         on_error: OnError::Fail,
         dead_letter: None,

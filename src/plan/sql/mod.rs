@@ -35,6 +35,7 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
+pub use options::DEFAULT_TIME_ZONE;
 pub use tables::{OpenSource, SourceSchema};
 pub use types::type_name;
 

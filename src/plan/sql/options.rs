@@ -50,6 +50,9 @@ pub(super) struct Settings {
 
 type Outcome<T> = Result<T, PlanErrorKind>;
 
+/// `session.timeZone` where nothing sets it.
+pub const DEFAULT_TIME_ZONE: &str = "UTC";
+
 impl Settings {
     /// Takes a setting, or says what is wrong with it.
     pub(super) fn set(&mut self, key: &str, value: &str) -> Outcome<()> {
@@ -101,7 +104,7 @@ impl Settings {
 
     /// `spark.sql.session.timeZone`.
     pub(super) fn time_zone(&self) -> &str {
-        self.get("session.timeZone").unwrap_or("UTC")
+        self.get("session.timeZone").unwrap_or(DEFAULT_TIME_ZONE)
     }
 
     /// `idleTimeout` where a table does not say its own.
@@ -157,6 +160,7 @@ impl Settings {
                 .map_or(Ok(WatermarkPolicy::Min), |v| {
                     policy("multipleWatermarkPolicy", v)
                 })?,
+            time_zone: self.time_zone().to_owned(),
         })
     }
 }

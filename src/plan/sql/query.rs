@@ -165,6 +165,13 @@ impl Planner<'_> {
         let dead_letter = dead_letter
             .map(|table| self.sink(table, start))
             .transpose()?;
+        if let Some(table) = dead_letter.as_ref().filter(|table| table.declared) {
+            let kind = PlanErrorKind::Unsupported {
+                what: format!("columns for the dead-letter table '{}'", table.name),
+                instead: Some("leave them out: they are always the same".into()),
+            };
+            return Err(here(kind));
+        }
         let on_error = match engine.on_error {
             OnError::DeadLetter => OnError::DeadLetter,
             OnError::Fail if dead_letter.is_some() => OnError::DeadLetter,

@@ -18,6 +18,7 @@
 mod clean;
 mod lines;
 mod listing;
+mod locate;
 mod options;
 mod parquet;
 mod partitions;

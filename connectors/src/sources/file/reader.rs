@@ -22,7 +22,9 @@ use crate::format::csv::CsvDecoder;
 use crate::format::json::JsonDecoder;
 use crate::format::scan::find_byte;
 use crate::format::{BATCH_ROWS, Malformed};
-use crate::{ConnectorError, METADATA_COLUMN, Read, Result, SourceReader, Split, SplitReader};
+use crate::{
+    ConnectorError, METADATA_COLUMN, Place, Read, Result, SourceReader, Split, SplitReader,
+};
 
 /// Opens the splits of one source.
 #[derive(Debug)]
@@ -43,6 +45,16 @@ enum Column {
 
 impl SourceReader for FileReader {
     fn open(&self, split: &Split, projection: &[usize]) -> Result<Box<dyn SplitReader>> {
+        Ok(Box::new(self.open_split(split, projection)?))
+    }
+
+    fn locate(&self, split: &Split, projection: &[usize], rows: &[u64]) -> Result<Vec<Place>> {
+        super::locate::locate(self, split, projection, rows)
+    }
+}
+
+impl FileReader {
+    fn open_split(&self, split: &Split, projection: &[usize]) -> Result<FileSplitReader> {
         let file = FileSplit::of(&split.range)?;
         let path = Path::new(&file.path);
         let keys = if self.options.recursive {
@@ -105,16 +117,22 @@ impl SourceReader for FileReader {
             }
         }
         let body = self.body(&file, path, &in_file, Arc::new(Schema::new(decoded)))?;
-        Ok(Box::new(FileSplitReader {
+        Ok(FileSplitReader {
             body,
             columns,
             output: Arc::new(Schema::new(output)),
             pending: None,
-        }))
+        })
     }
-}
 
-impl FileReader {
+    /// The split as lines of text; `None` where it is none, or is read as a whole.
+    pub(super) fn text(&self, split: &Split, projection: &[usize]) -> Result<Option<Text>> {
+        Ok(match self.open_split(split, projection)?.body {
+            Body::Text(text) if text.lines.is_some() => Some(*text),
+            _ => None,
+        })
+    }
+
     fn body(
         &self,
         file: &FileSplit,
@@ -206,13 +224,14 @@ fn uri_escape(text: &str) -> String {
     out
 }
 
-enum Decoder {
+/// Decodes records of either format.
+pub(super) enum Decoder {
     Json(JsonDecoder),
     Csv(CsvDecoder),
 }
 
 impl Decoder {
-    fn push_lines(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    pub(super) fn push_lines(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         match self {
             Self::Json(decoder) => decoder.push_lines(bytes),
             Self::Csv(decoder) => decoder.push_lines(bytes),
@@ -227,14 +246,22 @@ impl Decoder {
         }
     }
 
-    fn is_full(&self) -> bool {
+    /// The rows decoded since the last flush.
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Json(decoder) => decoder.rows(),
+            Self::Csv(decoder) => decoder.rows(),
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
         match self {
             Self::Json(decoder) => decoder.is_full(),
             Self::Csv(decoder) => decoder.is_full(),
         }
     }
 
-    fn flush(&mut self) -> Result<(RecordBatch, u64)> {
+    pub(super) fn flush(&mut self) -> Result<(RecordBatch, u64)> {
         match self {
             Self::Json(decoder) => decoder.flush(),
             Self::Csv(decoder) => decoder.flush(),
@@ -243,9 +270,9 @@ impl Decoder {
 }
 
 /// A text file being decoded: by lines, or as a whole.
-struct Text {
+pub(super) struct Text {
     path: PathBuf,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     lines: Option<Lines>,
     whole: Vec<u8>,
     /// How much of `whole` is decoded.
@@ -293,6 +320,17 @@ impl Text {
         Ok((batch.num_rows() > 0 || dropped > 0).then_some((batch, dropped)))
     }
 
+    /// The next whole lines and where in the file they begin; `None` at the end.
+    pub(super) fn block(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
+        let Some(lines) = &mut self.lines else {
+            return Ok(None);
+        };
+        let block = lines.block()?.to_vec();
+        let position = lines.position();
+        lines.consume(block.len());
+        Ok((!block.is_empty()).then_some((position, block)))
+    }
+
     /// The path and line of a byte of the file; the byte where the file cannot be read again.
     fn place(&self, position: u64) -> String {
         let path = self.path.display();
@@ -302,7 +340,8 @@ impl Text {
         }
     }
 
-    fn line_of(&self, position: u64) -> Option<u64> {
+    /// The line of a byte of the file, from 1.
+    pub(super) fn line_of(&self, position: u64) -> Option<u64> {
         let count = |bytes: &[u8]| {
             let (mut at, mut found) = (0, 0);
             loop {
