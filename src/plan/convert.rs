@@ -27,12 +27,17 @@ mod tests;
 use std::sync::Arc;
 
 use super::catalog::QueryStatement;
+use super::room::with_room;
 use super::{Node, Plan, SinkTable, SourceTable, modes};
 
 pub use error::{ConvertError, Result};
 
 /// Plans a query: what each operator keeps and until when, and what the sink is told.
 pub fn plan_query(statement: &QueryStatement) -> Result<Plan> {
+    with_room(|| plan_here(statement))
+}
+
+fn plan_here(statement: &QueryStatement) -> Result<Plan> {
     let mut root = nodes::node(&statement.logical, &statement.sources)?;
     let sources: Vec<SourceTable> = statement.sources.iter().map(source_table).collect();
     let derived = key::of_result(&root);

@@ -27,6 +27,7 @@ mod lineage;
 pub mod modes;
 pub mod reason;
 pub mod redact;
+mod room;
 pub mod sql;
 pub mod text;
 

@@ -155,7 +155,10 @@ impl Run<'_> {
     }
 
     /// Runs the query to its end; its rows go to `captured`. Gives each epoch's progress.
-    pub(crate) fn stream(&self, captured: &Captured) -> std::result::Result<Vec<Progress>, SessionError> {
+    pub(crate) fn stream(
+        &self,
+        captured: &Captured,
+    ) -> std::result::Result<Vec<Progress>, SessionError> {
         let session = self.session()?;
         let script = session.parse(self.script, "query")?;
         let Some(statement) = script.queries().next() else {

@@ -31,7 +31,9 @@ fn schema() -> SchemaRef {
 fn rows(epoch: i64) -> RecordBatch {
     let users: StringArray = (0..40).map(|n| Some(format!("u{}", n % 8))).collect();
     let numbers: Int64Array = (0..40).map(|n| Some(n * epoch)).collect();
-    let times: TimestampMicrosecondArray = (0..40).map(|n| Some((epoch * 4 + n % 5) * 60_000_000)).collect();
+    let times: TimestampMicrosecondArray = (0..40)
+        .map(|n| Some((epoch * 4 + n % 5) * 60_000_000))
+        .collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(users),
         Arc::new(numbers),

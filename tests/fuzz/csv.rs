@@ -29,11 +29,33 @@ fn styles() -> Vec<Options> {
     let style = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<Options>();
     vec![
         style(&[]),
-        style(&[("header", "true"), ("comment", "#"), ("nullValue", "NA"), ("emptyValue", "E")]),
-        style(&[("sep", "||"), ("quote", "'"), ("escape", "'"), ("multiLine", "true")]),
-        style(&[("quote", ""), ("escape", ""), ("ignoreLeadingWhiteSpace", "true")]),
-        style(&[("ignoreTrailingWhiteSpace", "true"), ("multiLine", "true"), ("header", "true")]),
-        style(&[("dateFormat", "dd.MM.yy"), ("timestampFormat", "yyyy/M/d H:m[:s]"), ("sep", "\\t")]),
+        style(&[
+            ("header", "true"),
+            ("comment", "#"),
+            ("nullValue", "NA"),
+            ("emptyValue", "E"),
+        ]),
+        style(&[
+            ("sep", "||"),
+            ("quote", "'"),
+            ("escape", "'"),
+            ("multiLine", "true"),
+        ]),
+        style(&[
+            ("quote", ""),
+            ("escape", ""),
+            ("ignoreLeadingWhiteSpace", "true"),
+        ]),
+        style(&[
+            ("ignoreTrailingWhiteSpace", "true"),
+            ("multiLine", "true"),
+            ("header", "true"),
+        ]),
+        style(&[
+            ("dateFormat", "dd.MM.yy"),
+            ("timestampFormat", "yyyy/M/d H:m[:s]"),
+            ("sep", "\\t"),
+        ]),
     ]
 }
 
@@ -76,8 +98,9 @@ fn lines_are_decoded_or_corrupt() {
         .collect();
     fuzz("csv", &entries(include_str!("corpus/csv.txt")), |input| {
         for style in &styles {
-            let [permissive, dropping, strict] =
-                style.each_ref().map(|options| decode(input, &schema, &schema, options));
+            let [permissive, dropping, strict] = style
+                .each_ref()
+                .map(|options| decode(input, &schema, &schema, options));
             let (permissive, dropping) = (permissive?, dropping?);
             if let Ok(strict) = strict
                 && (strict != permissive || strict != dropping)

@@ -1,9 +1,7 @@
 //! JSON records: decoded in every mode, inferred, and held against `serde_json` where both take them.
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{
-    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit,
-};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit};
 use serde_json::Value;
 use std::sync::Arc;
 use tidemark_connectors::format::json::{JsonDecoder, JsonInference};
@@ -31,19 +29,27 @@ fn schema() -> SchemaRef {
         field("ts", zoned),
         field("local", DataType::Timestamp(TimeUnit::Microsecond, None)),
         field("bin", DataType::Binary),
-        field("a", DataType::List(Arc::new(field("item", DataType::Int64)))),
+        field(
+            "a",
+            DataType::List(Arc::new(field("item", DataType::Int64))),
+        ),
         field("o", DataType::Struct(inner.into())),
         field("m", DataType::Map(Arc::new(entries), false)),
         field("_corrupt_record", DataType::Utf8),
     ]))
 }
 
-fn decode(record: &[u8], schema: &SchemaRef, mode: ParseMode) -> Result<(RecordBatch, u64), String> {
+fn decode(
+    record: &[u8],
+    schema: &SchemaRef,
+    mode: ParseMode,
+) -> Result<(RecordBatch, u64), String> {
     let options = RecordOptions {
         mode,
         ..RecordOptions::default()
     };
-    let mut decoder = JsonDecoder::new(SchemaRef::clone(schema), options).map_err(|e| e.to_string())?;
+    let mut decoder =
+        JsonDecoder::new(SchemaRef::clone(schema), options).map_err(|e| e.to_string())?;
     decoder.push_record(record).map_err(|bad| bad.reason)?;
     decoder.flush().map_err(|error| error.to_string())
 }
@@ -116,6 +122,8 @@ fn same(rows: &RecordBatch, object: &serde_json::Map<String, Value>) -> Result<(
     if agrees.iter().all(|agrees| *agrees) {
         Ok(())
     } else {
-        Err(format!("serde_json finds other values: {text:?} {whole:?} {double:?} {truth:?}"))
+        Err(format!(
+            "serde_json finds other values: {text:?} {whole:?} {double:?} {truth:?}"
+        ))
     }
 }

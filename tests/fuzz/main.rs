@@ -57,7 +57,10 @@ pub(crate) fn fuzz(target: &str, corpus: &[Vec<u8>], run: impl Fn(&[u8]) -> Resu
                 std::thread::sleep(Duration::from_millis(50));
                 let began = *under_test.lock().unwrap();
                 if began.is_some_and(|began| began.elapsed() > PATIENCE) {
-                    eprintln!("{target}: no end after {PATIENCE:?}; the input is {}", place.display());
+                    eprintln!(
+                        "{target}: no end after {PATIENCE:?}; the input is {}",
+                        place.display()
+                    );
                     std::process::abort();
                 }
             }

@@ -89,18 +89,45 @@ impl<'a> Mutator<'a> {
             }
             10 | 11 => {
                 const NUMBERS: [&str; 12] = [
-                    "0", "-1", "9223372036854775807", "-9223372036854775808", "99999999999999999999",
-                    "1e400", "0.1", "2147483648", "1000000000000", "NaN", "00", "5",
+                    "0",
+                    "-1",
+                    "9223372036854775807",
+                    "-9223372036854775808",
+                    "99999999999999999999",
+                    "1e400",
+                    "0.1",
+                    "2147483648",
+                    "1000000000000",
+                    "NaN",
+                    "00",
+                    "5",
                 ];
                 let number = NUMBERS[self.random.random_range(0..NUMBERS.len())];
                 let digits = input.iter().position(u8::is_ascii_digit);
-                let start = digits.filter(|_| self.random.random_bool(0.7)).unwrap_or(piece.start);
-                let end = start + input[start..].iter().take_while(|b| b.is_ascii_digit()).count();
+                let start = digits
+                    .filter(|_| self.random.random_bool(0.7))
+                    .unwrap_or(piece.start);
+                let end = start
+                    + input[start..]
+                        .iter()
+                        .take_while(|b| b.is_ascii_digit())
+                        .count();
                 input.splice(start..end, number.bytes());
             }
             _ => {
                 const ODD: [&str; 12] = [
-                    "\u{0}", "\u{FEFF}", "'", "\"", "`", "\\", "é", "日本", "\u{1F600}", "\r\n", ";", "--",
+                    "\u{0}",
+                    "\u{FEFF}",
+                    "'",
+                    "\"",
+                    "`",
+                    "\\",
+                    "é",
+                    "日本",
+                    "\u{1F600}",
+                    "\r\n",
+                    ";",
+                    "--",
                 ];
                 let odd = ODD[self.random.random_range(0..ODD.len())];
                 input.splice(piece, odd.bytes());
@@ -115,7 +142,9 @@ impl<'a> Mutator<'a> {
     /// A stretch of words or bytes, short ones more often.
     fn piece(&mut self, input: &[u8]) -> std::ops::Range<usize> {
         let edges: Vec<usize> = (0..=input.len())
-            .filter(|at| *at == 0 || *at == input.len() || class(input[*at]) != class(input[at - 1]))
+            .filter(|at| {
+                *at == 0 || *at == input.len() || class(input[*at]) != class(input[at - 1])
+            })
             .collect();
         let from = self.random.random_range(0..edges.len());
         let longest = [1, 1, 3, 12][self.random.random_range(0..4)];

@@ -22,7 +22,12 @@ fn options_and_patterns_are_read_or_refused() {
         let text = String::from_utf8_lossy(input);
         let _ = parse_duration(&text);
         let options: Options = [("k", text.as_ref())].into_iter().collect();
-        let _ = (options.bytes("k"), options.duration("k"), options.integer("k", 1), options.boolean("k", true));
+        let _ = (
+            options.bytes("k"),
+            options.duration("k"),
+            options.integer("k", 1),
+            options.boolean("k", true),
+        );
         let _ = options.check_known("file", &["path", "format"]);
         let zone = Zone::parse(&text).unwrap_or(Zone::UTC);
         let plain = Casts {
@@ -47,5 +52,9 @@ fn options_and_patterns_are_read_or_refused() {
 }
 
 fn read(casts: &Casts, text: &[u8]) {
-    let _ = (casts.timestamp(text), casts.timestamp_ntz(text), casts.date(text));
+    let _ = (
+        casts.timestamp(text),
+        casts.timestamp_ntz(text),
+        casts.date(text),
+    );
 }

@@ -8,9 +8,7 @@ use arrow::array::{
     Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{
-    DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
-};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -126,7 +124,8 @@ impl Table {
                 _ => values(random, *kind, rows, nulls),
             })
             .collect();
-        let batch = RecordBatch::try_new(SchemaRef::clone(&schema), arrays).expect("the columns fit");
+        let batch =
+            RecordBatch::try_new(SchemaRef::clone(&schema), arrays).expect("the columns fit");
         Self {
             name: name.into(),
             columns,
@@ -163,7 +162,11 @@ impl Table {
             let times = times.as_primitive::<TimestampMicrosecondType>();
             times.value(times.len() - 1)
         });
-        last == Some(FAR) && self.epochs.iter().all(|batch| times(batch).null_count() == 0)
+        last == Some(FAR)
+            && self
+                .epochs
+                .iter()
+                .all(|batch| times(batch).null_count() == 0)
     }
 }
 
@@ -207,13 +210,13 @@ fn values(random: &mut StdRng, kind: Kind, rows: usize, nulls: f64) -> ArrayRef 
         Kind::Long => Arc::new(Int64Array::from(some(random, rows, nulls, |r| {
             r.random_range(-1_000_000_000_000_i64..1_000_000_000_000)
         }))),
-        Kind::Double | Kind::Mean => {
-            Arc::new(Float64Array::from(some(random, rows, nulls, |r| {
-                f64::from(r.random_range(-40..40)) / 4.0
-            })))
-        }
+        Kind::Double | Kind::Mean => Arc::new(Float64Array::from(some(random, rows, nulls, |r| {
+            f64::from(r.random_range(-40..40)) / 4.0
+        }))),
         Kind::Decimal => {
-            let values = some(random, rows, nulls, |r| r.random_range(-99_999_i128..99_999));
+            let values = some(random, rows, nulls, |r| {
+                r.random_range(-99_999_i128..99_999)
+            });
             let array = Decimal128Array::from(values).with_precision_and_scale(10, 2);
             Arc::new(array.expect("five digits fit into ten"))
         }

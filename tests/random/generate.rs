@@ -101,7 +101,11 @@ impl Generator<'_> {
             }
         }
         let filter = self.filter(&relation.columns, 0.6);
-        let text = format!("SELECT {} FROM {}{filter}", select.join(", "), relation.from);
+        let text = format!(
+            "SELECT {} FROM {}{filter}",
+            select.join(", "),
+            relation.from
+        );
         self.relation(&text, columns)
     }
 
@@ -114,7 +118,11 @@ impl Generator<'_> {
             columns.push((name, kind));
         }
         let filter = self.filter(&relation.columns, 0.3);
-        let text = format!("SELECT DISTINCT {} FROM {}{filter}", select.join(", "), relation.from);
+        let text = format!(
+            "SELECT DISTINCT {} FROM {}{filter}",
+            select.join(", "),
+            relation.from
+        );
         self.relation(&text, columns)
     }
 
@@ -130,8 +138,14 @@ impl Generator<'_> {
         for _ in 0..self.random.random_range(1..4) {
             let kind = kinds[self.random.random_range(0..kinds.len())];
             let name = self.name();
-            left.push(format!("{} AS {name}", self.expression(&relation.columns, kind, 1)));
-            right.push(format!("{} AS {name}", self.expression(&other.columns, kind, 1)));
+            left.push(format!(
+                "{} AS {name}",
+                self.expression(&relation.columns, kind, 1)
+            ));
+            right.push(format!(
+                "{} AS {name}",
+                self.expression(&other.columns, kind, 1)
+            ));
             columns.push((name, kind));
         }
         if let (Some((mine, _)), Some((theirs, _))) = (
@@ -238,29 +252,51 @@ impl Generator<'_> {
 
     fn call(&mut self, columns: &[(String, Kind)]) -> (String, Kind) {
         let filter = if self.chance(0.2) {
-            format!(" FILTER (WHERE {})", self.expression(columns, Kind::Bool, 1))
+            format!(
+                " FILTER (WHERE {})",
+                self.expression(columns, Kind::Bool, 1)
+            )
         } else {
             String::new()
         };
         let (call, kind) = match self.random.random_range(0..9) {
             0 => ("count(*)".into(), Kind::Long),
             1 => (format!("count({})", self.any(columns).0), Kind::Long),
-            2 => (format!("count(DISTINCT {})", self.column(columns).0), Kind::Long),
-            3 => (format!("sum({})", self.expression(columns, Kind::Int, 2)), Kind::Long),
-            4 => (format!("sum({})", self.expression(columns, Kind::Double, 1)), Kind::Double),
+            2 => (
+                format!("count(DISTINCT {})", self.column(columns).0),
+                Kind::Long,
+            ),
+            3 => (
+                format!("sum({})", self.expression(columns, Kind::Int, 2)),
+                Kind::Long,
+            ),
+            4 => (
+                format!("sum({})", self.expression(columns, Kind::Double, 1)),
+                Kind::Double,
+            ),
             5 => {
                 let kind = [Kind::Int, Kind::Double][self.random.random_range(0..2)];
-                (format!("avg({})", self.expression(columns, kind, 1)), Kind::Mean)
+                (
+                    format!("avg({})", self.expression(columns, kind, 1)),
+                    Kind::Mean,
+                )
             }
             6 => {
                 let decimals = columns.iter().any(|(_, kind)| *kind == Kind::Decimal);
                 let kind = if decimals { Kind::Decimal } else { Kind::Int };
-                (format!("sum({})", self.expression(columns, kind, 0)), kind.widened())
+                (
+                    format!("sum({})", self.expression(columns, kind, 0)),
+                    kind.widened(),
+                )
             }
             _ => {
                 let (text, kind) = self.any(columns);
                 let name = self.one_of(&["min", "max"]);
-                let kind = if kind == Kind::EventTime { Kind::Time } else { kind };
+                let kind = if kind == Kind::EventTime {
+                    Kind::Time
+                } else {
+                    kind
+                };
                 (format!("{name}({text})"), kind)
             }
         };
@@ -277,7 +313,11 @@ impl Generator<'_> {
         if self.chance(0.4) || matches!(kind, Kind::Mean | Kind::Decimal | Kind::Long) {
             return (text, kind);
         }
-        let kind = if kind == Kind::EventTime { Kind::Time } else { kind };
+        let kind = if kind == Kind::EventTime {
+            Kind::Time
+        } else {
+            kind
+        };
         (self.expression(columns, kind, 2), kind)
     }
 
@@ -344,9 +384,15 @@ impl Generator<'_> {
             2 => format!("({a} * 3)"),
             3 => format!("({a} % 7)"),
             4 => format!("abs({a})"),
-            5 => format!("length({})", self.expression(columns, Kind::Text, depth - 1)),
+            5 => format!(
+                "length({})",
+                self.expression(columns, Kind::Text, depth - 1)
+            ),
             6 => format!("month({})", self.expression(columns, Kind::Date, depth - 1)),
-            _ => format!("CAST({} AS INT)", self.expression(columns, Kind::Bool, depth - 1)),
+            _ => format!(
+                "CAST({} AS INT)",
+                self.expression(columns, Kind::Bool, depth - 1)
+            ),
         }
     }
 
@@ -371,7 +417,10 @@ impl Generator<'_> {
             2 => format!("substring({a}, 1, 1)"),
             3 => format!("trim({a})"),
             4 => format!("replace({a}, 'a', {b})"),
-            _ => format!("CAST({} AS STRING)", self.expression(columns, Kind::Int, depth - 1)),
+            _ => format!(
+                "CAST({} AS STRING)",
+                self.expression(columns, Kind::Int, depth - 1)
+            ),
         }
     }
 
@@ -417,7 +466,9 @@ impl Generator<'_> {
             Kind::Decimal => format!("CAST({number}.50 AS DECIMAL(10, 2))"),
             Kind::Text => self.one_of(&["'a'", "'ü'", "''", "'日本'"]).into(),
             Kind::Bool => self.one_of(&["true", "false"]).into(),
-            Kind::Date => self.one_of(&["DATE '2024-02-29'", "DATE '2024-01-31'"]).into(),
+            Kind::Date => self
+                .one_of(&["DATE '2024-02-29'", "DATE '2024-01-31'"])
+                .into(),
             Kind::Time | Kind::EventTime => "TIMESTAMP '2026-01-01 00:30:00'".into(),
         }
     }
@@ -426,7 +477,11 @@ impl Generator<'_> {
 impl Kind {
     /// What a sum of it is.
     fn widened(self) -> Self {
-        if self == Self::Decimal { self } else { Self::Long }
+        if self == Self::Decimal {
+            self
+        } else {
+            Self::Long
+        }
     }
 }
 

@@ -29,9 +29,9 @@ use arrow::array::RecordBatch;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidemark::session::SessionError;
+use tidemark_connectors::ChangeType;
 use tidemark_connectors::sinks::show::{Zone, cells};
 use tidemark_connectors::sources::memory::MemorySource;
-use tidemark_connectors::ChangeType;
 
 use common::{Captured, Run};
 use data::Table;
@@ -85,13 +85,19 @@ fn a_stream_answers_as_the_batch_does() {
                         Verdict::Wrong(why) => why,
                         _ => why,
                     };
-                    panic!("TIDEMARK_RANDOM_SEED={next}\n{why}\n{}", shrink::show(&small));
+                    panic!(
+                        "TIDEMARK_RANDOM_SEED={next}\n{why}\n{}",
+                        shrink::show(&small)
+                    );
                 }
             }
         }
         next += 1;
     }
-    println!("{} queries from seed {seed} on: {same:?}, {failed} failed both ways", next - seed);
+    println!(
+        "{} queries from seed {seed} on: {same:?}, {failed} failed both ways",
+        next - seed
+    );
     for (why, times) in &refused {
         println!("refused {times} times: {why}");
     }
@@ -102,7 +108,10 @@ fn a_stream_answers_as_the_batch_does() {
         .map(|(_, times)| times)
         .sum();
     assert!(all > 0, "no query ran");
-    assert!(wrongly * 10 <= all, "more than a tenth of the plans were refused: {refused:?}");
+    assert!(
+        wrongly * 10 <= all,
+        "more than a tenth of the plans were refused: {refused:?}"
+    );
 }
 
 /// One query over its tables, in one or two modes.
@@ -167,9 +176,11 @@ fn judge(case: &Case) -> Verdict {
             } else {
                 Bag::new()
             };
-            difference(&got, |row, n| {
-                n <= times(&wanted, row) && n >= times(&closed, row)
-            }, &closed)
+            difference(
+                &got,
+                |row, n| n <= times(&wanted, row) && n >= times(&closed, row),
+                &closed,
+            )
         }
         "update" => match by_key(&captured) {
             Some(got) => difference(&got, |row, n| n == times(&wanted, row), &wanted),
@@ -236,7 +247,9 @@ impl Case {
         for (epochs, workers) in &self.runs {
             for (table, (_, source)) in self.tables.iter().zip(&sources) {
                 for batch in table.epochs.iter().skip(at).take(*epochs) {
-                    source.add(batch.clone()).expect("it has the source's schema");
+                    source
+                        .add(batch.clone())
+                        .expect("it has the source's schema");
                 }
             }
             at += epochs;
@@ -293,7 +306,12 @@ fn summed(captured: &Captured) -> Bag {
 /// The rows of the last epoch.
 fn last(captured: &Captured) -> Bag {
     let mut bag = Bag::new();
-    for (_, row) in captured.epochs().into_values().next_back().unwrap_or_default() {
+    for (_, row) in captured
+        .epochs()
+        .into_values()
+        .next_back()
+        .unwrap_or_default()
+    {
         *bag.entry(plain(&row)).or_insert(0) += 1;
     }
     bag

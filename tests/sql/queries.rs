@@ -139,12 +139,16 @@ impl Case {
         let captured = Captured::default();
         let mut progress = vec![];
         let mut end = String::new();
-        if let Err((kind, error)) =
-            self.run_in(dir.path(), mode, workers, &captured, &mut progress)
+        if let Err((kind, error)) = self.run_in(dir.path(), mode, workers, &captured, &mut progress)
         {
-            let message = error.to_string().replace(&dir.path().display().to_string(), "$DIR");
+            let message = error
+                .to_string()
+                .replace(&dir.path().display().to_string(), "$DIR");
             let first = message.lines().next().unwrap_or_default();
-            end = format!("{kind}: {}\n", first.strip_prefix("query: ").unwrap_or(first));
+            end = format!(
+                "{kind}: {}\n",
+                first.strip_prefix("query: ").unwrap_or(first)
+            );
         }
         let mut shown = String::new();
         for (epoch, mut rows) in captured.epochs() {
@@ -210,7 +214,11 @@ fn declared(script: &str) -> Result<Vec<std::sync::Arc<CatalogTable>>, SessionEr
     let session = Session::builder().build()?;
     let mut tables = vec![];
     for statement in script.split_inclusive(";\n") {
-        if statement.trim_start().to_uppercase().starts_with("CREATE TABLE") {
+        if statement
+            .trim_start()
+            .to_uppercase()
+            .starts_with("CREATE TABLE")
+        {
             let script = session.parse(statement, "query")?;
             tables.extend(script.statements.into_iter().filter_map(|s| match s {
                 Statement::CreateTable(table) => Some(table),
@@ -222,7 +230,12 @@ fn declared(script: &str) -> Result<Vec<std::sync::Arc<CatalogTable>>, SessionEr
 }
 
 /// Gives each table its rows of one epoch.
-fn feed(epoch: &[(String, String)], memory: &[(String, MemorySource)], dir: &Path, files: &mut u64) {
+fn feed(
+    epoch: &[(String, String)],
+    memory: &[(String, MemorySource)],
+    dir: &Path,
+    files: &mut u64,
+) {
     let mut texts: BTreeMap<&str, String> = BTreeMap::new();
     for (table, row) in epoch {
         let _ = writeln!(texts.entry(table).or_default(), "{row}");
@@ -245,7 +258,10 @@ fn feed(epoch: &[(String, String)], memory: &[(String, MemorySource)], dir: &Pat
         }
     }
     for (table, text) in texts {
-        if memory.iter().any(|(name, _)| table.split('@').next() == Some(name)) {
+        if memory
+            .iter()
+            .any(|(name, _)| table.split('@').next() == Some(name))
+        {
             continue;
         }
         *files += 1;
@@ -255,7 +271,12 @@ fn feed(epoch: &[(String, String)], memory: &[(String, MemorySource)], dir: &Pat
         fs::write(&path, text).unwrap();
         // Files are taken in the order of their times.
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + *files);
-        fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+        fs::File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
     }
 }
 

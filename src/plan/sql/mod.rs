@@ -10,6 +10,7 @@
 //! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
+//! | `depth`, `keywords` | how deep expressions may be; which words begin a construct |
 //! | `insert` | the result made to fit its target |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
@@ -18,9 +19,11 @@
 
 mod ast;
 mod ddl;
+mod depth;
 mod diagnose;
 mod dialect;
 mod insert;
+mod keywords;
 mod names;
 mod options;
 mod query;
@@ -43,6 +46,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::catalog::{Script, Statement};
 use super::error::{PlanError, PlanErrorKind, Result};
+use super::room::with_room;
 use options::Settings;
 use query::{Target, ViewPlan};
 use tables::Tables;
@@ -96,6 +100,10 @@ impl SqlSession {
 
     /// Plans the statements of `text`. What they declare stays for the next call.
     pub fn run(&mut self, text: &str, file: &str) -> Result<Script> {
+        with_room(|| self.run_here(text, file))
+    }
+
+    fn run_here(&mut self, text: &str, file: &str) -> Result<Script> {
         let (source, tokens) = tokens::tokenize(text, file)?;
         let mut script = Script::default();
         for statement in tokens

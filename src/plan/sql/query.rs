@@ -26,7 +26,7 @@ use super::scope::QueryTables;
 use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
 use super::types::type_name;
-use super::{table_functions, windows};
+use super::{depth, keywords, table_functions, windows};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
@@ -329,7 +329,9 @@ impl Planner<'_> {
                 .source
                 .error(found.span, PlanErrorKind::Syntax { message }));
         }
-        let mut parser = Parser::new(&TidemarkDialect).with_tokens_with_locations(tokens.to_vec());
+        depth::check(self.source, tokens)?;
+        let mut parser =
+            Parser::new(&TidemarkDialect).with_tokens_with_locations(keywords::for_parser(tokens));
         let here = |parser: &Parser| {
             let end = tokens
                 .last()

@@ -17,7 +17,7 @@ pub(super) fn pattern(text: &str, reading: bool) -> Result<Pattern, PatternError
     let letters: Vec<char> = text.chars().collect();
     let parsed = refuse_letters(text, reading).and_then(|()| {
         let mut at = 0;
-        items(&letters, &mut at, false).map_err(|why| PatternError::Invalid(text.into(), why))
+        items(&letters, &mut at, 0).map_err(|why| PatternError::Invalid(text.into(), why))
     });
     match parsed {
         Ok(items) => Ok(Pattern { items, era }),
@@ -36,8 +36,7 @@ fn refuse_letters(text: &str, reading: bool) -> Result<(), PatternError> {
     if let Some(letter) = letters_of(text).find(|letter| WEEKS.contains(*letter)) {
         return Err(PatternError::WeekBased(letter));
     }
-    let refused =
-        |letter: &char| NEVER.contains(*letter) || reading && NOT_READ.contains(*letter);
+    let refused = |letter: &char| NEVER.contains(*letter) || reading && NOT_READ.contains(*letter);
     match letters_of(text).find(refused) {
         Some(letter) => Err(PatternError::Illegal(letter, text.into())),
         None => Ok(()),
@@ -52,15 +51,23 @@ fn is_legacy(text: &str) -> bool {
         && !text.contains("XXXX")
 }
 
-fn items(letters: &[char], at: &mut usize, nested: bool) -> Result<Vec<Item>, String> {
+/// How deep optional sections may lie within each other.
+const DEEPEST: usize = 32;
+
+fn items(letters: &[char], at: &mut usize, depth: usize) -> Result<Vec<Item>, String> {
+    if depth > DEEPEST {
+        return Err(format!(
+            "more than {DEEPEST} optional sections lie within each other"
+        ));
+    }
     let mut found = Vec::new();
     while let Some(&letter) = letters.get(*at) {
         match letter {
             '[' => {
                 *at += 1;
-                found.push(Item::Optional(items(letters, at, true)?));
+                found.push(Item::Optional(items(letters, at, depth + 1)?));
             }
-            ']' if nested => {
+            ']' if depth > 0 => {
                 *at += 1;
                 return Ok(found);
             }
@@ -123,9 +130,8 @@ fn item(letter: char, count: usize) -> Result<Item, String> {
         _ if count <= most_letters => Some(Item::Number(part, count, count)),
         _ => None,
     };
-    let named = |name, most_letters: usize| {
-        (count <= most_letters).then_some(Item::Name(name, count >= 4))
-    };
+    let named =
+        |name, most_letters: usize| (count <= most_letters).then_some(Item::Name(name, count >= 4));
     let offset = |letters, zero| {
         Some(Item::Offset(OffsetForm {
             colons: matches!(letters, 3 | 5),
@@ -165,7 +171,9 @@ fn item(letter: char, count: usize) -> Result<Item, String> {
         ('V', 2) => Some(Item::ZoneId),
         ('z', 1..=3) => Some(Item::ZoneName),
         ('z', 4) => {
-            return Err("the full name of a zone ('zzzz') is not there yet: write 'z' or 'VV'".into());
+            return Err(
+                "the full name of a zone ('zzzz') is not there yet: write 'z' or 'VV'".into(),
+            );
         }
         _ => None,
     };

@@ -259,7 +259,11 @@ fn offset(text: &str, form: OffsetForm) -> Option<(i32, &str)> {
         }
     };
     let minutes = part(form.short, &mut rest)?;
-    let seconds = if form.seconds { part(true, &mut rest)? } else { 0 };
+    let seconds = if form.seconds {
+        part(true, &mut rest)?
+    } else {
+        0
+    };
     let distance = i32::try_from(hours * 3600 + minutes * 60 + seconds).ok()?;
     (distance <= 18 * 3600).then_some((sign * distance, rest))
 }

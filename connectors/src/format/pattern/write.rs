@@ -99,8 +99,7 @@ pub(super) fn items(items: &[Item], moment: &Moment, out: &mut String) -> Option
                 let length = out.len();
                 if value < 0 {
                     out.push('-');
-                } else if *part == Part::Year && *least >= 4 && value >= 10_i64.pow(*least as u32)
-                {
+                } else if *part == Part::Year && *least >= 4 && value >= 10_i64.pow(*least as u32) {
                     out.push('+');
                 }
                 let sign = out.len() - length;
