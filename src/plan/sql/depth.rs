@@ -14,7 +14,7 @@ use crate::plan::error::{PlanErrorKind, Result};
 const DEEPEST: usize = 400;
 /// The most of `AND` and `OR`.
 const LONGEST: usize = 1000;
-/// The most sub-queries within each other: sqlparser reads each again as a join in brackets where
+/// The most sub-queries, and brackets that begin with a bracket, within each other: sqlparser reads each again as a join in brackets where
 /// it finds an error inside, and so takes twice the time for each level.
 const NESTED: usize = 16;
 
@@ -75,7 +75,7 @@ pub(super) fn check(source: &SourceText, tokens: &[TokenWithSpan]) -> Result<()>
         let queries = levels.iter().filter(|l| l.query).count();
         let message = if queries > NESTED {
             format!(
-                "more than {NESTED} sub-queries within each other; name some of them with WITH or as views"
+                "more than {NESTED} sub-queries or doubled brackets within each other; leave brackets out, or name sub-queries with WITH or as views"
             )
         } else if deep > DEEPEST {
             format!(
@@ -93,9 +93,11 @@ pub(super) fn check(source: &SourceText, tokens: &[TokenWithSpan]) -> Result<()>
     Ok(())
 }
 
+/// Whether a bracket that this token follows may hold a query.
 fn begins_query(token: &Token) -> bool {
     use Keyword::{FROM, SELECT, VALUES, WITH};
     matches!(token, Token::Word(word) if matches!(word.keyword, SELECT | WITH | FROM | VALUES))
+        || *token == Token::LParen
 }
 
 fn close(levels: &mut Vec<Level>) {
