@@ -47,7 +47,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         return print(&script);
     }
     let asked = stop::on_signal()?;
-    let session = session(args.workers, &[])?;
+    let session = session(args.workers, None, &[])?;
     let began = Instant::now();
     let queries = session.sql(&script)?;
     let [query] = &queries[..] else {

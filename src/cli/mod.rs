@@ -4,6 +4,7 @@
 
 mod bar;
 mod checkpoint;
+mod cluster;
 mod demo;
 mod run;
 mod stop;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::runtime::cluster::ClusterConfig;
 use crate::session::{Session, SessionError};
 
 /// An incremental stream processor: streaming SQL with Spark's model, in one binary.
@@ -43,6 +45,8 @@ struct RunArgs {
     /// Worker threads of each query
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// A setting that holds against the script's own SET, such as `outputMode=update`
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -52,6 +56,23 @@ struct RunArgs {
     /// What to show of the queries' progress [default: bar on a terminal without console tables, else none]
     #[arg(long, value_enum)]
     progress: Option<ProgressKind>,
+}
+
+/// Several processes that run the script together.
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    /// How many processes run the script together
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    processes: u16,
+    /// Which of them this one is, from 0; the first plans and commits
+    #[arg(short, long, default_value_t = 0)]
+    process: u16,
+    /// A file with the address of each process, `host:port`, one a line [default: localhost:2101 and up]
+    #[arg(short = 'H', long)]
+    hostfile: Option<PathBuf>,
+    /// How many seconds to wait for the other processes at the start
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    connect_timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -176,8 +197,15 @@ impl From<SessionError> for Failure {
     }
 }
 
-fn session(workers: u16, settings: &[(String, String)]) -> Result<Session, Failure> {
-    let builder = Session::builder().workers(usize::from(workers));
+fn session(
+    workers: u16,
+    cluster: Option<ClusterConfig>,
+    settings: &[(String, String)],
+) -> Result<Session, Failure> {
+    let mut builder = Session::builder().workers(usize::from(workers));
+    if let Some(cluster) = cluster {
+        builder = builder.cluster(cluster);
+    }
     let builder = settings
         .iter()
         .fold(builder, |builder, (key, value)| builder.config(key, value));

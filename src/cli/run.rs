@@ -10,6 +10,7 @@ use std::time::Duration;
 use tidemark_connectors::sinks::show::{ShowOptions, show};
 
 use crate::cli::bar::{self, Bars};
+use crate::cli::cluster;
 use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, session, stop};
 use crate::plan::catalog::Statement;
 use crate::runtime::query::Listener;
@@ -30,7 +31,12 @@ fn read(file: &Path) -> Result<String, Failure> {
 /// Runs a script's queries side by side until all have ended.
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let text = read(&args.file)?;
-    let session = session(args.workers, &args.settings)?;
+    let cluster = cluster::config(&args.cluster)?;
+    let follows = cluster.as_ref().is_some_and(|cluster| cluster.process > 0);
+    if args.batch && cluster.is_some() {
+        return Err(Failure::usage("--batch runs in one process; leave -n out"));
+    }
+    let session = session(args.workers, cluster, &args.settings)?;
     let script = session.parse(&text, &args.file.display().to_string())?;
     if args.batch {
         return batch(&session, &script.statements);
@@ -39,6 +45,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     for statement in &script.statements {
         match statement {
             Statement::Query(query) => plans.push(session.plan(query)?),
+            Statement::Explain(_) if follows => {}
             Statement::Explain(query) => print(&format!("{}\n", session.plan(query)?.explain()))?,
             _ => {}
         }
@@ -64,7 +71,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             .iter()
             .any(|plan| plan.sink.connector.eq_ignore_ascii_case("console"));
     let bars_fit = std::io::stderr().is_terminal() && !tables;
-    let kind = args.progress.unwrap_or(if bars_fit {
+    let kind = args.progress.unwrap_or(if bars_fit && !follows {
         ProgressKind::Bar
     } else {
         ProgressKind::None
@@ -145,7 +152,7 @@ fn batch(session: &Session, statements: &[Statement]) -> Result<(), Failure> {
 /// Prints the plan of each query of a script.
 pub(super) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let text = read(&args.file)?;
-    let session = session(1, &args.settings)?;
+    let session = session(1, None, &args.settings)?;
     let script = session.parse(&text, &args.file.display().to_string())?;
     for statement in &script.statements {
         if let Statement::Query(query) | Statement::Explain(query) = statement {

@@ -24,7 +24,7 @@ use datafusion::functions::expr_fn::get_field;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr,
-    RawFieldAccessExpr, TypePlanner,
+    RawFieldAccessExpr, RelationPlanner, TypePlanner,
 };
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Distinct, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF,
@@ -38,6 +38,8 @@ use tidemark_connectors::METADATA_COLUMN;
 
 use super::catalog::CatalogTable;
 use super::functions;
+use super::grouping_sets::ExpandGroupingSets;
+use super::sql::generate::GeneratorPlanner;
 use super::sql::types::SparkTypePlanner;
 
 /// What expressions are computed with: functions find the session's time zone, and that failures
@@ -63,6 +65,8 @@ pub fn session_state(time_zone: &str) -> SessionState {
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(ExpandGroupingSets))
+        .with_analyzer_rule(Arc::new(functions::aggregates::order::OrderByEventTime))
         .with_optimizer_rules(optimizer_rules())
         .with_type_planner(Arc::new(SparkTypePlanner));
     // The first planner that knows an operator decides; the last function of a name stays.
@@ -71,12 +75,16 @@ pub fn session_state(time_zone: &str) -> SessionState {
     planners.insert(1, Arc::new(datafusion_spark::planner::SparkFunctionPlanner));
     let aggregates = builder.aggregate_functions().get_or_insert_with(Vec::new);
     aggregates.extend(datafusion_spark::all_default_aggregate_functions());
-    // Spark's avg of a decimal is a decimal: DataFusion's own has that, and doubles elsewhere.
-    aggregates.push(datafusion::functions_aggregate::average::avg_udaf());
     aggregates.extend(functions::aggregate_functions());
     let scalars = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalars.extend(datafusion_spark::all_default_scalar_functions());
+    // It takes a lambda here; a scalar function of its name would be found first.
+    scalars.retain(|function| function.name() != "array_sort");
     scalars.extend(functions::scalar_functions());
+    let higher_order = builder
+        .higher_order_functions()
+        .get_or_insert_with(Vec::new);
+    higher_order.extend(functions::higher_order_functions());
     builder.build()
 }
 
@@ -122,6 +130,16 @@ impl OptimizerRule for DistinctToAggregate {
         let LogicalPlan::Distinct(Distinct::All(input)) = plan else {
             return Ok(Transformed::no(plan));
         };
+        let fields = input.schema().fields();
+        if let Some(map) = fields
+            .iter()
+            .find(|f| functions::collections::holds_map(f.data_type()))
+        {
+            return plan_err!(
+                "[UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE] DISTINCT and UNION cannot compare the maps of column '{}'; take map_entries(..) of it, or UNION ALL",
+                map.name()
+            );
+        }
         let keys = input
             .schema()
             .columns()
@@ -200,6 +218,7 @@ impl TableSource for ViewSource {
 pub(crate) struct Provider<'a, F> {
     pub(crate) state: &'a SessionState,
     pub(crate) types: Arc<dyn TypePlanner>,
+    relations: Vec<Arc<dyn RelationPlanner>>,
     /// The table of a name in lower case.
     pub(crate) tables: F,
 }
@@ -209,6 +228,7 @@ impl<'a, F> Provider<'a, F> {
         Self {
             state,
             types: Arc::new(SparkTypePlanner),
+            relations: vec![Arc::new(GeneratorPlanner)],
             tables,
         }
     }
@@ -229,6 +249,10 @@ impl<F: Fn(&str) -> Option<Arc<dyn TableSource>>> ContextProvider for Provider<'
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
@@ -366,7 +390,10 @@ impl ExprPlanner for SparkOperators {
 
     fn plan_aggregate(&self, raw: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
         if raw.func.name() != "approx_count_distinct" {
-            return Ok(PlannerResult::Original(raw));
+            return Ok(match functions::aggregates::calls::planned(raw)? {
+                Ok(call) => PlannerResult::Planned(call),
+                Err(raw) => PlannerResult::Original(raw),
+            });
         }
         let RawAggregateExpr {
             func,
@@ -416,6 +443,9 @@ fn spelt<'a>(fields: &'a Fields, name: &str) -> Result<&'a FieldRef> {
         .find(|f| f.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| {
             let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-            plan_datafusion_err!("there is no field '{name}' in STRUCT<{}>", names.join(", "))
+            plan_datafusion_err!(
+                "[FIELD_NOT_FOUND] there is no field '{name}' in STRUCT<{}>",
+                names.join(", ")
+            )
         })
 }

@@ -23,6 +23,7 @@ use timely::dataflow::operators::generic::operator::source;
 use timely::progress::Stamp;
 use timely::scheduling::{Activator, SyncActivator};
 use timely::worker::Worker;
+use uuid::Uuid;
 
 use crate::checkpoint::{RestorePlan, StateFile};
 use crate::operators::dead_letter::DeadLetter;
@@ -37,12 +38,17 @@ pub enum Command {
     /// Read and process an epoch.
     Open(Order),
     /// End at once; nothing is in flight, or what is does not count.
-    Stop,
+    Stop {
+        /// Why, if the query failed.
+        cause: Option<String>,
+    },
 }
 
 /// How a run begins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
+    /// The query's id, which lives as long as its checkpoint.
+    pub query_id: Uuid,
     /// The first epoch of this run.
     pub first_epoch: Epoch,
     /// The state to begin with; `None`: nothing.
@@ -67,6 +73,8 @@ pub enum Report {
     Ready,
     /// An epoch is done, and durable where that was asked for.
     Done(Box<Done>),
+    /// The user asks another process than the first to stop the query.
+    StopAsked,
     /// The query cannot go on.
     Failed {
         /// Which worker.
@@ -210,13 +218,13 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
                         let command = match commands.try_recv() {
                             Ok(command) => command,
                             Err(TryRecvError::Empty) => return,
-                            Err(TryRecvError::Disconnected) => Command::Stop,
+                            Err(TryRecvError::Disconnected) => Command::Stop { cause: None },
                         };
                         let text =
                             serde_json::to_string(&command).expect("commands are plain data");
                         let mut mail: Mail = (0..peers).map(|peer| (peer, text.clone())).collect();
                         output.session(held).give_container(&mut mail);
-                        if matches!(command, Command::Stop) {
+                        if matches!(command, Command::Stop { .. }) {
                             break;
                         }
                     }

@@ -2,7 +2,9 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`query`] | starts a query and is the user's handle to it |
+//! | [`query`] | the user's handle to a query |
+//! | [`launch`] | starts a query |
+//! | [`cluster`] | several processes that run one query together |
 //! | [`sequencer`] | decides each epoch, logs it, commits it |
 //! | [`control`] | carries the sequencer's commands and the workers' reports |
 //! | [`worker`] | drives one worker's share of the dataflow |
@@ -15,16 +17,19 @@
 //! state and reports; when all have, the sink commits and then the commit log is written.
 
 pub mod clock;
+pub mod cluster;
 pub mod control;
 pub mod dead_letters;
+pub mod launch;
 pub mod progress;
 pub mod query;
 pub mod sequencer;
 pub mod watermark;
 pub mod worker;
 
+pub use launch::start;
 pub use progress::Progress;
-pub use query::{QueryConfig, QueryStatus, StreamingQuery, start};
+pub use query::{QueryConfig, QueryStatus, StreamingQuery};
 
 use tidemark_connectors::ConnectorError;
 

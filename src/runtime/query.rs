@@ -1,34 +1,27 @@
-//! Starts a query, and is the user's handle to it. Names are those of Spark's `StreamingQuery`.
+//! The user's handle to it. Names are those of Spark's `StreamingQuery`.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidemark_connectors::{Sink, SinkConfig, Source};
 use uuid::Uuid;
 
-use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity};
-use crate::compile::source_uses;
-use crate::plan::{Plan, SinkTable};
-use crate::runtime::control::{SequencerEnd, Waker};
-use crate::runtime::dead_letters::{self, DeadLetters};
-use crate::runtime::sequencer::{Beginning, Sequencer};
-use crate::runtime::worker::{self, Setup};
+use crate::plan::Plan;
+use crate::runtime::cluster::Cluster;
 use crate::runtime::{Progress, QueryError};
-use crate::state::merge_sections;
 
 /// How many epochs' progress is kept (`spark.sql.streaming.numRecentProgressUpdates`).
 const RECENT: usize = 100;
 
 /// How a query is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct QueryConfig {
-    /// Worker threads.
+    /// Worker threads of each process.
     pub workers: usize,
+    /// The processes that run it together; `None`: this one alone.
+    pub cluster: Option<Arc<Cluster>>,
 }
 
 /// What a query is doing.
@@ -105,22 +98,48 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Sleeps until `deadline`, a stop, or somebody who is in a hurry.
-    pub(crate) fn sleep_until(&self, deadline: Instant) {
+    /// The query is to end once the epoch in flight is committed.
+    pub(crate) fn ask_to_stop(&self) {
+        self.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until `deadline`, a stop, or somebody who is in a hurry; whether it was one of those.
+    pub(crate) fn sleep_until(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
         while !state.stopping && !state.hurry {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                return false;
             }
             state = self
                 .changed
                 .wait_timeout(state, left)
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         }
+        true
     }
 
-    fn end(&self, cause: Option<String>) {
+    pub(crate) fn new(listener: Option<Listener>) -> Self {
+        Self {
+            state: Mutex::new(SharedState {
+                status: QueryStatus {
+                    message: "Initializing".into(),
+                    is_data_available: false,
+                    is_trigger_active: false,
+                },
+                recent: VecDeque::new(),
+                stopping: false,
+                idle_rounds: 0,
+                hurry: false,
+                ended: None,
+            }),
+            changed: Condvar::new(),
+            listener,
+        }
+    }
+
+    pub(crate) fn end(&self, cause: Option<String>) {
         let mut state = self.lock();
         state.status = QueryStatus {
             message: match &cause {
@@ -154,6 +173,21 @@ impl fmt::Debug for StreamingQuery {
 }
 
 impl StreamingQuery {
+    pub(super) fn new(
+        (id, run_id): (Uuid, Uuid),
+        plan: &Arc<Plan>,
+        shared: Arc<Shared>,
+        thread: JoinHandle<()>,
+    ) -> Self {
+        Self {
+            id,
+            run_id,
+            plan: Arc::clone(plan),
+            shared,
+            thread: Mutex::new(Some(thread)),
+        }
+    }
+
     /// The query's id: the same whenever it is started from its checkpoint.
     pub fn id(&self) -> Uuid {
         self.id
@@ -206,9 +240,7 @@ impl StreamingQuery {
 
     /// Asks it to end once the epoch in flight is committed. Does not wait.
     pub fn request_stop(&self) {
-        let mut state = self.shared.lock();
-        state.stopping = true;
-        self.shared.changed.notify_all();
+        self.shared.ask_to_stop();
     }
 
     /// Ends it once the epoch in flight is committed, and waits for that.
@@ -282,161 +314,4 @@ impl Drop for StreamingQuery {
     fn drop(&mut self) {
         self.request_stop();
     }
-}
-
-/// Starts a query.
-///
-/// `sources` are those of the plan, in its order; `open_sink` opens the sink, and the table of dead
-/// letters, once the query's id is known. All that can be refused is refused here, before anything runs.
-pub fn start(
-    plan: &Arc<Plan>,
-    mut sources: Vec<Box<dyn Source>>,
-    open_sink: impl Fn(&SinkTable, SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>>,
-    config: QueryConfig,
-    listener: Option<Listener>,
-) -> Result<StreamingQuery, QueryError> {
-    let mut checkpoint = match &plan.settings.checkpoint_location {
-        Some(location) => {
-            let fingerprint = plan
-                .fingerprint()
-                .into_iter()
-                .fold(Fingerprint::new(), |all, (part, text)| all.with(part, text));
-            Some(Checkpoint::open(
-                location,
-                &Identity {
-                    name: plan.name.clone(),
-                    fingerprint,
-                },
-            )?)
-        }
-        None => None,
-    };
-    let id = checkpoint
-        .as_ref()
-        .map_or_else(Uuid::new_v4, Checkpoint::query_id);
-    let config_of_sink = SinkConfig {
-        query_name: plan.name.clone(),
-        query_id: id.to_string(),
-        schema: Arc::clone(&plan.schema),
-        mode: plan.mode,
-        key: plan.key.clone(),
-    };
-    let mut sink = open_sink(&plan.sink, config_of_sink)?;
-    let dead_letters = match &plan.dead_letter {
-        Some(table) => {
-            let config = dead_letters::sink_config(&table.name, &id.to_string());
-            Some(DeadLetters::new(plan, open_sink(table, config)?)?)
-        }
-        None => None,
-    };
-    let mut beginning = Beginning::default();
-    if let Some(checkpoint) = &mut checkpoint {
-        for (index, source) in sources.iter_mut().enumerate() {
-            source.restore(&checkpoint.source_log(index)?)?;
-        }
-        let (resume, next) = match checkpoint.recover(sink.last_committed()?)? {
-            Decision::Ready { next, resume } => (resume, next),
-            Decision::ReplayThenCommit {
-                groups,
-                resume,
-                next,
-            } => {
-                beginning.replay = groups;
-                (resume, next)
-            }
-            Decision::Refuse(why) => return Err(QueryError::Refused(why)),
-        };
-        beginning.next = next;
-        if let Some(resume) = resume {
-            beginning.restore = Some(checkpoint.restore_plan(resume.last)?);
-            beginning.resume = Some(resume);
-        }
-        checkpoint.fold_in_background(
-            Arc::new(|sections, watermark| {
-                merge_sections(sections, watermark).map_err(|error| error.to_string())
-            }),
-            FoldPolicy::default(),
-        )?;
-    }
-    sink.discard_uncommitted()?;
-
-    let writers = (0..config.workers)
-        .map(|worker| {
-            let wanted =
-                worker == 0 || sink.distribution() == tidemark_connectors::Distribution::PerWorker;
-            Ok(Mutex::new(wanted.then(|| sink.writer(worker)).transpose()?))
-        })
-        .collect::<Result<Vec<_>, QueryError>>()?;
-    let (command_sender, commands) = mpsc::channel();
-    let (report_sender, reports) = mpsc::channel();
-    let waker = Waker::default();
-    let setup = Setup {
-        plan: Arc::clone(plan),
-        readers: sources.iter().map(|source| source.reader()).collect(),
-        pools: source_uses(plan).iter().map(|_| Arc::default()).collect(),
-        distribution: sink.distribution(),
-        writers,
-        state_dir: checkpoint
-            .as_ref()
-            .map(|checkpoint| checkpoint.state_dir().clone()),
-        sequencer: Mutex::new(Some(SequencerEnd {
-            commands,
-            reports: report_sender.clone(),
-            waker: waker.clone(),
-        })),
-        failures: Mutex::new(report_sender),
-        panicked: AtomicBool::new(false),
-        process: 0,
-        local_workers: config.workers,
-    };
-    let workers = timely::execute(timely::Config::process(config.workers), move |each| {
-        worker::run(each, &setup);
-    })
-    .map_err(QueryError::Start)?;
-
-    let shared = Arc::new(Shared {
-        state: Mutex::new(SharedState {
-            status: QueryStatus {
-                message: "Initializing".into(),
-                is_data_available: false,
-                is_trigger_active: false,
-            },
-            recent: VecDeque::new(),
-            stopping: false,
-            idle_rounds: 0,
-            hurry: false,
-            ended: None,
-        }),
-        changed: Condvar::new(),
-        listener,
-    });
-    let run_id = Uuid::new_v4();
-    let mut sequencer = Sequencer::new(
-        Arc::clone(plan),
-        (id, run_id),
-        config.workers,
-        sources,
-        (sink, dead_letters),
-        checkpoint,
-        (command_sender, reports, waker),
-        Arc::clone(&shared),
-    );
-    let handle = Arc::clone(&shared);
-    let thread = std::thread::Builder::new()
-        .name(format!("tidemark-{}", plan.name))
-        .spawn(move || {
-            let outcome = sequencer.run(beginning);
-            sequencer.stop_workers();
-            drop(workers);
-            drop(sequencer);
-            handle.end(outcome.err().map(|error| error.to_string()));
-        })
-        .map_err(|error| QueryError::Start(error.to_string()))?;
-    Ok(StreamingQuery {
-        id,
-        run_id,
-        plan: Arc::clone(plan),
-        shared,
-        thread: Mutex::new(Some(thread)),
-    })
 }

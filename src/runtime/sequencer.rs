@@ -27,6 +27,9 @@ use crate::time::{Epoch, EventTime, NO_WATERMARK};
 const SILENT: &str =
     "internal error: the workers ended without saying why; please report it with the query";
 
+/// A sequencer that waits for its trigger looks for reports this often.
+const NAP: Duration = Duration::from_millis(200);
+
 /// Where a run begins.
 #[derive(Default)]
 pub struct Beginning {
@@ -132,6 +135,7 @@ impl Sequencer {
             .first()
             .map_or(beginning.next, |replay| replay.group.first());
         self.tell(Command::Start(Start {
+            query_id: self.ids.0,
             first_epoch,
             restore: beginning.restore,
         }));
@@ -167,7 +171,7 @@ impl Sequencer {
                 self.shared
                     .set_status("Waiting for data to arrive", false, false);
                 self.shared.note_idle();
-                self.idle_failure()?;
+                self.listen()?;
                 if bounded || self.sources.iter().all(|source| source.exhausted()) {
                     return Ok(());
                 }
@@ -178,8 +182,7 @@ impl Sequencer {
                         .iter()
                         .map(|source| source.poll_interval())
                         .min();
-                    self.shared
-                        .sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)));
+                    self.sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)))?;
                 }
             }
             if let Trigger::ProcessingTime(interval) = self.plan.trigger
@@ -188,15 +191,15 @@ impl Sequencer {
                 trigger = next_trigger(trigger, interval);
                 self.shared
                     .set_status("Waiting for next trigger", false, false);
-                self.shared.sleep_until(trigger);
+                self.sleep_until(trigger)?;
             }
         }
         Ok(())
     }
 
     /// Ends the workers, whatever they do.
-    pub(crate) fn stop_workers(&mut self) {
-        self.tell(Command::Stop);
+    pub(crate) fn stop_workers(&mut self, cause: Option<String>) {
+        self.tell(Command::Stop { cause });
         if let Some(checkpoint) = &mut self.checkpoint {
             checkpoint.wait_for_folds();
         }
@@ -395,22 +398,41 @@ impl Sequencer {
     /// Waits until every worker has built its dataflow and restored its state: damage shows at the
     /// start, not with the first data.
     fn await_ready(&self) -> Result<(), QueryError> {
-        for _ in 0..self.workers {
+        let mut ready = 0;
+        while ready < self.workers {
             match self.reports.recv() {
                 Ok(Report::Failed { error, .. }) => return Err(QueryError::Worker(error)),
-                Ok(_) => {}
+                Ok(Report::StopAsked) => self.shared.ask_to_stop(),
+                Ok(Report::Ready) => ready += 1,
+                Ok(Report::Done(_)) => {}
                 Err(_) => return Err(QueryError::Worker(SILENT.into())),
             }
         }
         Ok(())
     }
 
-    /// A worker that failed while nothing was in flight.
-    fn idle_failure(&self) -> Result<(), QueryError> {
-        match self.reports.try_recv() {
-            Ok(Report::Failed { error, .. }) => Err(QueryError::Worker(error)),
-            _ => Ok(()),
+    /// Sleeps until `deadline`, with an ear for the workers.
+    fn sleep_until(&self, deadline: Instant) -> Result<(), QueryError> {
+        loop {
+            self.listen()?;
+            let nap = deadline.min(Instant::now() + NAP);
+            if self.shared.sleep_until(nap) || nap == deadline {
+                return Ok(());
+            }
         }
+    }
+
+    /// What workers say while nothing is in flight: one failed, or a user of another process asks
+    /// to stop.
+    fn listen(&self) -> Result<(), QueryError> {
+        while let Ok(report) = self.reports.try_recv() {
+            match report {
+                Report::Failed { error, .. } => return Err(QueryError::Worker(error)),
+                Report::StopAsked => self.shared.ask_to_stop(),
+                Report::Done(_) | Report::Ready => {}
+            }
+        }
+        Ok(())
     }
 
     /// Waits for every worker's report of an epoch.
@@ -420,6 +442,7 @@ impl Sequencer {
             match self.reports.recv() {
                 Ok(Report::Done(done)) if done.epoch == epoch => all.push(*done),
                 Ok(Report::Done(_) | Report::Ready) => {}
+                Ok(Report::StopAsked) => self.shared.ask_to_stop(),
                 Ok(Report::Failed { error, .. }) => return Err(QueryError::Worker(error)),
                 Err(_) => {
                     return Err(QueryError::Worker(SILENT.into()));

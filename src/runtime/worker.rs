@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidemark_connectors::{Distribution, SinkWriter, SourceReader, Split};
+use tidemark_connectors::{Distribution, SourceReader, Split};
 use timely::worker::Worker;
 
 use crate::checkpoint::{
@@ -22,6 +22,7 @@ use crate::plan::catalog::OnError;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
 use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
+use crate::runtime::launch::OpenWriter;
 use crate::state::{RecordedBatch, Recorder, merge_sections};
 use crate::time::{Epoch, NO_WATERMARK, Time};
 
@@ -38,16 +39,20 @@ pub struct Setup {
     pub pools: Vec<Arc<SplitPool>>,
     /// Where the sink wants its writers.
     pub distribution: Distribution,
-    /// The writers of this process's workers, until they take them.
-    pub writers: Vec<Mutex<Option<Box<dyn SinkWriter>>>>,
-    /// Where state files lie; `None`: the query has no checkpoint.
-    pub state_dir: Option<StateDir>,
+    /// Gives a worker of this process its writer.
+    pub writer: Box<OpenWriter>,
+    /// The checkpoint's directory; `None`: the query has none.
+    pub checkpoint: Option<PathBuf>,
     /// The sequencer's end, until the first worker takes it.
     pub sequencer: Mutex<Option<SequencerEnd>>,
-    /// Where a worker that panics says so.
-    pub failures: Mutex<Sender<Report>>,
-    /// Set when a worker has panicked: commands may not travel any more, so all look at this too.
-    pub panicked: AtomicBool,
+    /// Told of a worker that panicked, or of a process that is lost.
+    pub failed: Box<dyn Fn(usize, String) + Send + Sync>,
+    /// Told when the sequencer ends the query, and why if it failed.
+    pub ended: Box<dyn Fn(Option<String>) + Send + Sync>,
+    /// Somebody asks this process to stop the query.
+    pub stop_asked: AtomicBool,
+    /// A worker has panicked or a process is lost: commands may not travel any more.
+    pub broken: AtomicBool,
     /// This process's number.
     pub process: usize,
     /// How many workers each process has.
@@ -59,22 +64,16 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
     let index = worker.index();
     let outcome = catch_unwind(AssertUnwindSafe(|| follow(worker, setup)));
     if let Err(panic) = outcome {
-        setup.panicked.store(true, Ordering::SeqCst);
         let reason = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no reason given");
-        let failures = setup
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let _ = failures.send(Report::Failed {
-            worker: index,
-            error: format!(
-                "internal error, worker {index} panicked: {reason}; please report it with the query"
-            ),
-        });
+        let error = format!(
+            "internal error, worker {index} panicked: {reason}; please report it with the query"
+        );
+        setup.broken.store(true, Ordering::SeqCst);
+        (setup.failed)(index, error);
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
@@ -99,7 +98,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
         });
     };
     let mut running: Option<Running> = None;
-    while !setup.panicked.load(Ordering::SeqCst) {
+    while !setup.broken.load(Ordering::SeqCst) {
         while let Some(command) = control.next() {
             match command {
                 Command::Start(start) => match Running::start(worker, setup, &start) {
@@ -114,8 +113,17 @@ fn follow(worker: &mut Worker, setup: &Setup) {
                         running.open(order, setup);
                     }
                 }
-                Command::Stop => return,
+                Command::Stop { cause } => {
+                    (setup.ended)(cause);
+                    // What is on its way to other processes leaves.
+                    worker.step();
+                    worker.step();
+                    return;
+                }
             }
+        }
+        if setup.stop_asked.swap(false, Ordering::SeqCst) {
+            control.report(&Report::StopAsked);
         }
         if let Some(now) = &mut running
             && let Err(error) = now.advance(&control)
@@ -148,7 +156,11 @@ impl Running {
             context.keep_dead_letters();
         }
         let mut rescaled = None;
-        let restored = match (&start.restore, &setup.state_dir) {
+        let state_dir = setup
+            .checkpoint
+            .as_ref()
+            .map(|path| StateDir::new(path, start.query_id));
+        let restored = match (&start.restore, &state_dir) {
             (Some(plan), Some(dir)) => {
                 let restored = restore(plan, dir, index, peers)?;
                 if plan.must_split(peers) {
@@ -158,7 +170,7 @@ impl Running {
             }
             _ => Restored::nothing(),
         };
-        let recorder = match &setup.state_dir {
+        let recorder = match &state_dir {
             Some(_) => Recorder::new(),
             None => Recorder::disabled(),
         };
@@ -169,10 +181,7 @@ impl Running {
             pools: setup.pools.clone(),
             local_workers: setup.local_workers,
             distribution: setup.distribution,
-            writer: setup.writers[local]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
+            writer: (setup.writer)(local, start.query_id)?,
             recorder: recorder.clone(),
             restored,
         };
@@ -185,7 +194,7 @@ impl Running {
             context,
             dataflow,
             recorder,
-            state_dir: setup.state_dir.clone(),
+            state_dir,
             orders: VecDeque::new(),
             rescaled,
         })

@@ -33,6 +33,7 @@ use crate::plan::catalog::{QueryStatement, Script, Statement};
 use crate::plan::error::{Excerpt, PlanErrorKind};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
 use crate::plan::{Plan, PlanError, SinkTable, Trigger, batch, plan_query};
+use crate::runtime::cluster::{Cluster, ClusterConfig};
 use crate::runtime::dead_letters;
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
@@ -72,6 +73,7 @@ pub enum SessionError {
 #[derive(Clone, Debug)]
 pub struct SessionBuilder {
     workers: usize,
+    cluster: Option<ClusterConfig>,
     settings: Vec<(String, String)>,
 }
 
@@ -80,6 +82,14 @@ impl SessionBuilder {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// The processes that run each query together; this one alone unless told otherwise. All run
+    /// the same script, with the same number of workers each.
+    #[must_use]
+    pub fn cluster(mut self, config: ClusterConfig) -> Self {
+        self.cluster = Some(config);
         self
     }
 
@@ -102,10 +112,12 @@ impl SessionBuilder {
         let options = ScriptOptions {
             settings: self.settings,
         };
+        let cluster = self.cluster.map(Cluster::open).transpose()?;
         let sql = SqlSession::new(&options)?.with_opener(opener(&known));
         Ok(Session {
             config: QueryConfig {
                 workers: self.workers,
+                cluster: cluster.map(Arc::new),
             },
             sql: Arc::new(Mutex::new(sql)),
             known,
@@ -130,6 +142,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Known {
+    fn open_sink(
+        &self,
+        sink: &SinkTable,
+        config: SinkConfig,
+    ) -> Result<Box<dyn Sink>, ConnectorError> {
+        let table = MemoryTable::new();
+        if sink.connector.eq_ignore_ascii_case("memory") {
+            lock(&self.results).insert(config.query_name.to_lowercase(), table.clone());
+        }
+        open_sink_of(sink, table, config)
+    }
+
     fn open(
         &self,
         connector: &str,
@@ -175,6 +199,7 @@ impl Session {
     pub fn builder() -> SessionBuilder {
         SessionBuilder {
             workers: 1,
+            cluster: None,
             settings: vec![],
         }
     }
@@ -263,8 +288,9 @@ impl Session {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| named(error.into()))?;
-        let open = |table: &SinkTable, config: SinkConfig| self.open_sink(table, config);
-        let query = start(plan, sources, open, self.config, listener).map_err(named)?;
+        let known = Arc::clone(&self.known);
+        let open = move |table: &SinkTable, config: SinkConfig| known.open_sink(table, config);
+        let query = start(plan, sources, open, &self.config, listener).map_err(named)?;
         let query = Arc::new(query);
         lock(&self.known.queries).push(Arc::clone(&query));
         Ok(query)
@@ -285,18 +311,6 @@ impl Session {
             open_sink_of(table, MemoryTable::new(), config)?;
         }
         Ok(())
-    }
-
-    fn open_sink(
-        &self,
-        sink: &SinkTable,
-        config: SinkConfig,
-    ) -> Result<Box<dyn Sink>, ConnectorError> {
-        let table = MemoryTable::new();
-        if sink.connector.eq_ignore_ascii_case("memory") {
-            lock(&self.known.results).insert(config.query_name.to_lowercase(), table.clone());
-        }
-        open_sink_of(sink, table, config)
     }
 
     /// Answers a script's query as a batch over all that its sources hold now, on `DataFusion`.

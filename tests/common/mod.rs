@@ -181,18 +181,20 @@ impl Run<'_> {
         let sources = sources.collect::<Result<Vec<_>>>()?;
         let progress: Arc<Mutex<Vec<Progress>>> = Arc::default();
         let told = Arc::clone(&progress);
+        let captured = captured.clone();
         let query = start(
             &plan,
             sources,
-            |_, config: SinkConfig| {
+            move |_, config: SinkConfig| {
                 captured.lock().key = config.key;
                 Ok(Box::new(CaptureSink {
                     captured: captured.clone(),
                     staged: Arc::default(),
                 }) as Box<dyn Sink>)
             },
-            QueryConfig {
+            &QueryConfig {
                 workers: self.workers,
+                cluster: None,
             },
             Some(Box::new(move |epoch| {
                 told.lock().unwrap().push(epoch.clone());

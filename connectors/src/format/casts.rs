@@ -32,15 +32,6 @@ impl Default for Casts {
 impl Casts {
     /// Takes the options out of a table's.
     pub fn new(options: &Options) -> Result<Self> {
-        let zone = match options.get("timeZone") {
-            None => Zone::UTC,
-            Some(name) => Zone::parse(name).ok_or_else(|| {
-                options.bad(
-                    "timeZone",
-                    "a zone such as 'UTC', '+02:00' or 'Europe/Paris'".into(),
-                )
-            })?,
-        };
         let pattern = |key: &str| match options.get(key) {
             None => Ok(None),
             Some(text) => Pattern::for_reading(text).map(Some).map_err(|why| {
@@ -51,7 +42,7 @@ impl Casts {
             }),
         };
         Ok(Self {
-            zone,
+            zone: Zone::from_options(options)?,
             timestamp: pattern("timestampFormat")?,
             timestamp_ntz: pattern("timestampNTZFormat")?,
             date: pattern("dateFormat")?,

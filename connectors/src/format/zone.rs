@@ -8,6 +8,8 @@ use std::fmt;
 use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::{OffsetName, Tz};
 
+use crate::{Options, Result};
+
 /// Microseconds in a second.
 pub const SECOND: i64 = 1_000_000;
 
@@ -41,6 +43,19 @@ impl Zone {
             Ok(Tz::UTC | Tz::Etc__UTC) => Some(Self::UTC),
             Ok(region) => Some(Self::Region(region)),
             Err(_) => None,
+        }
+    }
+
+    /// The zone that the option `timeZone` names; UTC where it is not given.
+    pub fn from_options(options: &Options) -> Result<Self> {
+        match options.get("timeZone") {
+            None => Ok(Self::UTC),
+            Some(name) => Self::parse(name).ok_or_else(|| {
+                options.bad(
+                    "timeZone",
+                    "a zone such as 'UTC', 'Europe/Berlin' or '+02:00'".into(),
+                )
+            }),
         }
     }
 

@@ -4,13 +4,80 @@
 //! characters in a quoted field are escaped. The empty text is `""`, null is `nullValue`. Nested
 //! values are JSON, bytes base64. Unlike Spark, white space around a text stays.
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StringBuilder, StructArray};
 use arrow::datatypes::Schema;
 
-use super::file::CsvOptions;
 use super::json::{self, JsonStyle};
 use super::text::{self, Bytes, CellWriter, Moments, Nulls, Style, Zone};
-use crate::Result;
+use crate::{Options, Result};
+
+/// How CSV is written.
+#[derive(Clone, Debug)]
+pub(crate) struct CsvOptions {
+    pub(crate) header: bool,
+    pub(crate) sep: String,
+    pub(crate) quote: char,
+    pub(crate) escape: char,
+    pub(crate) null_value: String,
+}
+
+impl CsvOptions {
+    pub(crate) fn new(options: &Options) -> Result<Self> {
+        Ok(Self {
+            header: options.boolean("header", false)?,
+            sep: separator(options)?,
+            quote: character(options, "quote", '"')?,
+            escape: character(options, "escape", '\\')?,
+            null_value: options.get("nullValue").unwrap_or_default().into(),
+        })
+    }
+}
+
+fn separator(options: &Options) -> Result<String> {
+    let key = if options.get("sep").is_some() {
+        "sep"
+    } else {
+        "delimiter"
+    };
+    match options.get(key) {
+        None => Ok(",".into()),
+        Some("\\t") => Ok("\t".into()),
+        Some(sep) if !sep.is_empty() && !sep.contains(['\n', '\r']) => Ok(sep.into()),
+        Some(_) => Err(options.bad(key, "one or more characters, such as ',' or '\\t'".into())),
+    }
+}
+
+fn character(options: &Options, key: &str, default: char) -> Result<char> {
+    let Some(text) = options.get(key) else {
+        return Ok(default);
+    };
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some(only), None) if !only.is_ascii_control() => Ok(only),
+        _ => Err(options.bad(key, "one character".into())),
+    }
+}
+
+/// The structs of an array as CSV records, a text for each that is not null.
+pub fn texts(structs: &StructArray, options: &Options, zone: Zone) -> Result<StringArray> {
+    let batch = RecordBatch::from(StructArray::new(
+        structs.fields().clone(),
+        structs.columns().to_vec(),
+        None,
+    ));
+    let write = rows(&batch, &CsvOptions::new(options)?, zone)?;
+    let mut out = StringBuilder::new();
+    let mut text = String::new();
+    for row in 0..structs.len() {
+        text.clear();
+        let valid = structs.is_valid(row);
+        if valid {
+            write(row, &mut text);
+        }
+        out.append_option(valid.then_some(&text));
+    }
+    Ok(out.finish())
+}
 
 /// The line of names, with its line break.
 pub(crate) fn header(schema: &Schema, options: &CsvOptions) -> String {

@@ -5,58 +5,8 @@
 
 use std::fmt::Write as _;
 
-use arrow::array::timezone::Tz;
-use chrono::{DateTime, Offset, TimeZone};
-
 use crate::format::datetime::civil;
-use crate::{Options, Result};
-
-/// The session time zone: how a TIMESTAMP is read off the clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Zone(Option<Tz>);
-
-impl Zone {
-    /// UTC.
-    pub const UTC: Self = Self(None);
-
-    /// The zone of this name: `UTC`, `Europe/Berlin`, `+02:00`; `None` where there is none such.
-    pub fn named(name: &str) -> Option<Self> {
-        match name.trim() {
-            "" => None,
-            name if ["utc", "z", "gmt", "etc/utc"]
-                .contains(&name.to_ascii_lowercase().as_str()) =>
-            {
-                Some(Self::UTC)
-            }
-            name => name.parse().ok().map(|zone| Self(Some(zone))),
-        }
-    }
-
-    /// The zone that the option `timeZone` names; UTC where it is not given.
-    pub fn from_options(options: &Options) -> Result<Self> {
-        match options.get("timeZone") {
-            None => Ok(Self::UTC),
-            Some(name) => Self::named(name).ok_or_else(|| {
-                options.bad(
-                    "timeZone",
-                    "a zone such as 'UTC', 'Europe/Berlin' or '+02:00'".into(),
-                )
-            }),
-        }
-    }
-
-    /// Seconds that the zone's clock is ahead of UTC at this moment.
-    fn offset(self, seconds: i64) -> i64 {
-        let Some(zone) = self.0 else { return 0 };
-        DateTime::from_timestamp(seconds, 0).map_or(0, |moment| {
-            i64::from(
-                zone.offset_from_utc_datetime(&moment.naive_utc())
-                    .fix()
-                    .local_minus_utc(),
-            )
-        })
-    }
-}
+pub use crate::format::zone::Zone;
 
 /// How a TIMESTAMP is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +44,7 @@ pub(super) fn base64(out: &mut String, bytes: &[u8]) {
 }
 
 /// A DOUBLE as Java writes it.
-pub(super) fn double(out: &mut String, value: f64) {
+pub(crate) fn double(out: &mut String, value: f64) {
     java_number(out, value, &value);
 }
 
@@ -172,7 +122,10 @@ pub(super) fn moment(
     zone: Option<Zone>,
     form: Moments,
 ) {
-    let offset = zone.map_or(0, |zone| zone.offset(seconds));
+    let offset = zone
+        .zip(seconds.checked_mul(1_000_000))
+        .and_then(|(zone, micros)| zone.offset(micros))
+        .map_or(0, i64::from);
     let local = seconds.saturating_add(offset);
     date(out, local.div_euclid(86_400));
     out.push(if form == Moments::Iso { 'T' } else { ' ' });
@@ -280,7 +233,7 @@ mod tests {
     #[test]
     fn moments_follow_the_zone() {
         let noon = 1_767_268_800_000_000;
-        let berlin = Zone::named("Europe/Berlin");
+        let berlin = Zone::parse("Europe/Berlin");
         assert!(berlin.is_some());
         assert_eq!(
             at(noon, Some(Zone::UTC), Moments::Sql),
@@ -305,7 +258,7 @@ mod tests {
         );
         assert_eq!(at(noon, None, Moments::Iso), "2026-01-01T12:00:00.000");
         assert_eq!(at(-1, None, Moments::Sql), "1969-12-31 23:59:59.999999");
-        assert!(Zone::named("+02:00").is_some() && Zone::named("Nowhere/Land").is_none());
+        assert!(Zone::parse("+02:00").is_some() && Zone::parse("Nowhere/Land").is_none());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, FieldRef, Fields};
 
 use super::text::{self, Bytes, CellWriter, Kind, Moments, Nulls, Style, Zone};
@@ -15,9 +15,27 @@ use crate::Result;
 
 /// How JSON is written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct JsonStyle {
-    pub(crate) zone: Zone,
-    pub(crate) ignore_nulls: bool,
+pub struct JsonStyle {
+    /// The zone of TIMESTAMP values.
+    pub zone: Zone,
+    /// Whether null fields of an object are left out.
+    pub ignore_nulls: bool,
+}
+
+/// The values of `array` as JSON, a text for each that is not null.
+pub fn texts(array: &ArrayRef, style: JsonStyle) -> Result<StringArray> {
+    let write = values("value", array, style)?;
+    let nulls = Nulls::of(array);
+    let mut out = StringBuilder::new();
+    let mut text = String::new();
+    for row in 0..array.len() {
+        text.clear();
+        if !nulls.is_null(row) {
+            write(row, &mut text);
+        }
+        out.append_option((!nulls.is_null(row)).then_some(&text));
+    }
+    Ok(out.finish())
 }
 
 /// A writer of whole rows of `batch`, without a line break.
@@ -168,7 +186,7 @@ fn needs_escape(byte: u8) -> bool {
 }
 
 /// A JSON string.
-fn string(out: &mut String, text: &str) {
+pub(crate) fn string(out: &mut String, text: &str) {
     out.push('"');
     escape(out, text);
     out.push('"');
@@ -196,8 +214,8 @@ fn escape(out: &mut String, text: &str) {
 mod tests {
     use arrow::array::types::Int32Type;
     use arrow::array::{
-        Float64Array, Int32Array, Int32Builder, ListArray, MapBuilder, StringArray, StringBuilder,
-        StructArray, TimestampMicrosecondArray,
+        Float64Array, Int32Array, Int32Builder, ListArray, MapBuilder, StructArray,
+        TimestampMicrosecondArray,
     };
     use arrow::datatypes::Field;
 

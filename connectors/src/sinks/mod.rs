@@ -9,15 +9,17 @@
 
 pub mod changes;
 pub mod console;
-mod csv;
+pub mod csv;
 pub mod file;
 mod forms;
 mod held;
-mod json;
+pub mod json;
 pub mod memory;
 pub mod noop;
 pub mod show;
 mod text;
+
+pub(crate) use forms::double as java_double;
 
 use crate::{ConnectorError, Options, Result, Sink, SinkConfig};
 

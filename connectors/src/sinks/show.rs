@@ -389,7 +389,7 @@ mod tests {
             ("x", Arc::new(BinaryArray::from(vec![b"AB".as_slice()]))),
             ("f", Arc::new(Float64Array::from(vec![1e10]))),
         ]);
-        let rows = cells(&table, Zone::named("+01:00").unwrap()).unwrap();
+        let rows = cells(&table, Zone::parse("+01:00").unwrap()).unwrap();
         assert_eq!(
             rows[0],
             [

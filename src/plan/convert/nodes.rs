@@ -5,10 +5,11 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{DFSchema, DFSchemaRef, NullHandling};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, JoinType, LogicalPlan, TableScan, Union, Unnest, and,
+    Aggregate, Distinct, Expr, ExprSchemable, JoinType, LogicalPlan, TableScan, Union, Unnest, and,
 };
 
 use super::super::catalog::QuerySource;
+use super::super::functions::collections::holds_map;
 use super::super::{EventTimeColumn, EventTimeKind, Node, Operator, event_time, text};
 use super::aggregate::aggregate;
 use super::error::{ConvertError, Result, unsupported};
@@ -45,6 +46,16 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
                 schema,
                 ..
             } = inner;
+            let input_schema = input.schema();
+            for key in group_expr {
+                if key.get_type(input_schema).is_ok_and(|t| holds_map(&t)) {
+                    return Err(unsupported(
+                        format!("GROUP BY {}", text::expression(key)),
+                        "maps with the same entries in another order would be different groups",
+                        "group by array_sort(map_entries(...))",
+                    ));
+                }
+            }
             aggregate(
                 settled(child(input)?)?,
                 group_expr.clone(),

@@ -26,7 +26,7 @@ pub fn current_timestamp() -> Arc<ScalarUDF> {
     static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
         Arc::new(ScalarUDF::new_from_impl(CurrentTimestamp {
             signature: Signature::nullary(Volatility::Volatile),
-            aliases: vec!["now".into(), "localtimestamp".into()],
+            aliases: vec!["now".into()],
         }))
     });
     Arc::clone(&FUNCTION)

@@ -70,7 +70,7 @@ pub enum Param {
 
 impl Param {
     /// The type that a value of type `given` is cast to; `None` if Spark has no implicit cast.
-    fn accept(self, given: &DataType) -> Option<DataType> {
+    pub fn accept(self, given: &DataType) -> Option<DataType> {
         use DataType::{Binary, Boolean, Date32, Float64, Int8, Int16, Int32, Int64, Utf8};
         let nested = given.is_nested();
         let text = matches!(given, Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
@@ -101,6 +101,14 @@ impl Param {
         }
     }
 
+    /// The same for argument `index` (from 0) of `function`, with the error of Spark's class.
+    pub fn coerce(self, function: &str, index: usize, given: &DataType) -> Result<DataType> {
+        match self.accept(given) {
+            Some(data_type) => Ok(data_type),
+            None => unexpected(function, index, self.name(), given),
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Text => "STRING",
@@ -123,8 +131,9 @@ impl Param {
 /// are constants.
 pub type ResultType = fn(&[DataType], &[Option<&ScalarValue>]) -> Result<DataType>;
 
-/// The types that arguments of these types are cast to; the error begins with the class of Spark.
-pub type Coercion = fn(&[DataType]) -> Result<Vec<DataType>>;
+/// The types that arguments of these types are cast to, of the function of this name; the error
+/// begins with Spark's class.
+pub type Coercion = fn(&str, &[DataType]) -> Result<Vec<DataType>>;
 
 /// What a function gives.
 pub enum Gives {
@@ -278,15 +287,12 @@ impl ScalarUDFImpl for Function {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         self.check_number(types.len())?;
         if let Some(coercion) = self.coercion {
-            return coercion(types);
+            return coercion(self.name, types);
         }
         let last = self.params.last();
         let params = self.params.iter().chain(last.into_iter().cycle());
         (types.iter().zip(params).enumerate())
-            .map(|(index, (given, param))| match param.accept(given) {
-                Some(data_type) => Ok(data_type),
-                None => unexpected(self.name, index, param.name(), given),
-            })
+            .map(|(index, (given, param))| param.coerce(self.name, index, given))
             .collect()
     }
 
@@ -320,12 +326,16 @@ impl ScalarUDFImpl for Function {
             .collect::<Result<_>>()?;
         let call = Call {
             columns,
-            rows: if all_constant { 1 } else { args.number_rows },
+            rows: if all_constant {
+                args.number_rows.min(1)
+            } else {
+                args.number_rows
+            },
             returns: args.return_field.data_type().clone(),
             config: args.config_options,
         };
         let result = (self.compute)(&call)?;
-        if all_constant {
+        if all_constant && !result.is_empty() {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
                 &result, 0,
             )?));

@@ -4,37 +4,73 @@
 //! |---|---|
 //! | [`window`] | event-time windows of a timestamp, `window_time` |
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
+//! | [`aggregates`] | Spark's aggregates |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
+//! | [`datetime`] | dates, timestamps and intervals |
 //! | [`define`] | how functions of ours are declared |
+//! | [`strings`], [`regex`], [`url`] | of text |
+//! | [`math`], [`bitwise`], [`digits`] | of numbers |
+//! | [`hash`], [`misc`] | `hash` and `xxhash64`; `typeof`, `raise_error` and the like |
+//! | [`text_formats`] | values from and to JSON and CSV |
 //! | [`divide`] | Spark's `/` |
+//! | [`collections`] | arrays, maps and structs |
 //! | [`interval`] | lengths of time in words |
 //! | [`overflow`] | arithmetic that fails instead of wrapping around |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
 //! | [`spark`] | the names that Spark has, and what of them is here |
 
+pub mod aggregates;
 pub mod approx;
+pub mod bitwise;
 pub mod clock;
+pub mod collections;
+pub mod datetime;
 pub mod define;
+pub mod digits;
 pub mod divide;
+pub mod hash;
 pub mod interval;
+pub mod math;
+pub mod misc;
 pub mod overflow;
+pub mod regex;
 pub mod short_circuit;
 pub mod spark;
+pub mod strings;
+pub mod text_formats;
+pub mod url;
 pub mod window;
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF};
 
 /// The scalar functions.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = window::functions();
     all.extend(clock::functions());
     all.push(divide::divide());
+    all.extend(strings::functions());
+    all.extend(regex::functions());
+    all.extend(url::functions());
+    all.extend(hash::functions());
+    all.extend(math::functions());
+    all.extend(bitwise::functions());
+    all.extend(misc::functions());
+    all.extend(datetime::functions());
+    all.extend(text_formats::functions());
+    all.extend(collections::functions());
     all
 }
 
 /// The aggregate functions.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![approx::approx_count_distinct()]
+    let mut all = aggregates::functions();
+    all.push(approx::approx_count_distinct());
+    all
+}
+
+/// The functions that take a lambda.
+pub fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
+    collections::higher_order::functions()
 }

@@ -2,10 +2,11 @@
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName};
 use datafusion::sql::sqlparser::dialect::{Dialect, SparkSqlDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::keywords;
 
@@ -66,6 +67,9 @@ impl Dialect for TidemarkDialect {
     fn require_interval_qualifier(&self) -> bool {
         false
     }
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
     fn supports_bang_not_operator(&self) -> bool {
         true
     }
@@ -84,6 +88,15 @@ impl Dialect for TidemarkDialect {
     fn supports_from_first_select(&self) -> bool {
         true
     }
+    fn supports_select_item_multi_column_alias(&self) -> bool {
+        true
+    }
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        exists_call(parser).map(|name| {
+            parser.next_token();
+            parser.parse_function(ObjectName::from(vec![name]))
+        })
+    }
     fn parse_infix(
         &self,
         parser: &mut Parser,
@@ -92,4 +105,25 @@ impl Dialect for TidemarkDialect {
     ) -> Option<Result<Expr, ParserError>> {
         SparkSqlDialect.parse_infix(parser, expr, precedence)
     }
+}
+
+/// The name in `exists(array, x -> ..)`, which sqlparser takes for `EXISTS (sub-query)`.
+fn exists_call(parser: &Parser) -> Option<Ident> {
+    let name = parser.peek_token_ref();
+    let Token::Word(word) = &name.token else {
+        return None;
+    };
+    if word.keyword != Keyword::EXISTS || parser.peek_nth_token_ref(1).token != Token::LParen {
+        return None;
+    }
+    let mut inside = (2..).map(|n| &parser.peek_nth_token_ref(n).token);
+    let first = inside.find(|token| **token != Token::LParen);
+    let query = matches!(
+        first,
+        Some(Token::Word(word)) if matches!(
+            word.keyword,
+            Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::FROM | Keyword::TABLE
+        )
+    );
+    (!query).then(|| Ident::with_span(name.span, "exists"))
 }

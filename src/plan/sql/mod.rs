@@ -6,7 +6,10 @@
 //! | `ddl`, [`types`] | `CREATE TABLE`, `SET`; Spark's type names |
 //! | `options` | what options and settings say to the engine |
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
+//! | `grouping` | `WITH ROLLUP`, `grouping_id()` |
 //! | `windows`, `ast` | `window(..)`, on the syntax tree |
+//! | `generators`, `generate` | `explode` and its like, on the syntax tree and as plans |
+//! | `lambdas` | fields of a lambda's parameters, how many it has |
 //! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
@@ -22,13 +25,20 @@ mod ddl;
 mod depth;
 mod diagnose;
 mod dialect;
+mod format_functions;
+pub(super) mod generate;
+mod generators;
+mod grouping;
 mod insert;
 mod keywords;
+mod lambdas;
 mod names;
 mod options;
 mod query;
+mod schema;
 mod scope;
 mod spark_functions;
+mod spark_syntax;
 mod table_functions;
 mod tables;
 mod tokens;
@@ -39,6 +49,7 @@ mod windows;
 mod tests;
 
 pub use options::DEFAULT_TIME_ZONE;
+pub(in crate::plan) use schema::parse_schema;
 pub use tables::{OpenSource, SourceSchema};
 pub use types::type_name;
 

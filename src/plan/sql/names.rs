@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr};
 
+use super::ast::function_name;
+use super::generators;
 use super::tokens::SourceText;
 
 /// How the names inside a plan are spelt outside: by name in lower case.
@@ -20,11 +22,15 @@ pub(super) fn result_names(
     spellings: &Spellings,
 ) -> Vec<String> {
     let items = leftmost(&query.body);
-    let wildcard = |item: &&SelectItem| {
-        matches!(
-            item,
-            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
-        )
+    // What may be more than one column.
+    let wildcard = |item: &&SelectItem| match item {
+        SelectItem::UnnamedExpr(Expr::Function(f)) => {
+            generators::NAMES.contains(&function_name(f).as_str())
+        }
+        SelectItem::Wildcard(_)
+        | SelectItem::QualifiedWildcard(..)
+        | SelectItem::ExprWithAliases { .. } => true,
+        _ => false,
     };
     let front = items.iter().take_while(|i| !wildcard(i)).count();
     let all_named = front == items.len();
@@ -93,11 +99,18 @@ pub(super) fn collect_aliases(query: &Query, source: &SourceText, spellings: &mu
     impl Visitor for Aliases<'_> {
         type Break = ();
         fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
-            for item in &select.projection {
-                if let SelectItem::ExprWithAlias { alias, .. } = item {
-                    let name = self.0.spelling(&alias.value, alias.span);
-                    self.1.insert(name.to_lowercase(), name);
-                }
+            let items = select.projection.iter().flat_map(|item| match item {
+                SelectItem::ExprWithAlias { alias, .. } => std::slice::from_ref(alias),
+                SelectItem::ExprWithAliases { aliases, .. } => aliases,
+                _ => &[],
+            });
+            let views = select
+                .lateral_views
+                .iter()
+                .flat_map(|view| &view.lateral_col_alias);
+            for alias in items.chain(views) {
+                let name = self.0.spelling(&alias.value, alias.span);
+                self.1.insert(name.to_lowercase(), name);
             }
             ControlFlow::Continue(())
         }

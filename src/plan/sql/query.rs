@@ -26,7 +26,7 @@ use super::scope::QueryTables;
 use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
 use super::types::type_name;
-use super::{depth, keywords, table_functions, windows};
+use super::{depth, generators, keywords, table_functions, windows};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
@@ -238,12 +238,14 @@ impl Planner<'_> {
         let functions = state
             .scalar_functions()
             .keys()
-            .chain(state.aggregate_functions().keys());
+            .chain(state.aggregate_functions().keys())
+            .chain(state.higher_order_functions().keys());
         // What begins with two underscores is ours; `window` is rewritten before it is looked up.
         let functions = functions
             .filter(|n| !n.starts_with("__"))
             .cloned()
-            .chain(["window".to_owned()]);
+            .chain(["window".to_owned()])
+            .chain(generators::NAMES.iter().map(|&name| name.to_owned()));
         let mut functions: Vec<String> = functions.collect();
         functions.sort_unstable();
         Scene {

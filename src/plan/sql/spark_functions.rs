@@ -7,23 +7,14 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::ast::{arguments, call, function_name, name_span, string};
+use super::{format_functions, spark_syntax};
 use crate::plan::error::PlanErrorKind;
-
-/// Functions that `DataFusion` has under Spark's names with another meaning: patterns are
-/// strftime's there, not Java's, and results are of other types.
-const REFUSED: &[&str] = &[
-    "date_format",
-    "to_char",
-    "to_timestamp",
-    "to_date",
-    "try_to_timestamp",
-    "unix_timestamp",
-    "to_unixtime",
-    "from_unixtime",
-];
 
 /// The expression that stands for `expr`, if it is another.
 pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
+    if let Some(other) = spark_syntax::rewritten(expr) {
+        return Ok(Some(other));
+    }
     match expr {
         Expr::Function(function) => rewritten_call(function),
         Expr::UnaryOp {
@@ -54,6 +45,13 @@ pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
                 like
             }))
         }
+        Expr::Extract {
+            field, expr: from, ..
+        } => {
+            let field = string(&field.to_string(), from.span());
+            let args = vec![field, (**from).clone()];
+            Ok(Some(call("date_part", args, from.span())))
+        }
         Expr::Struct { values, fields } if fields.is_empty() => Ok(Some(named_struct(values))),
         _ => Ok(None),
     }
@@ -83,8 +81,10 @@ fn rewritten_call(function: &Function) -> Result<Option<Expr>, PlanErrorKind> {
     let span = name_span(function);
     let own = |n: usize| args[n].clone();
     let to = |data_type| Some(cast(own(0), data_type));
-    let part = |field| Some(call("date_part", vec![string(field, span), own(0)], span));
+    let attempt = |data_type| Some(cast_as(CastKind::TryCast, own(0), data_type));
     Ok(match (name.as_str(), args.len()) {
+        // The planner has syntax of its own under this name.
+        ("map", _) => Some(call("__map", args.into_iter().cloned().collect(), span)),
         ("to_timestamp" | "timestamp", 1) => to(SqlType::Timestamp(None, TimezoneInfo::None)),
         ("to_date" | "date", 1) => to(SqlType::Date),
         ("string", 1) => to(SqlType::String(None)),
@@ -97,33 +97,49 @@ fn rewritten_call(function: &Function) -> Result<Option<Expr>, PlanErrorKind> {
         ("double", 1) => to(SqlType::Double(ExactNumberInfo::None)),
         ("decimal", 1) => to(SqlType::Decimal(ExactNumberInfo::None)),
         ("binary", 1) => to(SqlType::Binary(None)),
-        ("year", 1) => part("year"),
-        ("quarter", 1) => part("quarter"),
-        ("month", 1) => part("month"),
-        ("day" | "dayofmonth", 1) => part("day"),
         ("isnull", 1) => Some(Expr::IsNull(Box::new(own(0)))),
         ("isnotnull", 1) => Some(Expr::IsNotNull(Box::new(own(0)))),
-        // A bare number is a BIGINT here, and these take an INT.
-        ("date_add" | "date_sub" | "add_months", 2) if !matches!(args[1], Expr::Cast { .. }) => {
-            Some(call(
-                &name,
-                vec![own(0), cast(own(1), SqlType::Int(None))],
-                span,
-            ))
+        ("curtimestamp", 0) => Some(call("current_timestamp", vec![], span)),
+        ("localtimestamp", 0) => Some(cast(
+            call("current_timestamp", vec![], span),
+            SqlType::TimestampNtz(None),
+        )),
+        ("unix_timestamp", 0) => {
+            let now = call("current_timestamp", vec![], span);
+            Some(call("unix_seconds", vec![now], span))
         }
-        (refused, _) if REFUSED.contains(&refused) => {
-            return Err(PlanErrorKind::Unsupported {
-                what: format!("{refused} with a pattern"),
-                instead: Some("not yet: CAST reads and writes ISO 8601, and extract, year, month, hour, ... take parts".into()),
-            });
+        ("to_timestamp_ltz", 1) => to(SqlType::Timestamp(None, TimezoneInfo::None)),
+        ("to_timestamp_ntz", 1) => to(SqlType::TimestampNtz(None)),
+        ("try_to_timestamp", 1) => attempt(SqlType::Timestamp(None, TimezoneInfo::None)),
+        ("try_to_date", 1) => attempt(SqlType::Date),
+        ("date_add" | "dateadd" | "timestampadd", 3) => {
+            Some(call("timestampadd", with_unit(&args), span))
         }
-        _ => None,
+        ("date_diff" | "datediff" | "timestampdiff" | "timediff", 3) => {
+            Some(call("timestampdiff", with_unit(&args), span))
+        }
+        _ => return format_functions::rewritten(function),
     })
 }
 
+/// The arguments of `timestampadd(MONTH, ...)`: the unit is a word there, and text for the function.
+fn with_unit(args: &[&Expr]) -> Vec<Expr> {
+    let mut args: Vec<Expr> = args.iter().map(|arg| (*arg).clone()).collect();
+    if let Some(unit) = args.first_mut()
+        && let Expr::Identifier(name) = unit
+    {
+        *unit = string(&name.value, name.span);
+    }
+    args
+}
+
 fn cast(expr: Expr, data_type: SqlType) -> Expr {
+    cast_as(CastKind::Cast, expr, data_type)
+}
+
+fn cast_as(kind: CastKind, expr: Expr, data_type: SqlType) -> Expr {
     Expr::Cast {
-        kind: CastKind::Cast,
+        kind,
         expr: Box::new(expr),
         data_type,
         array: false,

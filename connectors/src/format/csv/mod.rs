@@ -243,6 +243,18 @@ impl CsvDecoder {
         Ok(at)
     }
 
+    /// Decodes one record, which is one row. A blank one is a record too.
+    pub fn push_record(&mut self, record: &[u8]) -> Result<(), Malformed> {
+        self.tokens.read(record, 0, &self.options);
+        self.take_record(record, 0, record.len())
+    }
+
+    /// A row of nulls.
+    pub fn push_nulls(&mut self) {
+        self.columns.iter_mut().for_each(Column::push_null);
+        self.rows += 1;
+    }
+
     /// Puts the fields in `tokens` into the columns.
     fn take_record(&mut self, input: &[u8], start: usize, end: usize) -> Result<(), Malformed> {
         let record = &input[start..end];

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 
-use super::scanner::{NumberKind, Scan, Scanner, unescape};
-use crate::format::RecordOptions;
+use super::scanner::{NumberKind, Scan, Scanner, Syntax, unescape};
+use crate::format::{Malformed, RecordOptions};
 
 #[derive(Clone, Debug, PartialEq)]
 enum Type {
@@ -75,6 +75,15 @@ impl JsonInference {
             },
             Some(_) => scanner.error("an object was expected"),
         }
+    }
+
+    /// The type of a single value, whatever it is.
+    pub fn type_of(&self, value: &[u8]) -> Result<DataType, Malformed> {
+        let found = self.value(&mut Scanner::new(value));
+        let found = found.map_err(|Syntax { at, what }| {
+            Malformed::new(0, format!("{what} (at its byte {})", at + 1), value)
+        })?;
+        Ok(canonical(found).unwrap_or(DataType::Utf8))
     }
 
     fn value(&self, scanner: &mut Scanner<'_>) -> Scan<Type> {

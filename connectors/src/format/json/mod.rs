@@ -9,15 +9,20 @@
 //! field null and its record corrupt.
 
 mod decode;
+mod document;
 mod infer;
+mod path;
 mod scanner;
+mod write;
 
 use std::borrow::Cow;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
+pub use document::{array_length, field_texts, object_keys};
 pub use infer::JsonInference;
+pub use path::JsonPath;
 
 use self::decode::{Context, object};
 use self::scanner::{Scan, Scanner, Syntax};
@@ -90,13 +95,22 @@ impl JsonDecoder {
 
     /// Decodes one record: an object, or an array of them. White space alone is no record.
     pub fn push_record(&mut self, record: &[u8]) -> Result<(), Malformed> {
+        self.push(record, true)
+    }
+
+    /// Decodes one record that is one object: an array of them is malformed.
+    pub fn push_object(&mut self, record: &[u8]) -> Result<(), Malformed> {
+        self.push(record, false)
+    }
+
+    fn push(&mut self, record: &[u8], arrays: bool) -> Result<(), Malformed> {
         // As Java does, bytes that are no UTF-8 become U+FFFD.
         let record: Cow<'_, [u8]> = match std::str::from_utf8(record) {
             Ok(_) => Cow::Borrowed(record),
             Err(_) => Cow::Owned(String::from_utf8_lossy(record).into_owned().into_bytes()),
         };
         let before = self.rows;
-        match self.decode(&record) {
+        match self.decode(&record, arrays) {
             Ok(Outcome::Fine) => Ok(()),
             Ok(Outcome::WrongType(column)) => match self.options.mode {
                 ParseMode::Permissive => {
@@ -140,7 +154,7 @@ impl JsonDecoder {
         }
     }
 
-    fn decode(&mut self, record: &[u8]) -> Scan<Outcome> {
+    fn decode(&mut self, record: &[u8], arrays: bool) -> Scan<Outcome> {
         let Self {
             columns,
             names,
@@ -161,7 +175,7 @@ impl JsonDecoder {
                 wrong = object(&mut scanner, names, columns, *rows, &mut context)?;
                 *rows += 1;
             }
-            Some(b'[') => {
+            Some(b'[') if arrays => {
                 scanner.enter()?;
                 if !scanner.closes(b']') {
                     loop {

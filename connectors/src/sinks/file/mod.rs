@@ -52,7 +52,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use commit::Committer;
-pub(crate) use options::CsvOptions;
 use options::FileOptions;
 use storage::{Disk, Storage};
 use writer::{FileWriter, Names};

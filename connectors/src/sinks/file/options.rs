@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::super::changes;
+use super::super::csv::CsvOptions;
 use super::super::text::Zone;
 use crate::options::nearest;
 use crate::{ConnectorError, Options, Result, SinkConfig};
@@ -45,16 +46,6 @@ pub(super) enum Format {
     Csv(CsvOptions),
 }
 
-/// How a CSV file is written.
-#[derive(Clone, Debug)]
-pub(crate) struct CsvOptions {
-    pub(crate) header: bool,
-    pub(crate) sep: String,
-    pub(crate) quote: char,
-    pub(crate) escape: char,
-    pub(crate) null_value: String,
-}
-
 /// How files are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
@@ -89,13 +80,7 @@ impl FileOptions {
             "json" => Format::Json {
                 ignore_nulls: options.boolean("ignoreNullFields", true)?,
             },
-            "csv" => Format::Csv(CsvOptions {
-                header: options.boolean("header", false)?,
-                sep: separator(options)?,
-                quote: character(options, "quote", '"')?,
-                escape: character(options, "escape", '\\')?,
-                null_value: options.get("nullValue").unwrap_or_default().into(),
-            }),
+            "csv" => Format::Csv(CsvOptions::new(options)?),
             _ => Format::Parquet,
         };
         let schema = changes::log_schema(&config.schema, config.mode)?;
@@ -150,31 +135,6 @@ fn compression(options: &Options, format: &Format) -> Result<Compression> {
         }
         Some(_) => return Err(options.bad("compression", "none, gzip or zstd".into())),
     })
-}
-
-fn separator(options: &Options) -> Result<String> {
-    let key = if options.get("sep").is_some() {
-        "sep"
-    } else {
-        "delimiter"
-    };
-    match options.get(key) {
-        None => Ok(",".into()),
-        Some("\\t") => Ok("\t".into()),
-        Some(sep) if !sep.is_empty() && !sep.contains(['\n', '\r']) => Ok(sep.into()),
-        Some(_) => Err(options.bad(key, "one or more characters, such as ',' or '\\t'".into())),
-    }
-}
-
-fn character(options: &Options, key: &str, default: char) -> Result<char> {
-    let Some(text) = options.get(key) else {
-        return Ok(default);
-    };
-    let mut characters = text.chars();
-    match (characters.next(), characters.next()) {
-        (Some(only), None) if !only.is_ascii_control() => Ok(only),
-        _ => Err(options.bad(key, "one character".into())),
-    }
 }
 
 fn partition_columns(options: &Options, schema: &SchemaRef) -> Result<Vec<usize>> {
