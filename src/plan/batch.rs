@@ -26,6 +26,7 @@ use super::context::{StreamTable, session_state};
 use super::error::{PlanErrorKind, Result};
 use super::functions::clock::{instant_literal, is_current_timestamp};
 use super::reason::reason;
+use super::room::with_room;
 
 /// All rows of a query's sources, by the name of the source: with the columns of the table by
 /// position, then `_metadata` where `with_metadata` asks for it.
@@ -58,6 +59,15 @@ pub fn run_batch(
 
 /// Answers a plan over given rows. A table that is missing has none. `time_zone` is the session's.
 pub fn run_over(
+    logical: &LogicalPlan,
+    tables: &Tables,
+    time_zone: &str,
+    now: i64,
+) -> Result<Vec<RecordBatch>> {
+    with_room(|| run_here(logical, tables, time_zone, now))
+}
+
+fn run_here(
     logical: &LogicalPlan,
     tables: &Tables,
     time_zone: &str,

@@ -30,12 +30,17 @@ use std::sync::Arc;
 
 use super::catalog::QueryStatement;
 use super::event_time::WallClock;
+use super::room::with_room;
 use super::{Node, Plan, SinkTable, SourceTable, modes};
 
 pub use error::{ConvertError, Result};
 
 /// Plans a query: what each operator keeps and until when, and what the sink is told.
 pub fn plan_query(statement: &QueryStatement) -> Result<Plan> {
+    with_room(|| plan_here(statement))
+}
+
+fn plan_here(statement: &QueryStatement) -> Result<Plan> {
     let scope = nodes::Scope {
         sources: &statement.sources,
         clock: WallClock::of(&statement.settings.time_zone),

@@ -30,6 +30,7 @@ mod lineage;
 pub mod modes;
 pub mod reason;
 pub mod redact;
+mod room;
 pub mod sessions;
 pub mod sql;
 pub mod text;

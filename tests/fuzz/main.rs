@@ -4,7 +4,7 @@
 //! Each target mutates its corpus (`tests/fuzz/corpus`, to which what was once found is added) for
 //! `TIDEMARK_FUZZ_SECONDS` (10), beginning at `TIDEMARK_FUZZ_SEED`. A failure prints seed and
 //! input. Should an input end the process, it is the one in `fuzz-TARGET` of Cargo's directory for
-//! test files, `target/tmp`.
+//! test files, `target/tmp`; the one that took longest is in `fuzz-TARGET.slowest`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -73,7 +73,10 @@ pub(crate) fn fuzz(target: &str, corpus: &[Vec<u8>], run: impl Fn(&[u8]) -> Resu
             let input = mutator.next();
             let began = Instant::now();
             failure = check(&input).err().map(|why| (why, input));
-            slowest = slowest.max(began.elapsed());
+            if began.elapsed() > slowest {
+                slowest = began.elapsed();
+                fs::copy(&place, place.with_extension("slowest")).expect("the input can be kept");
+            }
             inputs += 1;
         }
         *over.lock().unwrap() = true;

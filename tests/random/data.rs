@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
     Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -153,11 +153,20 @@ impl Table {
         vec![all.slice(0, all.num_rows().saturating_sub(1))]
     }
 
-    /// Whether a row has no event time.
-    pub(crate) fn has_null_times(&self) -> bool {
-        self.epochs
-            .iter()
-            .any(|batch| batch.column(batch.num_columns() - 1).null_count() > 0)
+    /// Whether all windows but that of the last row close: it lies far ahead, and no row is without
+    /// an event time, whose group never ends.
+    pub(crate) fn closes(&self) -> bool {
+        let times = |batch: &RecordBatch| Arc::clone(batch.column(batch.num_columns() - 1));
+        let last = self.epochs.last().map(|batch| {
+            let times = times(batch);
+            let times = times.as_primitive::<TimestampMicrosecondType>();
+            times.value(times.len() - 1)
+        });
+        last == Some(FAR)
+            && self
+                .epochs
+                .iter()
+                .all(|batch| times(batch).null_count() == 0)
     }
 }
 

@@ -152,8 +152,8 @@ impl Case {
         }
         let mut shown = String::new();
         for (epoch, mut rows) in captured.epochs() {
-            // Rows come in the order of their text, an update's two rows side by side as given.
-            if mode == "append" || mode == "complete" {
+            // Rows that are all new are in no order; an update's two rows stay side by side.
+            if rows.iter().all(|(change, _)| *change == ChangeType::Insert) {
                 rows.sort_by(|a, b| a.1.cmp(&b.1));
             }
             for (change, row) in rows {

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::ast::call;
+use super::keywords;
 
 /// sqlparser's dialect of Spark, with backslash escapes in strings, `INTERVAL '5 minutes'` without
 /// a unit behind it, and named arguments.
@@ -30,6 +31,9 @@ impl Dialect for TidemarkDialect {
     }
     fn is_identifier_part(&self, ch: char) -> bool {
         ch.is_alphanumeric() || ch == '_'
+    }
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        keywords::is_reserved(keyword)
     }
     fn supports_string_literal_backslash_escape(&self) -> bool {
         true

@@ -15,6 +15,7 @@
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
 //! | `interval_tokens`, `operators` | intervals, operators that are functions here |
 //! | `literals` | constants with Spark's types |
+//! | `depth`, `keywords` | how deep expressions may be; which words begin a construct |
 //! | `insert` | the result made to fit its target |
 //! | `script` | a script cut into statements |
 //! | `show` | `SHOW`, `DESCRIBE`, and `SET` as a question |
@@ -25,6 +26,7 @@
 
 mod ast;
 mod ddl;
+mod depth;
 mod diagnose;
 mod dialect;
 mod format_functions;
@@ -33,6 +35,7 @@ mod generators;
 mod grouping;
 mod insert;
 mod interval_tokens;
+mod keywords;
 mod lambdas;
 pub(super) mod literals;
 mod names;
@@ -66,6 +69,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::catalog::{Script, Statement};
 use super::error::{PlanError, PlanErrorKind, Result};
+use super::room::with_room;
 use options::Settings;
 use query::{Target, ViewPlan};
 use tables::Tables;
@@ -119,10 +123,14 @@ impl SqlSession {
 
     /// Plans the statements of `text`. What they declare stays for the next call.
     pub fn run(&mut self, text: &str, file: &str) -> Result<Script> {
+        with_room(|| self.run_here(text, file))
+    }
+
+    fn run_here(&mut self, text: &str, file: &str) -> Result<Script> {
         let read = ScriptText::read(text, file)?;
         let mut script = Script::default();
         for index in 0..read.len() {
-            script.statements.extend(self.plan(&read, index)?);
+            script.statements.extend(self.plan_here(&read, index)?);
         }
         Ok(script)
     }
@@ -130,6 +138,10 @@ impl SqlSession {
     /// Plans the statement at `index` of a script: `CREATE TABLE ... AS` is two, `CREATE ... IF
     /// NOT EXISTS` may be none.
     pub fn plan(&mut self, script: &ScriptText, index: usize) -> Result<Vec<Statement>> {
+        with_room(|| self.plan_here(script, index))
+    }
+
+    fn plan_here(&mut self, script: &ScriptText, index: usize) -> Result<Vec<Statement>> {
         let mut out = Vec::new();
         self.statement(&script.source, script.statement(index), &mut out)?;
         Ok(out)

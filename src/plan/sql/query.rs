@@ -22,7 +22,7 @@ use super::options::Settings;
 use super::scope::QueryTables;
 use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
-use super::{generators, literals, table_functions, windows};
+use super::{depth, generators, keywords, literals, table_functions, windows};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
@@ -317,7 +317,9 @@ impl Planner<'_> {
                 .source
                 .error(found.span, PlanErrorKind::Syntax { message }));
         }
-        let mut parser = Parser::new(&TidemarkDialect).with_tokens_with_locations(tokens.to_vec());
+        depth::check(self.source, tokens)?;
+        let mut parser =
+            Parser::new(&TidemarkDialect).with_tokens_with_locations(keywords::for_parser(tokens));
         let here = |parser: &Parser| {
             let end = tokens
                 .last()

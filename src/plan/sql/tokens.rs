@@ -144,18 +144,8 @@ pub(super) fn tokenize(text: &str, file: &str) -> Result<(SourceText, Vec<TokenW
     for TokenWithSpan { token, span } in raw {
         match token {
             Token::Whitespace(_) => {}
-            Token::SingleQuotedString(body) | Token::DoubleQuotedString(body) => {
-                let quote = source.slice(
-                    span.start,
-                    Location::new(span.start.line, span.start.column + 1),
-                );
-                push_string(
-                    &mut tokens,
-                    &body,
-                    quote.chars().next().unwrap_or('\''),
-                    span,
-                );
-            }
+            Token::SingleQuotedString(body) => push_string(&mut tokens, &body, '\'', span),
+            Token::DoubleQuotedString(body) => push_string(&mut tokens, &body, '"', span),
             Token::Number(digits, long) if digits.contains(['e', 'E']) && !long => {
                 tokens.push(TokenWithSpan::new(Token::Number(digits, false), span));
             }

@@ -8,6 +8,7 @@ mod infer;
 mod tokens;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -199,11 +200,17 @@ impl CsvDecoder {
                 plain => Column::new(field.name(), plain),
             })
             .collect::<Result<_>>()?;
+        let places: HashMap<&str, usize> = wanted
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(index, field)| (field.name().as_str(), index))
+            .collect();
         let targets = fields
             .fields()
             .iter()
             .filter(|field| *field.name() != options.record.corrupt_column)
-            .map(|field| wanted.index_of(field.name()).ok())
+            .map(|field| places.get(field.name().as_str()).copied())
             .collect();
         Ok(Self {
             header_pending: first && options.header,

@@ -25,6 +25,9 @@ enum Type {
     Object(BTreeMap<String, Self>),
 }
 
+/// How deep inferred types are nested; what lies deeper is a STRING, as it is written.
+const DEEPEST: usize = 64;
+
 /// Gathers the schema of one record after the other.
 #[derive(Clone, Debug)]
 pub struct JsonInference {
@@ -84,6 +87,10 @@ impl JsonInference {
     }
 
     fn value(&self, scanner: &mut Scanner<'_>) -> Scan<Type> {
+        if scanner.depth() >= DEEPEST {
+            scanner.skip()?;
+            return Ok(Type::Text);
+        }
         let scalar = |found| {
             if self.primitives_as_string {
                 Type::Text
@@ -261,5 +268,22 @@ mod tests {
         let found = infer(&[r#"{"a": 1}"#, r#"{"a": "#]);
         assert_eq!(found[0].0, "_corrupt_record");
         assert_eq!(found[1], ("a".into(), DataType::Int64));
+    }
+
+    #[test]
+    fn what_lies_deeper_than_64_levels_is_a_string() {
+        let nested = |levels| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+        let depth = |levels| {
+            let found = infer(&[&nested(levels)]);
+            let mut kind = &found[0].1;
+            let mut depth = 1;
+            while let DataType::Struct(fields) = kind {
+                kind = fields[0].data_type();
+                depth += 1;
+            }
+            (depth, kind.clone())
+        };
+        assert_eq!(depth(63), (63, DataType::Int64));
+        assert_eq!(depth(1000), (64, DataType::Utf8));
     }
 }

@@ -94,6 +94,11 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// How many arrays and objects are open.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// Leaves an array or object.
     pub(super) fn leave(&mut self) {
         self.depth -= 1;
@@ -297,36 +302,54 @@ impl<'a> Scanner<'a> {
         self.check_word_end()
     }
 
-    /// Reads over a value, whatever it is.
+    /// Reads over a value, whatever it is. However deep it is nested, the stack does not grow.
     pub(super) fn skip(&mut self) -> Scan<()> {
+        if !matches!(self.peek(), Some(b'{' | b'[')) {
+            return self.skip_scalar();
+        }
+        let outside = self.depth;
+        // A bit for each level: whether it is an object.
+        let mut objects = [0_u64; MAX_DEPTH / 64 + 1];
+        loop {
+            match self.peek() {
+                Some(b'{') => {
+                    self.enter()?;
+                    if !self.closes(b'}') {
+                        objects[self.depth / 64] |= 1 << (self.depth % 64);
+                        self.key()?;
+                        self.colon()?;
+                        continue;
+                    }
+                }
+                Some(b'[') => {
+                    self.enter()?;
+                    if !self.closes(b']') {
+                        objects[self.depth / 64] &= !(1 << (self.depth % 64));
+                        continue;
+                    }
+                }
+                _ => self.skip_scalar()?,
+            }
+            // What is open goes on with another value, or ends too.
+            loop {
+                if self.depth == outside {
+                    return Ok(());
+                }
+                let object = objects[self.depth / 64] >> (self.depth % 64) & 1 == 1;
+                if self.another(if object { b'}' } else { b']' })? {
+                    if object {
+                        self.key()?;
+                        self.colon()?;
+                    }
+                    break;
+                }
+            }
+        }
+    }
+
+    fn skip_scalar(&mut self) -> Scan<()> {
         match self.peek() {
             Some(b'"' | b'\'') => self.string().map(drop),
-            Some(b'{') => {
-                self.enter()?;
-                if self.closes(b'}') {
-                    return Ok(());
-                }
-                loop {
-                    self.key()?;
-                    self.colon()?;
-                    self.skip()?;
-                    if !self.another(b'}')? {
-                        return Ok(());
-                    }
-                }
-            }
-            Some(b'[') => {
-                self.enter()?;
-                if self.closes(b']') {
-                    return Ok(());
-                }
-                loop {
-                    self.skip()?;
-                    if !self.another(b']')? {
-                        return Ok(());
-                    }
-                }
-            }
             Some(b't') => self.word(b"true"),
             Some(b'f') => self.word(b"false"),
             Some(b'n') => self.word(b"null"),

@@ -17,7 +17,7 @@ pub(super) fn pattern(text: &str, reading: bool) -> Result<Pattern, PatternError
     let letters: Vec<char> = text.chars().collect();
     let parsed = refuse_letters(text, reading).and_then(|()| {
         let mut at = 0;
-        items(&letters, &mut at, false).map_err(|why| PatternError::Invalid(text.into(), why))
+        items(&letters, &mut at, 0).map_err(|why| PatternError::Invalid(text.into(), why))
     });
     match parsed {
         Ok(items) => Ok(Pattern { items, era }),
@@ -51,15 +51,23 @@ fn is_legacy(text: &str) -> bool {
         && !text.contains("XXXX")
 }
 
-fn items(letters: &[char], at: &mut usize, nested: bool) -> Result<Vec<Item>, String> {
+/// How deep optional sections may lie within each other.
+const DEEPEST: usize = 32;
+
+fn items(letters: &[char], at: &mut usize, depth: usize) -> Result<Vec<Item>, String> {
+    if depth > DEEPEST {
+        return Err(format!(
+            "more than {DEEPEST} optional sections lie within each other"
+        ));
+    }
     let mut found = Vec::new();
     while let Some(&letter) = letters.get(*at) {
         match letter {
             '[' => {
                 *at += 1;
-                found.push(Item::Optional(items(letters, at, true)?));
+                found.push(Item::Optional(items(letters, at, depth + 1)?));
             }
-            ']' if nested => {
+            ']' if depth > 0 => {
                 *at += 1;
                 return Ok(found);
             }
