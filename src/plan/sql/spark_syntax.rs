@@ -104,32 +104,6 @@ fn rewritten_call(function: &Function) -> Option<Expr> {
             op: UnaryOperator::Minus,
             expr: Box::new(Expr::Nested(Box::new(own(0)))),
         },
-        ("like" | "ilike", 2..=3) => {
-            let (expr, pattern) = (Box::new(own(0)), Box::new(own(1)));
-            let escape_char = match args.get(2) {
-                None => None,
-                Some(Expr::Value(escape)) => Some(escape.clone()),
-                Some(_) => return None,
-            };
-            let (negated, any) = (false, false);
-            if name == "like" {
-                Expr::Like {
-                    negated,
-                    any,
-                    expr,
-                    pattern,
-                    escape_char,
-                }
-            } else {
-                Expr::ILike {
-                    negated,
-                    any,
-                    expr,
-                    pattern,
-                    escape_char,
-                }
-            }
-        }
         ("decode", 2) => call("__decode", vec![own(0), own(1)], span),
         ("decode", 3..) => {
             let pairs = args[1..].chunks_exact(2);

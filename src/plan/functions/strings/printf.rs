@@ -26,11 +26,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             if matches!(given, DataType::Interval(_) | DataType::Duration(_)) {
                 return unexpected(name, index, "a number or a STRING", given);
             }
-            // Times are the days and microseconds that they are kept as.
             all.push(match given {
                 float if float.is_floating() => DataType::Float64,
-                DataType::Date32 => DataType::Int32,
-                DataType::Timestamp(..) => DataType::Int64,
                 DataType::Boolean | DataType::Int32 | DataType::Int64 => given.clone(),
                 DataType::Int8 | DataType::Int16 => DataType::Int32,
                 _ => DataType::Utf8,
