@@ -110,6 +110,14 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
         Expr::WindowFunction(call) => {
             format!("{}({}) OVER (...)", call.fun.name(), all(&call.params.args))
         }
+        Expr::HigherOrderFunction(call) => format!("{}({})", call.name(), all(&call.args)),
+        Expr::Lambda(lambda) => {
+            let body = render(&lambda.body, name);
+            match &lambda.params[..] {
+                [one] => format!("{one} -> {body}"),
+                many => format!("({}) -> {body}", many.join(", ")),
+            }
+        }
         other => other.human_display().to_string(),
     }
 }

@@ -86,6 +86,8 @@ pub(super) fn rewritten(plan: LogicalPlan, rewrite: Rewrite) -> Result<LogicalPl
         let plan = plan.map_expressions(|expr| {
             let name = names.save(&expr);
             let done = expr.transform_up(|expr| rewrite(expr, &schema))?;
+            // The parameters of lambdas follow the types of the values beside them.
+            let done = done.transform_data(|expr| expr.resolve_lambda_variables(&schema))?;
             Ok(done.update_data(|expr| name.restore(expr)))
         })?;
         plan.map_data(|plan| match plan {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::DataType;
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::HigherOrderUDF;
 
 use super::super::lists::{Lists, fitted};
@@ -33,18 +33,24 @@ pub fn aggregate() -> Arc<HigherOrderUDF> {
     .udf()
 }
 
+/// While a query is planned whole numbers may be wider than they will be; the call looks again.
 fn returns(values: &[&DataType], results: &[&DataType]) -> Result<DataType> {
-    if !results[0].equals_datatype(values[1]) {
-        return plan_err!(
-            "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] the lambda of aggregate gives {} where the start is {}; CAST the start to the type of the result",
-            type_name(results[0]),
-            type_name(values[1])
-        );
+    let whole = values[1].is_integer() && results[0].is_integer();
+    if !whole && !results[0].equals_datatype(values[1]) {
+        return plan_err!("{}", mismatch(results[0], values[1]));
     }
     Ok(results
         .get(1)
         .map_or(values[1], |finished| finished)
         .clone())
+}
+
+fn mismatch(result: &DataType, start: &DataType) -> String {
+    format!(
+        "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] the lambda of aggregate gives {} where the start is {}; CAST the start to the type of the result",
+        type_name(result),
+        type_name(start)
+    )
 }
 
 /// Takes the first elements of all rows, then the second ones, and so on. Rows are ordered by the
@@ -70,7 +76,11 @@ fn compute(call: &Call) -> Result<ArrayRef> {
         let elements: UInt32Array = elements.map(|range| (range.start + place) as u32).collect();
         let arguments = [state, take(&lists.values, &elements, None)?];
         let rows = UInt32Array::from(rows.to_vec());
-        state = fitted(&call.mapped(0, &rows, &arguments, start_type)?, start_type)?;
+        let next = call.mapped(0, &rows, &arguments, start_type)?;
+        if !next.data_type().equals_datatype(start_type) {
+            return exec_err!("{}", mismatch(next.data_type(), start_type));
+        }
+        state = fitted(&next, start_type)?;
     }
     done.push(state);
     let parts: Vec<&dyn Array> = done.iter().rev().map(|part| &**part).collect();
