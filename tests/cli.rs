@@ -299,13 +299,13 @@ fn bad_sql_shows_its_place() {
     );
     place.run(&format!("{EVENTS}SELECT kk FROM t"), &[]).fails(
         2,
-        "error: s.sql:3:8: unknown column 'kk'; did you mean 'k'? columns of t: k, v, ts
+        "error: s.sql:3:8: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'kk'; did you mean 'k'? columns of t: k, v, ts
   3 | SELECT kk FROM t
     |        ^^",
     );
     place.run(&format!("{EVENTS}SELECT k\nFROM tt"), &[]).fails(
         2,
-        "error: s.sql:4:6: unknown table 'tt'; did you mean 't'? declared are: t
+        "error: s.sql:4:6: [TABLE_OR_VIEW_NOT_FOUND] unknown table 'tt'; did you mean 't'? declared are: t
   4 | FROM tt
     |      ^^",
     );
@@ -313,7 +313,7 @@ fn bad_sql_shows_its_place() {
         .run(&format!("{EVENTS}SELECT uper(k) FROM t"), &[])
         .fails(
             2,
-            "error: s.sql:3:8: unknown function 'uper'; did you mean 'upper'?
+            "error: s.sql:3:8: [UNRESOLVED_ROUTINE] unknown function 'uper'; did you mean 'upper'?
   3 | SELECT uper(k) FROM t
     |        ^^^^",
         );

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DFSchema, Result, TableReference, plan_datafusion_err, plan_err};
+use datafusion::common::{
+    Column, DFSchema, DataFusionError, Diagnostic, Result, Spans, TableReference, plan_datafusion_err, plan_err,
+};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions::expr_fn::get_field;
@@ -349,7 +351,8 @@ impl ExprPlanner for SparkOperators {
             _ => return Ok(PlannerResult::Original(raw)),
         };
         let types = [raw.left.get_type(schema)?, raw.right.get_type(schema)?];
-        arithmetic::result_type(op, &types)?;
+        arithmetic::result_type(op, &types)
+            .map_err(|error| located(error, &[&raw.left, &raw.right]))?;
         let call = arithmetic::call(op, raw.left, raw.right);
         Ok(PlannerResult::Planned(call))
     }
@@ -432,6 +435,15 @@ impl ExprPlanner for SparkOperators {
     }
 }
 
+/// The error at the first of the expressions whose place is known.
+fn located(error: DataFusionError, exprs: &[&Expr]) -> DataFusionError {
+    let span = exprs
+        .iter()
+        .find_map(|expr| expr.spans().and_then(Spans::first));
+    let diagnostic = Diagnostic::new_error(error.strip_backtrace(), span);
+    error.with_diagnostic(diagnostic)
+}
+
 /// `AND` and `OR`: both sides are conditions, or text that says one.
 fn conditions(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
     let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
@@ -468,7 +480,8 @@ fn compared(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBi
         BinaryOperator::GtEq => Operator::GtEq,
         _ => Operator::IsNotDistinctFrom,
     };
-    let common = compared_as(op, &left, &right)?;
+    let common = compared_as(op, &left, &right)
+        .map_err(|error| located(error, &[&raw.left, &raw.right]))?;
     let known = BinaryTypeCoercer::new(&left, &op, &right).get_result_type();
     if known.is_ok() {
         return Ok(PlannerResult::Original(raw));

@@ -105,13 +105,13 @@ impl Excerpt {
 #[non_exhaustive]
 pub enum PlanErrorKind {
     /// The text is no SQL.
-    #[error("{message}")]
+    #[error("{}{message}", if .message.starts_with('[') { "" } else { "[PARSE_SYNTAX_ERROR] " })]
     Syntax {
         /// What was expected, and what is there.
         message: String,
     },
     /// A column that no table has.
-    #[error("unknown column '{name}'{}", near_columns(.nearest.as_deref(), .table.as_deref(), .columns))]
+    #[error("[UNRESOLVED_COLUMN.{}] unknown column '{name}'{}", if .nearest.is_some() { "WITH_SUGGESTION" } else { "WITHOUT_SUGGESTION" }, near_columns(.nearest.as_deref(), .table.as_deref(), .columns))]
     UnknownColumn {
         /// As written.
         name: String,
@@ -123,13 +123,13 @@ pub enum PlanErrorKind {
         columns: Vec<String>,
     },
     /// A name that two tables have.
-    #[error("column '{name}' is ambiguous: more than one table has it; write table.{name}")]
+    #[error("[AMBIGUOUS_REFERENCE] column '{name}' is ambiguous: more than one table has it; write table.{name}")]
     AmbiguousColumn {
         /// As written.
         name: String,
     },
     /// A table that is not declared.
-    #[error("unknown table '{name}'{}{}{}", did_you_mean(.nearest.as_deref()), if .nearest.is_some() { " " } else { "; " }, declared(.tables))]
+    #[error("[TABLE_OR_VIEW_NOT_FOUND] unknown table '{name}'{}{}{}", did_you_mean(.nearest.as_deref()), if .nearest.is_some() { " " } else { "; " }, declared(.tables))]
     UnknownTable {
         /// As written.
         name: String,
@@ -139,7 +139,7 @@ pub enum PlanErrorKind {
         tables: Vec<String>,
     },
     /// A function that does not exist.
-    #[error("unknown function '{name}'{}", did_you_mean(.nearest.as_deref()))]
+    #[error("[UNRESOLVED_ROUTINE] unknown function '{name}'{}", did_you_mean(.nearest.as_deref()))]
     UnknownFunction {
         /// As written.
         name: String,

@@ -180,15 +180,22 @@ impl Scene<'_> {
         if let Some(column) = between(message, "column \"", "\" must appear in the GROUP BY") {
             let name = column.rsplit('.').next().unwrap_or(column);
             let text = format!(
-                "column '{}' must stand in GROUP BY or inside an aggregate function",
+                "[MISSING_AGGREGATION] column '{}' must stand in GROUP BY or inside an aggregate function",
                 self.written(name)
             );
             return Some((self.find(name), text));
         }
+        if let Some((_, got)) = message.split_once("'NOT' requires a boolean expression, got ") {
+            let text = format!(
+                "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] NOT takes a BOOLEAN, not {}",
+                spark_names(&first_line(got))
+            );
+            return Some((None, text));
+        }
         if let Some(field) = between(message, "Field ", " not found in struct") {
             return Some((
                 self.find(field),
-                format!("there is no field '{field}' in this STRUCT"),
+                format!("[FIELD_NOT_FOUND] there is no field '{field}' in this STRUCT"),
             ));
         }
         if let Some(returned) = message
@@ -200,7 +207,7 @@ impl Scene<'_> {
             return Some((
                 place,
                 format!(
-                    "a condition must be BOOLEAN, not {}",
+                    "[DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN] a condition must be BOOLEAN, not {}",
                     spark_names(returned.1)
                 ),
             ));
@@ -251,7 +258,11 @@ impl Scene<'_> {
             return Some((None, text));
         }
         // Messages of ours begin with the function that they are about.
-        let first = message.split([' ', ':']).next().unwrap_or_default();
+        let said = match message.split_once("] ") {
+            Some((class, said)) if class.starts_with('[') => said,
+            _ => message,
+        };
+        let first = said.split([' ', ':']).next().unwrap_or_default();
         self.find(first)
             .map(|span| (Some(span), first_line(message)))
     }

@@ -1,6 +1,5 @@
 //! A result made to fit the columns that its target declares.
 
-use arrow::compute::can_cast_types;
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
@@ -91,10 +90,28 @@ impl Planner<'_> {
     }
 }
 
-/// Whether a value may be stored in a column of this type: a cast exists, and it does not wrap a
-/// plain value into a nested one.
+/// Whether a value may be stored in a column of this type, as Spark's ANSI store assignment has
+/// it: numbers as numbers, dates as timestamps and back, anything plain as text.
 fn castable(from: &DataType, to: &DataType) -> bool {
-    (from.is_nested() == to.is_nested() || from.is_null()) && can_cast_types(from, to)
+    use DataType as D;
+    let number = |t: &D| t.is_integer() || t.is_floating() || matches!(t, D::Decimal128(..));
+    let text = |t: &D| matches!(t, D::Utf8 | D::LargeUtf8 | D::Utf8View);
+    let moment = |t: &D| matches!(t, D::Date32 | D::Timestamp(..));
+    match (from, to) {
+        _ if from == to || from.is_null() => true,
+        (from, to) if number(from) && number(to) => true,
+        (from, to) if moment(from) && moment(to) => true,
+        (from, to) if text(to) => !from.is_nested(),
+        (D::List(from), D::List(to)) | (D::Map(from, _), D::Map(to, _)) => {
+            castable(from.data_type(), to.data_type())
+        }
+        (D::Struct(from), D::Struct(to)) => {
+            from.len() == to.len()
+                && (from.iter().zip(to)).all(|(from, to)| castable(from.data_type(), to.data_type()))
+        }
+        // Types that differ in nothing that SQL names.
+        (from, to) => type_name(from) == type_name(to),
+    }
 }
 
 /// An error that is ready, or one that has still to be explained.

@@ -7,47 +7,47 @@ fn every_error_names_the_place_and_the_remedy() {
     let cases = [
         (
             "SELECT userIdd FROM events",
-            "3:8: unknown column 'userIdd'; did you mean 'userId'? columns of events: eventId, userId, amount, n, ts",
+            "3:8: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'userIdd'; did you mean 'userId'? columns of events: eventId, userId, amount, n, ts",
         ),
         (
             "SELECT e.usr FROM events e",
-            "3:8: unknown column 'e.usr'; did you mean 'userId'? columns of e: eventId, userId, amount, n, ts",
+            "3:8: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'e.usr'; did you mean 'userId'? columns of e: eventId, userId, amount, n, ts",
         ),
         (
             "SELECT x FROM event",
-            "3:15: unknown table 'event'; did you mean 'events'? declared are: events",
+            "3:15: [TABLE_OR_VIEW_NOT_FOUND] unknown table 'event'; did you mean 'events'? declared are: events",
         ),
         (
             "SELECT cuont(*) FROM events",
-            "3:8: unknown function 'cuont'; did you mean 'count'?",
+            "3:8: [UNRESOLVED_ROUTINE] unknown function 'cuont'; did you mean 'count'?",
         ),
         (
             "SELECT n FROM events WHERE",
-            "3:27: expected an expression, found the end of the statement",
+            "3:27: [PARSE_SYNTAX_ERROR] expected an expression, found the end of the statement",
         ),
         (
             "SELEC n FROM events",
-            "3:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'SELEC'",
+            "3:1: [PARSE_SYNTAX_ERROR] expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'SELEC'",
         ),
         (
             "SELECT n, FROM events",
-            "3:11: expected an expression, found 'FROM'",
+            "3:11: [PARSE_SYNTAX_ERROR] expected an expression, found 'FROM'",
         ),
         (
             "SELECT n + FROM events",
-            "3:12: expected an expression, found 'FROM'",
+            "3:12: [PARSE_SYNTAX_ERROR] expected an expression, found 'FROM'",
         ),
         (
             "SELECT n FROM events WHERE (n = 1",
-            "3:34: expected ), found the end of the statement",
+            "3:34: [PARSE_SYNTAX_ERROR] expected ), found the end of the statement",
         ),
         (
             "SELECT n FROM events JOIN",
-            "3:26: expected identifier, found the end of the statement",
+            "3:26: [PARSE_SYNTAX_ERROR] expected identifier, found the end of the statement",
         ),
         (
             "SELECT n events) x",
-            "3:16: expected ';' or the end of the script, found ')'",
+            "3:16: [PARSE_SYNTAX_ERROR] expected ';' or the end of the script, found ')'",
         ),
         (
             "SELECT CAST(n AS INTT) FROM events",
@@ -75,11 +75,11 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "CREATE TABLE t (a INT, PRIMARY KEY (b)) WITH ('connector' = 'memory')",
-            "3:37: unknown column 'b'; columns of t: a",
+            "3:37: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'b'; columns of t: a",
         ),
         (
             "CREATE TABLE t (a INT, WATERMARK FOR b AS b) WITH ('connector' = 'memory')",
-            "3:38: unknown column 'b'; columns of t: a",
+            "3:38: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'b'; columns of t: a",
         ),
         (
             "CREATE TABLE t (a INT, WATERMARK FOR a AS a - INTERVAL '5' MINUTE) WITH ('connector' = 'memory')",
@@ -115,11 +115,11 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "CREATE TABLE t (a INT) WITH ('connector' 'memory'",
-            "3:50: expected '=', found the end of the statement",
+            "3:50: [PARSE_SYNTAX_ERROR] expected '=', found the end of the statement",
         ),
         (
             "CREATE TABLE t (a INT) PARTITIONED BY (a)",
-            "3:24: expected WITH (...) or the end of the statement, found 'PARTITIONED'",
+            "3:24: [PARSE_SYNTAX_ERROR] expected WITH (...) or the end of the statement, found 'PARTITIONED'",
         ),
         (
             "SET checkpointLocaton = 'x'",
@@ -131,7 +131,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "INSERT INTO nowhere SELECT n FROM events",
-            "3:13: unknown table 'nowhere'; declared are: events",
+            "3:13: [TABLE_OR_VIEW_NOT_FOUND] unknown table 'nowhere'; declared are: events",
         ),
         (
             "CREATE TABLE t (a INT, b INT) WITH ('connector' = 'console'); INSERT INTO t SELECT n FROM events",
@@ -139,7 +139,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "CREATE TABLE t (a INT, b INT) WITH ('connector' = 'console'); INSERT INTO t (a, c) SELECT n, n + 1 FROM events",
-            "3:81: unknown column 'c'; columns of t: a, b",
+            "3:81: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'c'; columns of t: a, b",
         ),
         (
             "CREATE TABLE t (a ARRAY<INT>) WITH ('connector' = 'console'); INSERT INTO t SELECT n FROM events",
@@ -187,7 +187,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT n, count(*) FROM events",
-            "3:8: column 'n' must stand in GROUP BY or inside an aggregate function",
+            "3:8: [MISSING_AGGREGATION] column 'n' must stand in GROUP BY or inside an aggregate function",
         ),
         (
             "SELECT sum(userId) FROM events",
@@ -195,7 +195,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT userId + ts FROM events",
-            "3:8: there is no STRING + TIMESTAMP; add a CAST",
+            "3:8: [DATATYPE_MISMATCH.BINARY_OP_DIFF_TYPES] there is no STRING + TIMESTAMP; add a CAST",
         ),
         (
             "SELECT upper(n, ts) FROM events",
@@ -215,7 +215,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT n FROM events a, events b",
-            "3:8: column 'n' is ambiguous: more than one table has it; write table.n",
+            "3:8: [AMBIGUOUS_REFERENCE] column 'n' is ambiguous: more than one table has it; write table.n",
         ),
         (
             "SELECT _metadata.nme FROM events",
@@ -227,15 +227,15 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT * FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(tss), INTERVAL '5' MINUTE))",
-            "3:53: unknown column 'tss'; did you mean 'ts'? columns of events: eventId, userId, amount, n, ts",
+            "3:53: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'tss'; did you mean 'ts'? columns of events: eventId, userId, amount, n, ts",
         ),
         (
             "SELECT n FROM events WHERE n = 'abc' AND",
-            "3:41: expected an expression, found the end of the statement",
+            "3:41: [PARSE_SYNTAX_ERROR] expected an expression, found the end of the statement",
         ),
         (
             "SELECT n FROM events WHERE userId",
-            "3:28: a condition must be BOOLEAN, not STRING",
+            "3:28: [DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN] a condition must be BOOLEAN, not STRING",
         ),
         (
             "SELECT n FROM events WATERMARK n DELAY OF INTERVAL 5 MINUTES",
@@ -243,7 +243,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "DROP TABLE evnts",
-            "3:12: unknown table 'evnts'; did you mean 'events'? declared are: events",
+            "3:12: [TABLE_OR_VIEW_NOT_FOUND] unknown table 'evnts'; did you mean 'events'? declared are: events",
         ),
         (
             "INSERT OVERWRITE t SELECT 1",
@@ -251,7 +251,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "UPDATE events SET n = 1",
-            "3:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'UPDATE'",
+            "3:1: [PARSE_SYNTAX_ERROR] expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'UPDATE'",
         ),
         (
             "CREATE TABLE t (a INT) WITH ('connector' = 'memory', 'onError' = 'deadLetter'); INSERT INTO t SELECT n FROM events",
@@ -268,6 +268,6 @@ fn every_error_names_the_place_and_the_remedy() {
 #[test]
 fn the_line_is_shown_with_carets_below() {
     let error = refused(&format!("{EVENTS}SELECT n,\n\tuser_id\nFROM events"));
-    let expected = "t.sql:4:2: unknown column 'user_id'; did you mean 'userId'? columns of events: eventId, userId, amount, n, ts\n  4 | \tuser_id\n    | \t^^^^^^^";
+    let expected = "t.sql:4:2: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'user_id'; did you mean 'userId'? columns of events: eventId, userId, amount, n, ts\n  4 | \tuser_id\n    | \t^^^^^^^";
     assert_eq!(error, expected);
 }
