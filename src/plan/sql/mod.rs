@@ -13,7 +13,11 @@
 //! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
+//! | `interval_tokens`, `operators` | intervals, operators that are functions here |
+//! | `literals` | constants with Spark's types |
 //! | `insert` | the result made to fit its target |
+//! | `script` | a script cut into statements |
+//! | `show` | `SHOW`, `DESCRIBE`, and `SET` as a question |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
 //! [`parse_script`] plans a whole script; [`SqlSession`] does the same statement by statement and
@@ -28,12 +32,17 @@ pub(super) mod generate;
 mod generators;
 mod grouping;
 mod insert;
+mod interval_tokens;
 mod lambdas;
+pub(super) mod literals;
 mod names;
+mod operators;
 mod options;
 mod query;
 mod schema;
 mod scope;
+mod script;
+mod show;
 mod spark_functions;
 mod spark_syntax;
 mod table_functions;
@@ -47,6 +56,8 @@ mod tests;
 
 pub use options::DEFAULT_TIME_ZONE;
 pub(in crate::plan) use schema::parse_schema;
+pub use script::{Ending, ScriptText};
+pub use show::Words;
 pub use tables::{OpenSource, SourceSchema};
 pub use types::type_name;
 
@@ -107,15 +118,25 @@ impl SqlSession {
 
     /// Plans the statements of `text`. What they declare stays for the next call.
     pub fn run(&mut self, text: &str, file: &str) -> Result<Script> {
-        let (source, tokens) = tokens::tokenize(text, file)?;
+        let read = ScriptText::read(text, file)?;
         let mut script = Script::default();
-        for statement in tokens
-            .split(|t| t.token == Token::SemiColon)
-            .filter(|s| !s.is_empty())
-        {
-            self.statement(&source, statement, &mut script.statements)?;
+        for index in 0..read.len() {
+            script.statements.extend(self.plan(&read, index)?);
         }
         Ok(script)
+    }
+
+    /// Plans the statement at `index` of a script: `CREATE TABLE ... AS` is two, `CREATE ... IF
+    /// NOT EXISTS` may be none.
+    pub fn plan(&mut self, script: &ScriptText, index: usize) -> Result<Vec<Statement>> {
+        let mut out = Vec::new();
+        self.statement(&script.source, script.statement(index), &mut out)?;
+        Ok(out)
+    }
+
+    /// What a user may write: names of tables, columns, functions and settings.
+    pub fn words(&self) -> Words {
+        show::words(&self.tables, self.settings.time_zone())
     }
 
     fn statement(
@@ -126,7 +147,10 @@ impl SqlSession {
     ) -> Result<()> {
         let mut cursor = Cursor::new(source, tokens);
         let start = cursor.span();
-        if cursor.take_word("SET") {
+        if let Some(answer) = self.show(&mut cursor)? {
+            Self::end(&cursor)?;
+            out.push(answer);
+        } else if cursor.take_word("SET") {
             let (key, value, span) = ddl::set(&mut cursor)?;
             self.settings
                 .set(&key, &value)
@@ -200,7 +224,7 @@ impl SqlSession {
             };
         } else if !starts_query(cursor, 0) {
             return Err(cursor.expected(
-                "a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or DROP",
+                "a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY",
             ));
         }
         if matches!(target, Target::Console) {
@@ -279,7 +303,13 @@ impl SqlSession {
         if replace {
             self.tables.remove(&name);
         }
-        self.tables.add_view(&name, span, view, cursor.source)?;
+        let end = cursor
+            .tokens
+            .last()
+            .map_or(cursor.span().end, |t| t.span.end);
+        let written = cursor.source.slice(cursor.span().start, end);
+        self.tables
+            .add_view(&name, span, (view, written), cursor.source)?;
         out.push(Statement::CreateView { name });
         Ok(())
     }
