@@ -52,6 +52,12 @@ const STATELESS: &str = "SELECT id, kind, amount * 2 AS twice FROM events WHERE 
 const NESTED: &str = "SELECT n, count(*) AS kinds, max(kind) AS k FROM
     (SELECT kind, count(*) AS n FROM events GROUP BY kind) GROUP BY n";
 
+const SESSIONS: &str = "SELECT session_window.start AS s, session_window.end AS e, kind, count(*) AS n, sum(amount) AS a
+    FROM events GROUP BY session_window(ts, '3 seconds'), kind";
+const ROWS_OF_SESSIONS: &str =
+    "SELECT session_window.start AS s, session_window.end AS e, kind, count(DISTINCT id) AS n
+    FROM events GROUP BY session_window(ts, '3 seconds'), kind";
+
 const CASES: &[Case] = &[
     Case {
         mode: "append",
@@ -77,6 +83,16 @@ const CASES: &[Case] = &[
         mode: "complete",
         format: "json",
         query: DISTINCT,
+    },
+    Case {
+        mode: "append",
+        format: "json",
+        query: SESSIONS,
+    },
+    Case {
+        mode: "changelog",
+        format: "json",
+        query: ROWS_OF_SESSIONS,
     },
 ];
 
@@ -336,6 +352,12 @@ fn kill_9_of_a_nested_aggregate() {
 #[test]
 fn kill_9_in_complete_mode() {
     kill_and_finish(&CASES[4], 8, 5);
+}
+
+#[test]
+fn kill_9_of_sessions() {
+    kill_and_finish(&CASES[5], 4, 6);
+    kill_and_finish(&CASES[6], 4, 7);
 }
 
 #[test]

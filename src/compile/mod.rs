@@ -3,6 +3,7 @@
 //! Every worker compiles the same plan in the same order, so that channels and state find each
 //! other by number. What a worker needs beside the plan comes in [`Parts`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
@@ -13,6 +14,7 @@ use timely::dataflow::operators::Concatenate;
 use crate::operators::aggregate::Aggregate;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::output::{OutputHandle, OutputSpec, output};
+use crate::operators::session_window::{self, SessionWindow};
 use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
 use crate::operators::unnest::unnest;
 use crate::operators::values::values;
@@ -65,6 +67,22 @@ pub fn source_uses(plan: &Plan) -> Vec<usize> {
     let mut uses = vec![];
     visit(&plan.root, &mut uses);
     uses
+}
+
+/// The part of a key of some operator's state that says which worker it lives on.
+pub type Routed = fn(&[u8]) -> &[u8];
+
+/// The operators of a plan where that is not all of the key.
+pub fn routed_parts(plan: &Plan) -> BTreeMap<u32, Routed> {
+    fn visit(node: &Node, parts: &mut BTreeMap<u32, Routed>) {
+        node.inputs.iter().for_each(|input| visit(input, parts));
+        if matches!(node.operator, Operator::SessionWindow(_)) {
+            parts.insert(node.id as u32, session_window::routed);
+        }
+    }
+    let mut parts = BTreeMap::new();
+    visit(&plan.root, &mut parts);
+    parts
 }
 
 /// Builds the dataflow of `plan` in `scope`.
@@ -165,6 +183,17 @@ impl<'scope> Compiler<'scope, '_> {
                     &self.parts.recorder,
                     &mut self.parts.restored,
                 )
+            }
+            Operator::SessionWindow(sessions) => {
+                let input = &node.inputs[0].schema;
+                let operator =
+                    SessionWindow::new(node.id, sessions, input, &node.schema, &self.options)?;
+                Ok(operator.render(
+                    only(&mut inputs),
+                    &context,
+                    &self.parts.recorder,
+                    &mut self.parts.restored,
+                ))
             }
             Operator::Values { rows } => {
                 let clock = self.clock();

@@ -15,8 +15,10 @@ pub mod context;
 pub mod dead_letter;
 pub mod expression;
 pub mod filter_project;
+pub mod keyed;
 pub mod output;
 pub mod restored;
+pub mod session_window;
 pub mod source;
 pub mod unnest;
 pub mod values;
@@ -25,3 +27,14 @@ pub mod whole;
 pub use container::{DeltaStream, Deltas, RowStream};
 pub use context::{Context, EpochCursor, EpochInfo, OperatorError, OperatorStats, SourceProgress};
 pub use restored::Restored;
+
+use crate::time::{EventTime, NO_WATERMARK};
+
+/// The watermark of an edge that runs `lag` microseconds behind.
+fn behind(watermark: EventTime, lag: i64) -> EventTime {
+    if watermark == NO_WATERMARK {
+        NO_WATERMARK
+    } else {
+        watermark.saturating_sub(lag)
+    }
+}

@@ -51,6 +51,14 @@ impl Restored {
         Ok(snapshots)
     }
 
+    /// Takes what all traces of one operator begin with.
+    pub fn part(&mut self, operator: u32) -> Self {
+        let mut later = self.sections.split_off(&(operator, 0));
+        let other = later.split_off(&(operator + 1, 0));
+        self.sections.extend(other);
+        Self { sections: later }
+    }
+
     /// Takes what a trace begins with.
     pub fn take(
         &mut self,

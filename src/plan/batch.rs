@@ -20,6 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::prelude::SessionContext;
 use tidemark_connectors::{Read, ReadLimit, Source};
 
+use super::batch_sessions::with_islands;
 use super::catalog::QueryStatement;
 use super::context::{StreamTable, session_state};
 use super::error::{PlanErrorKind, Result};
@@ -70,6 +71,7 @@ pub fn run_over(
     };
     let plan = with_instant(logical.clone(), now)
         .and_then(|plan| with_data(plan, tables))
+        .and_then(with_islands)
         .map_err(failed)?;
     let context = SessionContext::new_with_state(session_state(time_zone));
     let schema: SchemaRef = Arc::clone(plan.schema().inner());

@@ -15,9 +15,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{
-    Column, DFSchema, Result, TableReference, plan_datafusion_err, plan_err,
-};
+use datafusion::common::{Column, DFSchema, Result, TableReference, plan_datafusion_err, plan_err};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions::expr_fn::get_field;
@@ -26,11 +24,11 @@ use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr,
     RawFieldAccessExpr, RelationPlanner, TypePlanner,
 };
+use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Distinct, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF,
     LogicalPlan, Operator, ScalarUDF, TableSource, WindowUDF, binary_expr, cast,
 };
-use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::optimizer::ApplyOrder;
@@ -332,8 +330,8 @@ impl ExprPlanner for SparkOperators {
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator::{
-            And, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo, Multiply, MyIntegerDivide, NotEq, Or,
-            Plus, Spaceship,
+            And, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo, Multiply, MyIntegerDivide, NotEq,
+            Or, Plus, Spaceship,
         };
         raw.left = typed_literal(raw.left)?;
         raw.right = typed_literal(raw.right)?;
@@ -392,7 +390,10 @@ impl ExprPlanner for SparkOperators {
         let mut data_type = field.data_type().clone();
         for name in nested_names {
             let DataType::Struct(fields) = &data_type else {
-                return plan_err!("[INVALID_EXTRACT_BASE_FIELD_TYPE] '{}' is no STRUCT and has no field '{name}'", field.name());
+                return plan_err!(
+                    "[INVALID_EXTRACT_BASE_FIELD_TYPE] '{}' is no STRUCT and has no field '{name}'",
+                    field.name()
+                );
             };
             let found = spelt(fields, name)?;
             expr = get_field(expr, found.name().as_str());

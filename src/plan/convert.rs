@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `nodes` | each logical operator to ours, or a refusal that says what there is instead |
+//! | `fold` | aggregates of sessions, folded into the sessions |
 //! | `fuse` | adjacent filters and projections become one operator |
 //! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
 //! | `expr` | `current_timestamp()` becomes a column; what no plan can hold is refused |
@@ -15,6 +16,7 @@
 mod aggregate;
 mod error;
 pub(super) mod expr;
+mod fold;
 mod fuse;
 mod key;
 mod nodes;
@@ -43,6 +45,7 @@ pub fn plan_query(statement: &QueryStatement) -> Result<Plan> {
     let derived = key::of_result(&root);
     let (mode, mode_reason) =
         modes::assign(&mut root, &sources, statement.mode, derived.is_some())?;
+    let mut root = fold::fold_sessions(root, scope.clock)?;
     number(&mut root, &mut 0);
     let key = if statement.primary_key.is_empty() {
         derived

@@ -13,6 +13,7 @@
 //! | `window(ts, ...)` | a window |
 //! | `__sliding_windows(ts, ...)`, `__cumulate_windows(ts, ...)` | windows, of which `Unnest` makes a window |
 //! | `window.end`, `window.start`, `window_time(window)` | a window's end, its start, an instant |
+//! | `__session_window(ts, gap)` | a session; its start may lie behind by any length, and so says nothing |
 //!
 //! Everything else has none.
 
@@ -23,6 +24,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator as Bina
 use tidemark_connectors::format::zone::Zone;
 use tidemark_connectors::options::parse_duration;
 
+use super::functions::session::SESSION_WINDOW;
 use super::text::is_utc;
 use super::{Bound, EventTimeColumn, EventTimeKind};
 
@@ -149,8 +151,10 @@ fn of_call(
     let micros = |index: usize| call.args.get(index).and_then(literal_micros);
     // Windows of windows go by the last instant of the inner one.
     let time = |index: usize| match arg(index)? {
-        column if matches!(column.kind, EventTimeKind::Window(_)) => Some(last_instant(column, 1)),
-        column => instant(column),
+        column => match window(column) {
+            Some(column) => Some(last_instant(column, 1)),
+            None => instant(column),
+        },
     };
     match call.func.name() {
         "window" | "__tumbling_window" => Some(EventTimeColumn {
@@ -163,6 +167,10 @@ fn of_call(
         }),
         "__cumulate_windows" => Some(EventTimeColumn {
             kind: EventTimeKind::Windows(micros(2)?),
+            ..time(0)?
+        }),
+        SESSION_WINDOW => Some(EventTimeColumn {
+            kind: EventTimeKind::Session,
             ..time(0)?
         }),
         "window_time" => window(arg(0)?).map(|column| last_instant(column, 1)),
@@ -215,14 +223,18 @@ fn of_date(
 }
 
 fn window(column: EventTimeColumn) -> Option<EventTimeColumn> {
-    matches!(column.kind, EventTimeKind::Window(_)).then_some(column)
+    matches!(
+        column.kind,
+        EventTimeKind::Window(_) | EventTimeKind::Session
+    )
+    .then_some(column)
 }
 
 /// The instant `back` microseconds before a window's end.
 ///
 /// A window can be open at a watermark of its end less a microsecond. As watermarks are whole
 /// milliseconds, a window of whole milliseconds is open only a millisecond before its end, so its
-/// last instants need no lag of their own; other windows do.
+/// last instants need no lag of their own; other windows do, and sessions, which end at any moment.
 fn last_instant(column: EventTimeColumn, back: i64) -> EventTimeColumn {
     let whole = |micros: i64| micros % MILLISECOND == 0;
     let aligned =
@@ -318,7 +330,7 @@ pub fn of_element(list: Option<EventTimeColumn>) -> Option<EventTimeColumn> {
 pub fn of_union(
     inputs: impl IntoIterator<Item = Option<EventTimeColumn>>,
 ) -> Option<EventTimeColumn> {
-    use EventTimeKind::{Instant, Window, WindowEnd, WindowStart, Windows};
+    use EventTimeKind::{Instant, Session, Window, WindowEnd, WindowStart, Windows};
     inputs
         .into_iter()
         .reduce(|one, other| {
@@ -329,6 +341,7 @@ pub fn of_union(
                 (WindowStart(a), WindowStart(b)) => WindowStart(a.max(b)),
                 (Window(a), Window(b)) => Window(a.max(b)),
                 (Windows(a), Windows(b)) => Windows(a.max(b)),
+                (Session | Window(_), Session | Window(_)) => Session,
                 _ => return None,
             };
             Some(EventTimeColumn {
@@ -342,7 +355,7 @@ pub fn of_union(
 /// The key that says when a group is complete: a window before its end, an instant, its start.
 pub fn bound_of(keys: &[Option<EventTimeColumn>]) -> Option<Bound> {
     let rank = |column: &EventTimeColumn| match column.kind {
-        EventTimeKind::Window(_) => Some(0),
+        EventTimeKind::Window(_) | EventTimeKind::Session => Some(0),
         EventTimeKind::WindowEnd => Some(1),
         EventTimeKind::Instant => Some(2),
         EventTimeKind::WindowStart(_) => Some(3),
@@ -374,7 +387,7 @@ pub fn after_aggregate(
     let span = match bound.column.kind {
         EventTimeKind::Instant => Some(0),
         EventTimeKind::Window(size) | EventTimeKind::WindowStart(size) => Some(size),
-        EventTimeKind::WindowEnd | EventTimeKind::Windows(_) => None,
+        EventTimeKind::WindowEnd | EventTimeKind::Windows(_) | EventTimeKind::Session => None,
     };
     let window_of_bound = keys.get(bound.key).map(window_base);
     keys.iter()

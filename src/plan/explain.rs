@@ -12,7 +12,7 @@ use super::redact::shown_options;
 use super::text::duration;
 use super::{
     Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node,
-    Operator, OutputMode, Plan, SourceTable, Trigger, WatermarkPolicy,
+    Operator, OutputMode, Plan, SessionWindow, SourceTable, Trigger, WatermarkPolicy,
 };
 
 /// A line below an operator or a source: what it is about, and what there is to say.
@@ -130,8 +130,11 @@ impl Kept {
         }
         match &node.operator {
             Operator::Aggregate(aggregate) => {
-                let values =
-                    |call: &AggregateCall| call.function == AggregateFunction::CountDistinct;
+                let from_changes = node.inputs.iter().any(|input| !input.append_only);
+                let values = |call: &AggregateCall| {
+                    !matches!(call.function, AggregateFunction::ApproxCountDistinct { .. })
+                        && kept_beside(call, from_changes).is_some()
+                };
                 if aggregate.bound.is_some() {
                     self.until_passed = true;
                 } else if aggregate.keys.is_empty() && !aggregate.calls.iter().any(values) {
@@ -140,6 +143,10 @@ impl Kept {
                     self.growing.push(node.id);
                 }
             }
+            Operator::SessionWindow(sessions) if sessions.bound.is_some() => {
+                self.until_passed = true;
+            }
+            Operator::SessionWindow(_) => self.growing.push(node.id),
             Operator::Source { .. }
             | Operator::FilterProject { .. }
             | Operator::Unnest { .. }
@@ -264,6 +271,26 @@ fn headline(plan: &Plan, node: &Node) -> String {
                 format!("Aggregate {} by {}", calls.join(", "), keys.join(", "))
             }
         }
+        Operator::SessionWindow(session) => {
+            let window = below.expression(&session.window);
+            let partition: Vec<String> = (session.partition.iter())
+                .map(|key| below.expression(key))
+                .collect();
+            let by = if partition.is_empty() {
+                "of all rows".to_owned()
+            } else {
+                format!("by {}", partition.join(", "))
+            };
+            match &session.calls {
+                None => format!("Sessions {window} {by}"),
+                Some(calls) => {
+                    let calls: Vec<String> =
+                        calls.iter().map(|call| below.aggregate(call)).collect();
+                    let what = [&[window], &calls[..]].concat().join(", ");
+                    format!("Sessions {what} {by}")
+                }
+            }
+        }
         Operator::Values { rows } => match rows.len() {
             1 => "Values: 1 row, given in the first epoch".into(),
             count => format!("Values: {count} rows, given in the first epoch"),
@@ -281,8 +308,10 @@ fn named(expression: String, name: &str) -> String {
 
 fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
     let mut notes = Vec::new();
-    if let Operator::Aggregate(aggregate) = &node.operator {
-        notes.extend(state_notes(plan, node, aggregate));
+    match &node.operator {
+        Operator::Aggregate(aggregate) => notes.extend(state_notes(plan, node, aggregate)),
+        Operator::SessionWindow(session) => notes.extend(session_notes(plan, session)),
+        _ => {}
     }
     let names = column_texts(node, Naming::Shown);
     let times: Vec<String> = (node.columns.iter().zip(names))
@@ -300,6 +329,52 @@ fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
     notes
 }
 
+fn session_notes(plan: &Plan, session: &SessionWindow) -> Vec<Note> {
+    let bound = session.bound.map(|column| Bound { key: 0, column });
+    let forgets = match bound {
+        None => forgets_nothing(plan),
+        Some(bound) => format!("a session when the watermark passes {}", end_of(bound)),
+    };
+    let gives = match session.emit {
+        Emit::OnClose if session.calls.is_some() => "a session once, when it is complete",
+        Emit::OnClose => "the rows of a session once, when it is complete",
+        Emit::Changes if session.calls.is_some() => {
+            "each epoch: the sessions that changed, old rows out, new rows in"
+        }
+        Emit::Changes => "each epoch: rows that came or went, and those whose session changed",
+    };
+    let state = match &session.calls {
+        None => "each row of the sessions that are open",
+        Some(_) => "one row for each session that is open",
+    };
+    vec![
+        ("state", state.to_owned()),
+        ("forgets", forgets),
+        ("late rows", late_rows(bound)),
+        ("gives", gives.into()),
+    ]
+}
+
+fn forgets_nothing(plan: &Plan) -> String {
+    if plan.mode == OutputMode::Complete {
+        "nothing: complete mode gives the whole result each epoch".to_owned()
+    } else {
+        "nothing: no key says when a group is complete".to_owned()
+    }
+}
+
+fn late_rows(bound: Option<Bound>) -> String {
+    match bound {
+        None => "no row is late".to_owned(),
+        Some(bound) => {
+            format!(
+                "dropped, once the watermark of the epoch before has passed {}",
+                end_of(bound)
+            )
+        }
+    }
+}
+
 fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     let keys = (column_texts(node, Naming::Shown).into_iter())
         .take(aggregate.keys.len())
@@ -315,20 +390,8 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     };
     state.push_str(&extra_state(aggregate, from_changes));
     let forgets = match aggregate.bound {
-        None if plan.mode == OutputMode::Complete => {
-            "nothing: complete mode gives the whole result each epoch".to_owned()
-        }
-        None => "nothing: no key says when a group is complete".to_owned(),
+        None => forgets_nothing(plan),
         Some(bound) => format!("a group when the watermark passes {}", end_of(bound)),
-    };
-    let late = match aggregate.bound {
-        None => "no row is late".to_owned(),
-        Some(bound) => {
-            format!(
-                "dropped, once the watermark of the epoch before has passed {}",
-                end_of(bound)
-            )
-        }
     };
     let gives = match aggregate.emit {
         Emit::OnClose => "a group once, when it is complete",
@@ -346,7 +409,7 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     vec![
         ("state", state),
         ("forgets", forgets),
-        ("late rows", late),
+        ("late rows", late_rows(aggregate.bound)),
         ("gives", gives.into()),
         ("input", input.into()),
     ]
@@ -354,44 +417,8 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
 
 /// What an aggregate keeps beside one value a call.
 fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
-    use AggregateFunction as Function;
-    let mut extra = Vec::new();
-    for call in &aggregate.calls {
-        let kept = match call.function {
-            Function::CountDistinct => format!("every distinct value of {call}"),
-            Function::ApproxCountDistinct { precision } => {
-                format!(
-                    "a sketch of {} registers for {call}",
-                    1_u32 << precision.min(16)
-                )
-            }
-            Function::Min
-            | Function::Max
-            | Function::First
-            | Function::Last
-            | Function::MinBy
-            | Function::MaxBy
-                if from_changes =>
-            {
-                format!("every value of {call}, as any of them can be taken back")
-            }
-            Function::CollectList | Function::ListAgg if !call.distinct => {
-                format!("every value of {call}")
-            }
-            Function::CollectList
-            | Function::ListAgg
-            | Function::CollectSet
-            | Function::Percentile
-            | Function::PercentileDisc
-            | Function::ApproxPercentile
-            | Function::Median
-            | Function::Mode
-            | Function::HistogramNumeric => format!("every distinct value of {call}"),
-            _ if call.distinct => format!("every distinct value of {call}"),
-            _ => continue,
-        };
-        extra.push(kept);
-    }
+    let kept = |call| kept_beside(call, from_changes);
+    let extra: Vec<String> = aggregate.calls.iter().filter_map(kept).collect();
     if extra.is_empty() {
         String::new()
     } else {
@@ -399,12 +426,51 @@ fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
     }
 }
 
+/// What a call keeps beside its value.
+fn kept_beside(call: &AggregateCall, from_changes: bool) -> Option<String> {
+    use AggregateFunction as Function;
+    Some(match call.function {
+        Function::CountDistinct => format!("every distinct value of {call}"),
+        Function::ApproxCountDistinct { precision } => {
+            format!(
+                "a sketch of {} registers for {call}",
+                1_u32 << precision.min(16)
+            )
+        }
+        Function::Min
+        | Function::Max
+        | Function::First
+        | Function::Last
+        | Function::MinBy
+        | Function::MaxBy
+            if from_changes =>
+        {
+            format!("every value of {call}, as any of them can be taken back")
+        }
+        Function::CollectList | Function::ListAgg if !call.distinct => {
+            format!("every value of {call}")
+        }
+        Function::CollectList
+        | Function::ListAgg
+        | Function::CollectSet
+        | Function::Percentile
+        | Function::PercentileDisc
+        | Function::ApproxPercentile
+        | Function::Median
+        | Function::Mode
+        | Function::HistogramNumeric => format!("every distinct value of {call}"),
+        _ if call.distinct => format!("every distinct value of {call}"),
+        _ => return None,
+    })
+}
+
 fn end_of(bound: Bound) -> String {
     let what = match bound.column.kind {
         EventTimeKind::Instant => "its event time",
-        EventTimeKind::WindowEnd | EventTimeKind::Window(_) | EventTimeKind::Windows(_) => {
-            "its window's end"
-        }
+        EventTimeKind::WindowEnd
+        | EventTimeKind::Window(_)
+        | EventTimeKind::Windows(_)
+        | EventTimeKind::Session => "its window's end",
         EventTimeKind::WindowStart(size) => {
             return format!(
                 "its window's start + {}",
@@ -433,6 +499,7 @@ fn event_time(name: &str, column: EventTimeColumn) -> String {
         EventTimeKind::WindowStart(size) => format!("the start of a window of {}", duration(size)),
         EventTimeKind::Window(size) => format!("a window of {}", duration(size)),
         EventTimeKind::Windows(size) => format!("a list of windows of {}", duration(size)),
+        EventTimeKind::Session => "a session".to_owned(),
     };
     match column.lag {
         0 => format!("{name}: {kind}, no lag"),

@@ -19,7 +19,10 @@ use super::lineage::{Below, Naming, columns_read};
 use super::redact::redact;
 use super::sql::{DEFAULT_TIME_ZONE, type_name};
 use super::text;
-use super::{Aggregate, Bound, Emit, EventTimeKind, Node, Operator, Plan, SourceTable};
+use super::{
+    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeKind, Node, Operator, Plan,
+    SourceTable,
+};
 
 /// The options that say where a table is.
 const PLACE: [&str; 18] = [
@@ -111,6 +114,39 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 describe(sources, node, aggregate),
             ));
         }
+        Operator::SessionWindow(session) => {
+            let below = Below::new(node, Naming::Expanded(sources));
+            let partition: Vec<String> = (session.partition.iter())
+                .map(|key| below.expression(key))
+                .collect();
+            let bound = session.bound.map(|column| Bound { key: 0, column });
+            let typed = |text: &str, index: usize| {
+                let field = node.schema.fields().get(index);
+                format!(
+                    "{text} {}",
+                    field.map_or(String::new(), |f| type_name(f.data_type()))
+                )
+            };
+            let held: Vec<String> = match &session.calls {
+                None => (below.texts.iter().enumerate())
+                    .map(|(index, text)| typed(text, index))
+                    .collect(),
+                Some(calls) => (calls.iter().zip(session.partition.len() + 1..))
+                    .map(|(call, index)| typed(&below.aggregate(call), index) + &precision(call))
+                    .collect(),
+            };
+            parts.push((
+                format!("operator {}", node.id),
+                format!(
+                    "sessions {} by [{}] of [{}], {}, {}",
+                    below.expression(&session.window),
+                    partition.join(", "),
+                    held.join(", "),
+                    bound.map_or("never complete".to_owned(), end),
+                    gives(session.emit),
+                ),
+            ));
+        }
         // The one-time rows of a query come out only in its first epoch.
         Operator::Values { rows } if !rows.is_empty() => {
             let rows: Vec<String> = rows
@@ -140,16 +176,7 @@ fn describe(sources: &[SourceTable], node: &Node, aggregate: &Aggregate) -> Stri
         .map(|(index, key)| typed(below.expression(key), index))
         .collect();
     let calls: Vec<String> = (aggregate.calls.iter().enumerate())
-        .map(|(index, call)| {
-            let text = below.aggregate(call);
-            let precision = match call.function {
-                super::AggregateFunction::ApproxCountDistinct { precision } => {
-                    format!(" precision {precision}")
-                }
-                _ => String::new(),
-            };
-            typed(text, keys.len() + index) + &precision
-        })
+        .map(|(index, call)| typed(below.aggregate(call), keys.len() + index) + &precision(call))
         .collect();
     let retractions = if node.inputs.iter().all(|input| input.append_only) {
         "append-only input"
@@ -161,11 +188,23 @@ fn describe(sources: &[SourceTable], node: &Node, aggregate: &Aggregate) -> Stri
         calls.join(", "),
         keys.join(", "),
         aggregate.bound.map_or("never complete".to_owned(), end),
-        match aggregate.emit {
-            Emit::Changes => "gives changes",
-            Emit::OnClose => "gives complete groups",
-        }
+        gives(aggregate.emit)
     )
+}
+
+/// What the state of a call depends on beside its text.
+fn precision(call: &AggregateCall) -> String {
+    match call.function {
+        AggregateFunction::ApproxCountDistinct { precision } => format!(" precision {precision}"),
+        _ => String::new(),
+    }
+}
+
+fn gives(emit: Emit) -> &'static str {
+    match emit {
+        Emit::Changes => "gives changes",
+        Emit::OnClose => "gives complete groups",
+    }
 }
 
 fn end(bound: Bound) -> String {
@@ -176,6 +215,7 @@ fn end(bound: Bound) -> String {
         EventTimeKind::Window(size) | EventTimeKind::Windows(size) => {
             format!("window of size {size}")
         }
+        EventTimeKind::Session => "session".to_owned(),
     };
     format!(
         "complete by key {} ({kind}, lag {})",

@@ -111,6 +111,21 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
                 })
                 .collect()
         }
+        Operator::SessionWindow(_) if expanded => (0..node.columns.len())
+            .map(|index| format!("operator{}.{index}", node.id))
+            .collect(),
+        Operator::SessionWindow(session) if session.calls.is_some() => {
+            let calls = session.calls.iter().flatten();
+            (session.partition.iter().chain([&session.window]))
+                .map(|expr| below.expression(expr))
+                .chain(calls.map(|call| below.aggregate(call)))
+                .collect()
+        }
+        Operator::SessionWindow(session) => {
+            let mut texts = below.texts.clone();
+            texts.push(below.expression(&session.window));
+            texts
+        }
         Operator::Union | Operator::FilterProject { project: None, .. } => below.texts,
     };
     match naming {

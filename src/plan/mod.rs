@@ -15,6 +15,7 @@
 //!    disk is named by them.
 
 pub mod batch;
+mod batch_sessions;
 pub mod catalog;
 pub mod coercion;
 pub mod context;
@@ -29,6 +30,7 @@ mod lineage;
 pub mod modes;
 pub mod reason;
 pub mod redact;
+pub mod sessions;
 pub mod sql;
 pub mod text;
 
@@ -197,6 +199,8 @@ pub enum EventTimeKind {
     Window(i64),
     /// A list of such windows, before its `Unnest`.
     Windows(i64),
+    /// A struct with `start` and `end`, of any length.
+    Session,
 }
 
 /// What an operator does.
@@ -227,6 +231,8 @@ pub enum Operator {
     Union,
     /// Rows grouped by keys, with aggregates of each group. No keys: one group, always there.
     Aggregate(Aggregate),
+    /// The session of each row, or aggregates of each session. Rows in no session are left out.
+    SessionWindow(SessionWindow),
     /// Constant rows, given once in the first epoch.
     Values {
         /// The rows, in this node's schema.
@@ -244,6 +250,23 @@ pub struct Aggregate {
     /// What says when a group is complete; `None`: never.
     pub bound: Option<Bound>,
     /// When results are given.
+    pub emit: Emit,
+}
+
+/// See [`Operator::SessionWindow`].
+#[derive(Clone, Debug)]
+pub struct SessionWindow {
+    /// Each row's own window over the input, before those that overlap or touch become one.
+    pub window: Expr,
+    /// What rows of one session have in common, over the input.
+    pub partition: Vec<Expr>,
+    /// `None`: each row is given, its session behind its columns. Aggregates over the input, which
+    /// never retracts: one row is given for each session, the partition, the session, the results.
+    pub calls: Option<Vec<AggregateCall>>,
+    /// What the session says about event time: it is complete once its end, plus the lag, is at or
+    /// below the watermark. `None`: never.
+    pub bound: Option<EventTimeColumn>,
+    /// When rows are given.
     pub emit: Emit,
 }
 

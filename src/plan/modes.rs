@@ -6,6 +6,8 @@
 //! | update, changelog | its changes, each epoch | always |
 //! | complete | its changes, each epoch; nothing is late, nothing forgotten | with an aggregate |
 //!
+//! Sessions are as aggregates: in append mode the rows of a session are given once it is complete.
+//!
 //! Without a mode: append where that is possible, else update.
 
 use tidemark_connectors::OutputMode;
@@ -55,7 +57,9 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
     Ok(match mode {
         OutputMode::Append => {
             check_append(root, sources)?;
-            if aggregates.is_empty() {
+            if has_sessions(root) {
+                "each session is given once, when the watermark says that it is complete".into()
+            } else if aggregates.is_empty() {
                 "no operator ever changes a row that it gave".into()
             } else if all_distinct {
                 "a distinct row never changes and is given when it first appears".into()
@@ -63,6 +67,7 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
                 "each group is given once, when the watermark says that it is complete".into()
             }
         }
+        OutputMode::Update if has_sessions(root) => "each epoch gives the rows that changed".into(),
         OutputMode::Update if aggregates.is_empty() || (all_distinct && aggregates.len() == 1) => {
             "no operator ever changes a row that it gave, so every row is new, as in append".into()
         }
@@ -91,8 +96,32 @@ fn aggregates(node: &Node) -> Vec<(&Node, &Aggregate)> {
     found
 }
 
+fn has_sessions(node: &Node) -> bool {
+    matches!(node.operator, Operator::SessionWindow(_)) || node.inputs.iter().any(has_sessions)
+}
+
+/// The first sessions that are never complete.
+fn endless_sessions(node: &Node) -> Option<&Node> {
+    let below = node.inputs.iter().find_map(endless_sessions);
+    below.or(match &node.operator {
+        Operator::SessionWindow(session) if session.bound.is_none() => Some(node),
+        _ => None,
+    })
+}
+
 /// In append mode every operator is append-only, so only groups that never end stand in the way.
 fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
+    if let Some(node) = endless_sessions(root)
+        && let Operator::SessionWindow(session) = &node.operator
+    {
+        let (reason, remedy) = without_watermark(node, sources);
+        return Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator: Below::new(node, Naming::Shown).expression(&session.window),
+            reason,
+            remedy,
+        });
+    }
     for (node, aggregate) in aggregates(root) {
         if aggregate.bound.is_some() || aggregate.is_distinct() {
             continue;
@@ -133,15 +162,34 @@ fn never_complete(node: &Node, aggregate: &Aggregate, sources: &[SourceTable]) -
             ),
         ),
         None => {
-            let table = below.first().and_then(|index| sources.get(*index));
-            let name = table.map_or("the table", |table| table.name.as_str());
-            let column = table.and_then(time_column).unwrap_or("ts");
+            let (name, column) = timed_table(&below, sources);
             (
                 "append needs a watermark to know when a group is complete, and no table below it has one".into(),
                 format!("declare WATERMARK FOR {column} AS {column} - INTERVAL '10' MINUTE on table {name} and group by window({column}, ...), or use 'outputMode' = 'update'"),
             )
         }
     }
+}
+
+/// Why sessions are never complete, and what to do.
+fn without_watermark(node: &Node, sources: &[SourceTable]) -> (String, String) {
+    let mut below = Vec::new();
+    tables(node, &mut below);
+    let (name, column) = timed_table(&below, sources);
+    (
+        "append needs a watermark to know when a session is complete, and its time carries none"
+            .into(),
+        format!(
+            "make sessions of a column with WATERMARK FOR {column} AS {column} - INTERVAL '10' MINUTE on table {name}, or use 'outputMode' = 'update'"
+        ),
+    )
+}
+
+/// The first of these tables, and its column that could have a watermark.
+fn timed_table<'a>(tables: &[usize], sources: &'a [SourceTable]) -> (&'a str, &'a str) {
+    let table = tables.first().and_then(|index| sources.get(*index));
+    let name = table.map_or("the table", |table| table.name.as_str());
+    (name, table.and_then(time_column).unwrap_or("ts"))
 }
 
 /// The first column that could have a watermark.
@@ -202,6 +250,14 @@ fn settle(node: &mut Node, mode: OutputMode) {
             aggregate.emit = if closes { Emit::OnClose } else { Emit::Changes };
             closes || (aggregate.is_distinct() && of_inputs)
         }
+        Operator::SessionWindow(session) => {
+            if mode == OutputMode::Complete {
+                session.bound = None;
+            }
+            let closes = mode == OutputMode::Append;
+            session.emit = if closes { Emit::OnClose } else { Emit::Changes };
+            closes
+        }
         Operator::Source { .. }
         | Operator::FilterProject { .. }
         | Operator::Unnest { .. }
@@ -213,7 +269,10 @@ fn settle(node: &mut Node, mode: OutputMode) {
 /// The clock over rows that can be retracted: the retraction would be computed at another time
 /// than the row, and would not meet it.
 fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) -> Result<()> {
-    let stateful = matches!(node.operator, Operator::Aggregate(_));
+    let stateful = matches!(
+        node.operator,
+        Operator::Aggregate(_) | Operator::SessionWindow(_)
+    );
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;
         let offending = match &node.operator {
@@ -232,6 +291,9 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
                     .chain(calls)
                     .find(|expr| uses_clock(expr))
             }
+            Operator::SessionWindow(session) => std::iter::once(&session.window)
+                .chain(&session.partition)
+                .find(|expr| uses_clock(expr)),
             _ => None,
         };
         if let Some(expr) = offending {

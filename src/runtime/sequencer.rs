@@ -94,7 +94,10 @@ impl Sequencer {
             clock::now(),
         );
         let stateful = any(&plan.root, &|operator| {
-            matches!(operator, Operator::Aggregate(_))
+            matches!(
+                operator,
+                Operator::Aggregate(_) | Operator::SessionWindow(_)
+            )
         });
         let always_answers = any(&plan.root, &|operator| match operator {
             Operator::Aggregate(aggregate) => aggregate.keys.is_empty(),

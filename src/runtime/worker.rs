@@ -1,5 +1,6 @@
 //! What a worker does: it follows the sequencer's commands and drives its share of the dataflow.
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use timely::worker::Worker;
 use crate::checkpoint::{
     FileKind, RestorePlan, StateDir, StateFile, StateFileReader, StateFileWriter,
 };
-use crate::compile::{CLOCK, Dataflow, Parts, compile};
+use crate::compile::{CLOCK, Dataflow, Parts, Routed, compile, routed_parts};
 use crate::operators::dead_letter::take_letters;
 use crate::operators::source::SplitPool;
 use crate::operators::{Context, Restored};
@@ -162,7 +163,7 @@ impl Running {
             .map(|path| StateDir::new(path, start.query_id));
         let restored = match (&start.restore, &state_dir) {
             (Some(plan), Some(dir)) => {
-                let restored = restore(plan, dir, index, peers)?;
+                let restored = restore(plan, dir, (index, peers), &routed_parts(&setup.plan))?;
                 if plan.must_split(peers) {
                     rescaled = Some(restored.snapshots()?);
                 }
@@ -296,16 +297,20 @@ impl Running {
 fn restore(
     plan: &RestorePlan,
     dir: &StateDir,
-    worker: usize,
-    peers: usize,
+    (worker, peers): (usize, usize),
+    routed: &BTreeMap<u32, Routed>,
 ) -> Result<Restored, QueryError> {
     let split = plan.must_split(peers);
-    let keep = |key: &[u8]| !split || route(hash(key), peers) == worker;
     let mut restored = Restored::nothing();
     for file in plan.files_of(worker, peers) {
         let mut reader = StateFileReader::open(dir, file)?;
         for section in reader.sections().to_vec() {
             let bytes = reader.read(&section)?;
+            let part = routed.get(&section.operator).copied();
+            let keep = |key: &[u8]| {
+                let key = part.map_or(key, |part| part(key));
+                !split || route(hash(key), peers) == worker
+            };
             restored.add(
                 file.worker,
                 (section.operator, section.trace),

@@ -93,6 +93,25 @@ pub fn window_with(time: impl Into<Column>, size: &str, slide: &str, start: &str
     Column { sql, alias: None }
 }
 
+/// Sessions that end `gap` after their last row: `session_window(col("ts"), "5 minutes")`.
+pub fn session_window(time: impl Into<Column>, gap: &str) -> Column {
+    session_window_by(
+        time,
+        Column {
+            sql: text(gap),
+            alias: None,
+        },
+    )
+}
+
+/// Sessions whose gap differs from row to row: an interval, or text such as `5 minutes`.
+pub fn session_window_by(time: impl Into<Column>, gap: impl Into<Column>) -> Column {
+    Column {
+        sql: format!("session_window({}, {})", time.into().sql, gap.into().sql),
+        alias: None,
+    }
+}
+
 fn call(function: &str, argument: &Column) -> Column {
     Column {
         sql: format!("{function}({})", argument.sql),
@@ -405,17 +424,17 @@ impl GroupedData {
             .keys
             .iter()
             .map(|key| {
-                let is_window = key.sql.starts_with("window(");
-                match (&key.alias, is_window) {
-                    (None, true) => Column {
-                        sql: "window".into(),
-                        alias: None,
+                let windows = ["window", "session_window"];
+                let made_by = |name: &&str| {
+                    let arguments = key.sql.strip_prefix(*name);
+                    arguments.is_some_and(|rest| rest.starts_with('('))
+                };
+                match windows.into_iter().find(made_by) {
+                    Some(window) => Column {
+                        sql: window.into(),
+                        alias: key.alias.clone(),
                     },
-                    (Some(alias), true) => Column {
-                        sql: "window".into(),
-                        alias: Some(alias.clone()),
-                    },
-                    _ => key.clone(),
+                    None => key.clone(),
                 }
             })
             .collect();

@@ -43,8 +43,8 @@ pub use look::Selected;
 
 pub use dataframe::{Column, DataFrame, DataStreamReader, DataStreamWriter, GroupedData};
 pub use dataframe::{
-    approx_count_distinct, avg, col, count, count_distinct, expr, lit, max, min, sum, window,
-    window_with,
+    approx_count_distinct, avg, col, count, count_distinct, expr, lit, max, min, session_window,
+    session_window_by, sum, window, window_with,
 };
 
 /// What can go wrong between a user and a running query.

@@ -149,7 +149,9 @@ impl Multiset {
         self.range(&bound_prefix(first), end.as_ref().map(|e| &e[..]), found);
     }
 
-    fn range(&self, from: &[u8], end: Option<&[u8]>, found: &mut FoundPair<'_>) {
+    /// The pairs whose keys are `from` or behind it, and before `end` where there is one, in order,
+    /// each with its count. Reads nothing but that range.
+    pub fn range(&self, from: &[u8], end: Option<&[u8]>, found: &mut FoundPair<'_>) {
         let batches = self.trace.batches();
         let mut merged = Merged::new(batches.iter().map(|b| &b.chunks[..]), from);
         while let Some(key) = merged.next_key() {

@@ -188,12 +188,25 @@ impl Table {
             return;
         };
         let end = upto.checked_add(1).map(bound_prefix);
-        either!(&self.inner, trace => scan(trace, &bound_prefix(first), end.as_ref().map(|e| &e[..]), found));
+        let end = end.as_ref().map(|end| &end[..]);
+        let found = &mut |key: &[u8], val: &[u8]| {
+            found(key, val);
+            true
+        };
+        either!(&self.inner, trace => scan(trace, &bound_prefix(first), end, found));
     }
 
     /// All keys in order, each with its value.
     pub fn scan(&self, found: &mut dyn FnMut(&[u8], &[u8])) {
-        either!(&self.inner, trace => scan(trace, &[], None, found));
+        self.scan_from(&[], &mut |key, val| {
+            found(key, val);
+            true
+        });
+    }
+
+    /// The keys from `from` on, in order, each with its value, as long as `found` asks for more.
+    pub fn scan_from(&self, from: &[u8], found: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
+        either!(&self.inner, trace => scan(trace, from, None, found));
     }
 
     /// Seals the epoch of `time` with these changes, and tells the recorder.
@@ -282,11 +295,12 @@ where
     }
 }
 
+/// The keys from `from` on, and before `end` where there is one, until `found` says no.
 fn scan<R: Diff>(
     trace: &Trace<R>,
     from: &[u8],
     end: Option<&[u8]>,
-    found: &mut dyn FnMut(&[u8], &[u8]),
+    found: &mut dyn FnMut(&[u8], &[u8]) -> bool,
 ) where
     Vec<RowChunk<R>>: Into<SectionRows>,
     SectionRows: TryInto<Vec<RowChunk<R>>>,
@@ -297,8 +311,10 @@ fn scan<R: Diff>(
         if end.is_some_and(|end| key >= end) {
             return;
         }
-        if let Some((val, _)) = merged.value(trace.watermark()) {
-            found(key, val);
+        if let Some((val, _)) = merged.value(trace.watermark())
+            && !found(key, val)
+        {
+            return;
         }
     }
 }

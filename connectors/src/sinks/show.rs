@@ -131,11 +131,7 @@ pub fn cells(batch: &RecordBatch, zone: Zone) -> Result<Vec<Vec<String>>> {
 
 /// Gives `out` the text of each value of `array` in turn, as `CAST(... AS STRING)`
 /// has it: nulls inside nested values are `null`, bytes are text. A null value is given no text.
-pub fn cast_text(
-    array: &ArrayRef,
-    zone: Zone,
-    mut out: impl FnMut(Option<&str>),
-) -> Result<()> {
+pub fn cast_text(array: &ArrayRef, zone: Zone, mut out: impl FnMut(Option<&str>)) -> Result<()> {
     let write = value_writer("", array, zone, Form::CAST)?;
     let nulls = Nulls::of(array);
     let mut text = String::new();

@@ -313,7 +313,9 @@ fn binaries(array: &ArrayRef, form: Bytes) -> Option<CellWriter> {
     let write = match form {
         Bytes::Hex => hex,
         Bytes::Base64 => base64,
-        Bytes::Text => |out: &mut String, bytes: &[u8]| out.push_str(&String::from_utf8_lossy(bytes)),
+        Bytes::Text => {
+            |out: &mut String, bytes: &[u8]| out.push_str(&String::from_utf8_lossy(bytes))
+        }
     };
     if let Some(values) = array.as_binary_opt::<i32>().cloned() {
         return Some(Box::new(move |row, out| write(out, values.value(row))));

@@ -8,6 +8,7 @@ use crate::operators::aggregate::accumulate::Groups;
 use crate::operators::aggregate::call::{Folded, Kind};
 use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG, expiry_of};
 use crate::operators::expression::record_batch;
+use crate::operators::keyed::Keyed;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta, RowError, hash, route};
@@ -65,6 +66,7 @@ impl Merge {
         .map_err(failed)?;
         let values = prepared
             .calls
+            .calls
             .iter()
             .enumerate()
             .map(|(call, spec)| {
@@ -84,47 +86,6 @@ impl Merge {
             values,
             owns_global,
         })
-    }
-
-    /// Merges a little while there is nothing else to do; whether there is more.
-    pub(super) fn work(&mut self) -> bool {
-        let values = self.values.iter_mut().flatten();
-        values.fold(self.groups.work(IDLE_EFFORT), |more, values| {
-            values.work(IDLE_EFFORT) || more
-        })
-    }
-
-    pub(super) fn operator(&self) -> usize {
-        self.prepared.operator
-    }
-
-    /// Takes in the rows of one complete epoch and gives what changed.
-    pub(super) fn epoch(
-        &mut self,
-        epoch: &EpochInfo,
-        rows: &[Rows],
-        give: &mut dyn FnMut(Delta),
-    ) -> Result<OperatorStats, OperatorError> {
-        let touched = self.touch(rows)?;
-        let mut stats = OperatorStats {
-            name: LATE_NAME.into(),
-            ..OperatorStats::default()
-        };
-        stats.rows_updated = self.update(epoch, touched, give)?;
-        let watermark = self.prepared.watermark(epoch);
-        if self.prepared.emit == Emit::OnClose {
-            self.close(epoch, give)?;
-        }
-        let before = self.groups.size().rows;
-        let forgotten = Time::new(epoch.epoch, watermark);
-        self.groups.forget(forgotten);
-        stats.rows_removed = before.saturating_sub(self.groups.size().rows);
-        stats.add_size(self.groups.size());
-        for values in self.values.iter_mut().flatten() {
-            values.forget(forgotten);
-            stats.memory_used_bytes += values.size().bytes;
-        }
-        Ok(stats)
     }
 
     /// Sorts the rows by key and merges the partial groups of each key.
@@ -152,8 +113,8 @@ impl Merge {
             }
             of.push(keys.len() - 1);
         }
-        let mut new = prepared.groups.like(keys.len());
-        let mut values = vec![Vec::new(); prepared.calls.len()];
+        let mut new = prepared.calls.groups.like(keys.len());
+        let mut values = vec![Vec::new(); prepared.calls.calls.len()];
         for (entry, group) in order.iter().zip(of) {
             let (part, row) = (&rows[entry.1 as usize], entry.2 as usize);
             match part.vals.get(row) {
@@ -188,7 +149,7 @@ impl Merge {
             values,
         } = touched;
         let count = keys.len();
-        let mut old = prepared.groups.like(count);
+        let mut old = prepared.calls.groups.like(count);
         let mut kept: Vec<Option<Box<[u8]>>> = vec![None; count];
         let mut damage: Option<RowError> = None;
         self.groups.get(&keys, &mut |group, value| {
@@ -279,7 +240,7 @@ impl Merge {
             operator: prepared.operator,
             source,
         };
-        if matches!(prepared.calls[call].kind, Kind::Distinct) {
+        if matches!(prepared.calls.calls[call].kind, Kind::Distinct) {
             let mut before = vec![0; changes.len()];
             multiset.counts((&of_keys, &of_values), &mut |row, count| {
                 before[row] = count;
@@ -298,7 +259,7 @@ impl Merge {
             touched.push(keys.get(*group));
             new.set_value(call, *group, None);
         }
-        match &prepared.calls[call].kind {
+        match &prepared.calls.calls[call].kind {
             // A group that is given once is computed then.
             Kind::Folded(_) if prepared.emit == Emit::OnClose => {}
             Kind::Folded(folded) => self.fold(call, folded, &touched, &groups, new)?,
@@ -321,7 +282,7 @@ impl Merge {
         groups: &[usize],
         into: &mut Groups,
     ) -> Result<(), OperatorError> {
-        let spec = &self.prepared.calls[call];
+        let spec = &self.prepared.calls.calls[call];
         let Some(multiset) = &self.values[call] else {
             return Ok(());
         };
@@ -365,11 +326,11 @@ impl Merge {
             return Ok(());
         }
         let mut keys = Bytes::default();
-        let mut groups = prepared.groups.like(0);
+        let mut groups = prepared.calls.groups.like(0);
         let mut failure: Option<OperatorError> = None;
         let mut flush = |keys: &mut Bytes, groups: &mut Groups| {
             let all: Vec<usize> = (0..keys.len()).collect();
-            for (call, spec) in prepared.calls.iter().enumerate() {
+            for (call, spec) in prepared.calls.calls.iter().enumerate() {
                 if let Kind::Folded(folded) = &spec.kind {
                     self.fold(call, folded, keys, &all, groups)?;
                 }
@@ -438,6 +399,47 @@ impl Merge {
             operator: self.prepared.operator,
             reason: reason.into(),
         }
+    }
+}
+
+impl Keyed for Merge {
+    fn operator(&self) -> usize {
+        self.prepared.operator
+    }
+
+    fn epoch(
+        &mut self,
+        epoch: &EpochInfo,
+        rows: &[Rows],
+        give: &mut dyn FnMut(Delta),
+    ) -> Result<OperatorStats, OperatorError> {
+        let touched = self.touch(rows)?;
+        let mut stats = OperatorStats {
+            name: LATE_NAME.into(),
+            ..OperatorStats::default()
+        };
+        stats.rows_updated = self.update(epoch, touched, give)?;
+        let watermark = self.prepared.watermark(epoch);
+        if self.prepared.emit == Emit::OnClose {
+            self.close(epoch, give)?;
+        }
+        let before = self.groups.size().rows;
+        let forgotten = Time::new(epoch.epoch, watermark);
+        self.groups.forget(forgotten);
+        stats.rows_removed = before.saturating_sub(self.groups.size().rows);
+        stats.add_size(self.groups.size());
+        for values in self.values.iter_mut().flatten() {
+            values.forget(forgotten);
+            stats.memory_used_bytes += values.size().bytes;
+        }
+        Ok(stats)
+    }
+
+    fn work(&mut self) -> bool {
+        let values = self.values.iter_mut().flatten();
+        values.fold(self.groups.work(IDLE_EFFORT), |more, values| {
+            values.work(IDLE_EFFORT) || more
+        })
     }
 }
 

@@ -15,33 +15,32 @@
 
 pub mod accumulate;
 pub mod call;
+pub mod calls;
 mod merge;
 mod partial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
-use datafusion::logical_expr::{Expr, when};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::operators::container::ByKey;
 use crate::operators::expression::{Expressions, batch_schema};
+use crate::operators::keyed::keyed;
 use crate::operators::{
-    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored,
+    Context, DeltaStream, EpochCursor, EpochInfo, OperatorError, Restored, behind,
 };
 use crate::plan::{self, Bound, Emit};
 use crate::row::{KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
-use crate::time::{Epoch, EventTime, NEVER, NO_WATERMARK};
+use crate::time::{Epoch, EventTime, NEVER};
 
-use accumulate::Groups;
-use call::Call;
+use calls::{Arguments, Calls};
 use merge::Merge;
 use partial::Partial;
 
@@ -62,14 +61,11 @@ struct Prepared {
     operator: usize,
     keys: KeyExpressions,
     codec: KeyCodec,
-    calls: Arc<[Call]>,
-    arguments: Vec<Expressions>,
-    filters: Vec<Option<Expressions>>,
+    calls: Calls,
     bound: Option<Bound>,
     emit: Emit,
     /// The input may retract.
     general: bool,
-    groups: Groups,
     schema: SchemaRef,
 }
 
@@ -96,21 +92,14 @@ impl KeyExpressions {
 /// The expressions of an aggregate over one batch.
 struct Evaluated {
     keys: Vec<ArrayRef>,
-    /// For each call its arguments, and which rows count where it has a filter.
-    calls: Vec<(Vec<ArrayRef>, Option<BooleanArray>)>,
+    calls: Arguments,
 }
 
 impl Prepared {
     fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
-        let calls = self.arguments.iter().zip(&self.filters);
         Ok(Evaluated {
             keys: self.keys.evaluate(batch, epoch)?,
-            calls: calls
-                .map(|(arguments, filter)| {
-                    let filter = filter.as_ref().map(|f| f.condition(batch, epoch));
-                    Ok((arguments.evaluate(batch, epoch)?, filter.transpose()?))
-                })
-                .collect::<Result<_, OperatorError>>()?,
+            calls: self.calls.evaluate(batch, epoch)?,
         })
     }
 
@@ -136,14 +125,6 @@ impl Prepared {
     }
 }
 
-fn behind(watermark: EventTime, lag: i64) -> EventTime {
-    if watermark == NO_WATERMARK {
-        NO_WATERMARK
-    } else {
-        watermark.saturating_sub(lag)
-    }
-}
-
 impl Aggregate {
     /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of
     /// `output`; `options` are what expressions are computed with.
@@ -159,27 +140,8 @@ impl Aggregate {
         let key_types = keys.types(input)?;
         let codec =
             KeyCodec::new(&key_types).map_err(|source| OperatorError::Row { operator, source })?;
-        let mut calls = vec![];
-        let mut arguments = vec![];
-        let mut filters = vec![];
-        for (index, call) in plan.calls.iter().enumerate() {
-            let guarded = guarded(call)?;
-            let expressions = Expressions::new(&guarded, input, options)?;
-            let types: Vec<DataType> = expressions.types(input)?;
-            let field = output.field(plan.keys.len() + index);
-            let output_type = field.data_type().clone();
-            let name = field.name().clone();
-            calls.push(Call::new(call, types, output_type, name, input_retracts)?);
-            arguments.push(expressions);
-            filters.push(
-                call.filter
-                    .as_ref()
-                    .map(|f| Expressions::new([f], input, options))
-                    .transpose()?,
-            );
-        }
-        let calls: Arc<[Call]> = calls.into();
-        let groups = Groups::new(Arc::clone(&calls), input_retracts);
+        let results = (output, plan.keys.len());
+        let calls = Calls::new(&plan.calls, input, input_retracts, results, options)?;
         let keys = KeyExpressions {
             expressions: keys,
             count: plan.keys.len(),
@@ -190,12 +152,9 @@ impl Aggregate {
                 keys,
                 codec,
                 calls,
-                arguments,
-                filters,
                 bound: plan.bound,
                 emit: plan.emit,
                 general: input_retracts,
-                groups,
                 schema: batch_schema(output),
             }),
         })
@@ -211,59 +170,19 @@ impl Aggregate {
     ) -> Result<DeltaStream<'scope>, OperatorError> {
         let partial = self.render_partial(input, context);
         let id = self.prepared.operator;
-        let restored = (0..=self.prepared.calls.len() as u32)
+        let restored = (0..=self.prepared.calls.calls.len() as u32)
             .map(|trace| restored.take(id as u32, trace))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| OperatorError::State {
                 operator: id,
                 source,
             })?;
-        let context = context.clone();
+        let prepared = Arc::clone(&self.prepared);
         let recorder = recorder.clone();
-        let scope = partial.scope();
-        Ok(
-            partial.unary_frontier::<CapacityContainerBuilder<Deltas>, _, _, _>(
-                DistributorPact(ByKey::new),
-                "aggregate",
-                move |capability, info| {
-                    let merge = Merge::new(&self.prepared, &context, &info, &recorder, restored);
-                    let mut merge = merge.map_err(|error| context.fail(error)).ok();
-                    let activator = scope.activator_for(info.address);
-                    let mut epochs = EpochCursor::new(capability, &context);
-                    let mut waiting: BTreeMap<Epoch, Vec<Rows>> = BTreeMap::new();
-                    move |(input, frontier), output| {
-                        input.for_each_stamp(|_, batches| {
-                            for rows in batches.map(std::mem::take).filter(|rows| !rows.is_empty())
-                            {
-                                waiting.entry(rows.time.epoch).or_default().push(rows);
-                            }
-                        });
-                        let Some(merge) = &mut merge else { return };
-                        let mut busy = false;
-                        while !context.failed()
-                            && let Some((epoch, capability)) = epochs.complete(frontier)
-                        {
-                            busy = true;
-                            let rows = waiting.remove(&epoch.epoch).unwrap_or_default();
-                            let mut session = output.session(&capability);
-                            let given = merge.epoch(&epoch, &rows, &mut |delta| {
-                                session.give_container(&mut delta.into());
-                            });
-                            match given {
-                                Ok(stats) => context.report(epoch.epoch, merge.operator(), &stats),
-                                Err(error) => return context.fail(error),
-                            }
-                            drop(session);
-                            epochs.done();
-                        }
-                        // Merging waits until no epoch does; that is also what frees expired rows.
-                        if busy || merge.work() {
-                            activator.activate();
-                        }
-                    }
-                },
-            ),
-        )
+        let merging = context.clone();
+        Ok(keyed(partial, "aggregate", context, move |info| {
+            Merge::new(&prepared, &merging, info, &recorder, restored)
+        }))
     }
 
     fn render_partial<'scope>(
@@ -315,26 +234,6 @@ impl Aggregate {
             },
         )
     }
-}
-
-/// The arguments of a call and what its rows are ordered by, computed only where its filter holds:
-/// `sum(1 / x) FILTER (WHERE x <> 0)` does not fail on x = 0.
-fn guarded(call: &plan::AggregateCall) -> Result<Vec<Expr>, OperatorError> {
-    let values = call.args.iter().chain(call.order.iter().map(|by| &by.expr));
-    let Some(filter) = &call.filter else {
-        return Ok(values.cloned().collect());
-    };
-    values
-        .map(|argument| match argument {
-            Expr::Column(_) | Expr::Literal(..) => Ok(argument.clone()),
-            _ => when(filter.clone(), argument.clone())
-                .end()
-                .map_err(|error| OperatorError::Unsupported {
-                    expression: plan::text::expression(argument),
-                    reason: error.strip_backtrace(),
-                }),
-        })
-        .collect()
 }
 
 /// The expiry of a group with this bound.

@@ -9,7 +9,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 use hashbrown::HashTable;
 
-use crate::operators::aggregate::accumulate::{Groups, valid_rows};
+use crate::operators::aggregate::accumulate::Groups;
+use crate::operators::aggregate::calls::Grouped;
 use crate::operators::aggregate::{Evaluated, LATE_NAME, Prepared, VALUE_TAG};
 use crate::operators::dead_letter::sift;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
@@ -42,8 +43,8 @@ impl Partial {
             table: HashTable::new(),
             keys: Bytes::default(),
             expiries: vec![],
-            groups: prepared.groups.like(0),
-            values: vec![HashMap::new(); prepared.calls.len()],
+            groups: prepared.calls.groups.like(0),
+            values: vec![HashMap::new(); prepared.calls.calls.len()],
             dropped: 0,
         }
     }
@@ -111,21 +112,19 @@ impl Partial {
                     .collect(),
             ),
         };
-        self.groups.add_rows(&of, diffs.as_deref());
-        let calls = prepared.calls.iter().zip(calls).enumerate();
-        for (index, (call, (arguments, filter))) in calls {
-            let mut valid = valid_rows(rows, &call.required(&arguments), filter.as_ref());
-            if let Some(on_time) = &on_time {
-                valid = BooleanArray::new(valid.values() & on_time.values(), None);
-            }
-            if call.keeps_values() {
-                self.keep_values(index, &arguments, &valid, &of, diffs.as_deref())?;
-            } else {
-                self.groups
-                    .add(index, &arguments, &valid, &of, diffs.as_deref())?;
-            }
-        }
-        Ok(())
+        let grouped = Grouped {
+            of: &of,
+            diffs: diffs.as_deref(),
+            counted: on_time.as_ref(),
+        };
+        let values = &mut self.values;
+        let mut keep = |call: usize, arguments: &[ArrayRef], valid: &BooleanArray| {
+            let values = &mut values[call];
+            keep_values(&prepared, call, arguments, valid, &grouped, values)
+        };
+        prepared
+            .calls
+            .accumulate(&mut self.groups, &grouped, &calls, &mut keep)
     }
 
     /// Whether there are so many groups that they should be sent on.
@@ -189,26 +188,27 @@ impl Partial {
             .insert_unique(hashed, group, |group| hash(keys.get(*group as usize)));
         group
     }
+}
 
-    fn keep_values(
-        &mut self,
-        call: usize,
-        arguments: &[ArrayRef],
-        valid: &BooleanArray,
-        of: &[u32],
-        diffs: Option<&[i64]>,
-    ) -> Result<(), OperatorError> {
-        let encoded = self.prepared.calls[call]
-            .encode_values(arguments)
-            .map_err(|source| self.prepared.row_error(source))?;
-        for row in valid.values().set_indices() {
-            let diff = diffs.map_or(1, |diffs| diffs[row]);
-            *self.values[call]
-                .entry((of[row], encoded.get(row).into()))
-                .or_default() += diff;
-        }
-        Ok(())
+/// Counts the values of a call that keeps them, by group.
+fn keep_values(
+    prepared: &Prepared,
+    call: usize,
+    arguments: &[ArrayRef],
+    valid: &BooleanArray,
+    rows: &Grouped<'_>,
+    values: &mut HashMap<(u32, Box<[u8]>), i64>,
+) -> Result<(), OperatorError> {
+    let encoded = prepared.calls.calls[call]
+        .encode_values(arguments)
+        .map_err(|source| prepared.row_error(source))?;
+    for row in valid.values().set_indices() {
+        let diff = rows.diffs.map_or(1, |diffs| diffs[row]);
+        *values
+            .entry((rows.of[row], encoded.get(row).into()))
+            .or_default() += diff;
     }
+    Ok(())
 }
 
 /// For each row the moment at which its group is complete; [`NEVER`] where it has no event time.
@@ -218,7 +218,7 @@ fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
         // A list of windows is never grouped by; without a moment a group is never complete.
         EventTimeKind::Windows(_) => (None, 0),
         EventTimeKind::WindowStart(size) => (Some(key), size),
-        EventTimeKind::Window(_) => (
+        EventTimeKind::Window(_) | EventTimeKind::Session => (
             key.as_struct_opt()
                 .and_then(|window| window.column_by_name("end")),
             0,

@@ -36,9 +36,8 @@ pub(super) fn coerced(
 ) -> Result<Transformed<Expr>> {
     match expr {
         Expr::BinaryExpr(binary) => match operation(binary.op) {
-            Some(op) => {
-                arithmetic_on(op, *binary.left, *binary.right, schema, days_are_fixed).map(Transformed::yes)
-            }
+            Some(op) => arithmetic_on(op, *binary.left, *binary.right, schema, days_are_fixed)
+                .map(Transformed::yes),
             None if is_comparison(binary.op) => comparison(binary, schema).map(Transformed::yes),
             None => Ok(Transformed::no(Expr::BinaryExpr(binary))),
         },

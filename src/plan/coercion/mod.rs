@@ -15,7 +15,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, plan_err};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, Values};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, Values,
+};
 use datafusion::optimizer::AnalyzerRule;
 use tidemark_connectors::format::zone::Zone;
 
@@ -74,8 +76,10 @@ pub(super) fn rewritten(plan: LogicalPlan, rewrite: Rewrite) -> Result<LogicalPl
     let done = plan.transform_up_with_subqueries(|plan| {
         let mut schema = merge_schema(&plan.inputs());
         if let LogicalPlan::TableScan(scan) = &plan {
-            let whole =
-                DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
+            let whole = DFSchema::try_from_qualified_schema(
+                scan.table_name.clone(),
+                &scan.source.schema(),
+            )?;
             schema.merge(&whole);
         }
         let names = NamePreserver::new(&plan);
@@ -96,7 +100,11 @@ pub(super) fn rewritten(plan: LogicalPlan, rewrite: Rewrite) -> Result<LogicalPl
 /// The inputs of a union with the columns of all brought to their common types.
 fn brought_together(union: Union) -> Result<LogicalPlan> {
     let width = union.schema.fields().len();
-    if union.inputs.iter().any(|input| input.schema().fields().len() != width) {
+    if union
+        .inputs
+        .iter()
+        .any(|input| input.schema().fields().len() != width)
+    {
         // DataFusion says how they differ.
         return Ok(LogicalPlan::Union(union));
     }

@@ -4,8 +4,8 @@ use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction as Call, NullTreatment};
 use datafusion::logical_expr::{Expr, SortExpr};
 
-use super::super::functions::aggregates;
 use super::super::event_time::WallClock;
+use super::super::functions::aggregates;
 use super::super::{
     Aggregate, AggregateCall, AggregateFunction, Emit, Node, Operator, event_time, text,
 };

@@ -125,6 +125,7 @@ pub(super) fn renamed(node: Node, schema: DFSchemaRef) -> Node {
         | Operator::Unnest { .. }
         | Operator::Union
         | Operator::Aggregate(_)
+        | Operator::SessionWindow(_)
         | Operator::Values { .. } => Node { schema, ..node },
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! An aggregate has one row for each combination of its keys, so its keys identify a row as long
 //! as all of them survive what stands above it. A window of fixed size is known by its start or
-//! its end alone.
+//! its end alone, and so is a session of fixed gap; with gaps that differ a session is known by its end.
 
 use datafusion::logical_expr::Expr;
 
 use super::super::event_time::window_base;
+use super::super::functions::session::has_constant_gap;
 use super::super::{Node, Operator};
 use super::error::Result;
 use super::fuse::origin;
@@ -42,6 +43,7 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
         Operator::Source { .. }
         | Operator::Unnest { .. }
         | Operator::Union
+        | Operator::SessionWindow(_)
         | Operator::Values { .. } => None,
     }
 }
@@ -55,7 +57,8 @@ fn parts_of_keys(keys: &[Expr], input: &Node) -> Option<Vec<Part>> {
         .ok()?;
     let mut parts: Vec<(Option<&Expr>, Part)> = Vec::new();
     for (index, (key, node)) in origins.iter().enumerate() {
-        let window = Some(window_base(key)).filter(|window| is_fixed_window(window, node));
+        let base = window_base(key);
+        let window = Some(base).filter(|_| says_window(key, base, node));
         match parts
             .iter_mut()
             .find(|(of, _)| window.is_some() && *of == window)
@@ -82,7 +85,7 @@ fn surviving(part: &[usize], exprs: &[Expr], input: &Node) -> Option<Part> {
             return false;
         };
         let derived = !matches!(whole, Expr::Column(_));
-        part.contains(&index) && (!derived || is_fixed_window(base, input))
+        part.contains(&index) && (!derived || says_window(whole, base, input))
     };
     let columns: Part = (0..exprs.len())
         .filter(|index| says(&exprs[*index]))
@@ -90,41 +93,71 @@ fn surviving(part: &[usize], exprs: &[Expr], input: &Node) -> Option<Part> {
     (!columns.is_empty()).then_some(columns)
 }
 
-/// Whether `expr` over `node` is a window whose start alone says its end.
-fn is_fixed_window(expr: &Expr, node: &Node) -> bool {
+/// What alone tells a window from the others of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KnownBy {
+    StartOrEnd,
+    End,
+}
+
+/// Whether `part`, the window `base` over `node` or a field of it, says which window it is.
+fn says_window(part: &Expr, base: &Expr, node: &Node) -> bool {
+    match window_known_by(base, node) {
+        Some(KnownBy::StartOrEnd) => true,
+        Some(KnownBy::End) => part == base || is_end(part),
+        None => false,
+    }
+}
+
+/// `window.end`, or a moment that lies a fixed length before it.
+pub(super) fn is_end(expr: &Expr) -> bool {
     match expr {
-        Expr::Alias(alias) => is_fixed_window(&alias.expr, node),
-        Expr::Column(column) => (node.schema.maybe_index_of_column(column))
-            .is_some_and(|index| column_is_fixed_window(node, index)),
-        Expr::ScalarFunction(call) => {
-            matches!(
-                call.func.name(),
-                "window" | "__tumbling_window" | "__sliding_windows"
-            )
-        }
+        Expr::Alias(alias) => is_end(&alias.expr),
+        Expr::ScalarFunction(call) => match call.func.name() {
+            "get_field" => matches!(&call.args[..], [_, Expr::Literal(name, _)]
+                if name.try_as_str() == Some(Some("end"))),
+            name => matches!(name, "window_time" | "__window_time_ms"),
+        },
         _ => false,
     }
 }
 
-fn column_is_fixed_window(node: &Node, index: usize) -> bool {
-    let Some(input) = node.inputs.first() else {
-        return false;
-    };
+/// What tells the window `expr` over `node` from others; `None` where both ends are needed.
+fn window_known_by(expr: &Expr, node: &Node) -> Option<KnownBy> {
+    match expr {
+        Expr::Alias(alias) => window_known_by(&alias.expr, node),
+        Expr::Column(column) => column_known_by(node, node.schema.maybe_index_of_column(column)?),
+        Expr::ScalarFunction(call) => matches!(
+            call.func.name(),
+            "window" | "__tumbling_window" | "__sliding_windows"
+        )
+        .then_some(KnownBy::StartOrEnd),
+        _ => None,
+    }
+}
+
+fn column_known_by(node: &Node, index: usize) -> Option<KnownBy> {
+    let input = node.inputs.first()?;
     match &node.operator {
         Operator::FilterProject {
             project: Some(exprs),
             ..
-        } => exprs
-            .get(index)
-            .is_some_and(|expr| is_fixed_window(expr, input)),
+        } => window_known_by(exprs.get(index)?, input),
         Operator::FilterProject { project: None, .. } | Operator::Unnest { .. } => {
-            column_is_fixed_window(input, index)
+            column_known_by(input, index)
         }
-        Operator::Aggregate(aggregate) => aggregate
-            .keys
-            .get(index)
-            .is_some_and(|key| is_fixed_window(key, input)),
+        Operator::Aggregate(aggregate) => window_known_by(aggregate.keys.get(index)?, input),
+        // The open sessions of one partition lie apart, and end after all that are complete. With
+        // gaps that differ, a row too late for its session may begin another at the same moment.
+        Operator::SessionWindow(session) if index == input.columns.len() => {
+            if has_constant_gap(&session.window) {
+                Some(KnownBy::StartOrEnd)
+            } else {
+                Some(KnownBy::End)
+            }
+        }
+        Operator::SessionWindow(_) => column_known_by(input, index),
         // The inputs may have windows of different sizes.
-        Operator::Union | Operator::Source { .. } | Operator::Values { .. } => false,
+        Operator::Union | Operator::Source { .. } | Operator::Values { .. } => None,
     }
 }

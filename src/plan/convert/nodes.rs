@@ -5,13 +5,17 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{DFSchema, DFSchemaRef, NullHandling};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, JoinType, LogicalPlan, TableScan, Union, Unnest, and,
+    Aggregate, Distinct, Expr, ExprSchemable, JoinType, LogicalPlan, TableScan, Union, Unnest,
+    UserDefinedLogicalNodeCore, and,
 };
 
 use super::super::catalog::QuerySource;
 use super::super::event_time::WallClock;
 use super::super::functions::collections::holds_map;
-use super::super::{EventTimeColumn, EventTimeKind, Node, Operator, event_time, text};
+use super::super::sessions::{self, session_window_of};
+use super::super::{
+    Emit, EventTimeColumn, EventTimeKind, Node, Operator, SessionWindow, event_time, text,
+};
 use super::aggregate::aggregate;
 use super::error::{ConvertError, Result, unsupported};
 use super::expr::resolve;
@@ -72,6 +76,9 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
                 scope.clock,
             )
         }
+        other if let Some(sessions) = session_window_of(other) => {
+            session_window(sessions, child(&sessions.input)?, scope.clock)
+        }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let input = child(input)?;
             let keys = input
@@ -111,6 +118,33 @@ fn resolve_all(exprs: &[Expr], input: &Node) -> Result<Vec<Expr>> {
         .iter()
         .map(|expr| resolve(expr.clone(), &input.schema))
         .collect()
+}
+
+fn session_window(
+    sessions: &sessions::SessionWindow,
+    input: Node,
+    clock: WallClock,
+) -> Result<Node> {
+    let window = resolve(sessions.window.clone(), &input.schema)?;
+    let bound = event_time::of_expression(&window, &input.schema, &input.columns, clock);
+    // A row is given again, or only then, when its session changes or is complete: by then its
+    // other times may lie behind by any length.
+    let mut columns = vec![None; input.columns.len()];
+    columns.push(bound);
+    Ok(Node {
+        id: 0,
+        operator: Operator::SessionWindow(SessionWindow {
+            window,
+            partition: resolve_all(&sessions.partition, &input)?,
+            calls: None,
+            bound,
+            emit: Emit::Changes,
+        }),
+        schema: Arc::clone(UserDefinedLogicalNodeCore::schema(sessions)),
+        columns,
+        append_only: false,
+        inputs: vec![input],
+    })
 }
 
 fn values(rows: Vec<Vec<Expr>>, schema: DFSchemaRef) -> Node {

@@ -42,6 +42,7 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
             Operator::Unnest { .. } => "unnest",
             Operator::Union => "union",
             Operator::Aggregate(_) => "aggregate",
+            Operator::SessionWindow(_) => "sessions",
             Operator::Values { .. } => "values",
         })
         .collect()

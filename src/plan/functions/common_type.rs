@@ -65,9 +65,8 @@ pub fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
 pub fn common_type_of<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Option<DataType> {
     // Texts give way to whatever else there is, in whichever order they come.
     let (texts, others): (Vec<_>, Vec<_>) = types.into_iter().partition(|t| is_string(t));
-    (others.into_iter().chain(texts)).try_fold(DataType::Null, |found, next| {
-        common_type(&found, next)
-    })
+    (others.into_iter().chain(texts))
+        .try_fold(DataType::Null, |found, next| common_type(&found, next))
 }
 
 fn fields(left: &Fields, right: &Fields) -> Option<Fields> {
@@ -83,7 +82,12 @@ fn fields(left: &Fields, right: &Fields) -> Option<Fields> {
 fn number(left: &DataType, right: &DataType) -> DataType {
     if left.is_integer() && right.is_integer() {
         let width = |t: &DataType| t.primitive_width().unwrap_or(0);
-        return if width(left) >= width(right) { left } else { right }.clone();
+        return if width(left) >= width(right) {
+            left
+        } else {
+            right
+        }
+        .clone();
     }
     match (precision_and_scale(left), precision_and_scale(right)) {
         (Some(left), Some(right)) => {

@@ -12,7 +12,8 @@ pub fn power_of_ten(exponent: u32) -> Option<i128> {
 
 /// Whether `value` has at most `precision` digits.
 pub fn fits(value: i128, precision: u8) -> bool {
-    power_of_ten(u32::from(precision)).is_none_or(|limit| value.unsigned_abs() < limit.unsigned_abs())
+    power_of_ten(u32::from(precision))
+        .is_none_or(|limit| value.unsigned_abs() < limit.unsigned_abs())
 }
 
 /// `value` at another scale, rounded half away from zero; `None` where it is out of range.

@@ -72,7 +72,9 @@ fn signed(text: &str) -> (i128, &str) {
 
 /// The body, the sign before its quotes and the units behind them of `INTERVAL -'1-2' YEAR TO MONTH`.
 fn literal(text: &str) -> Option<(i128, &str, String)> {
-    let rest = text.get(..8).filter(|head| head.eq_ignore_ascii_case("interval"))?;
+    let rest = text
+        .get(..8)
+        .filter(|head| head.eq_ignore_ascii_case("interval"))?;
     let (sign, rest) = signed(text[rest.len()..].trim());
     let (body, units) = rest.trim().strip_prefix('\'')?.split_once('\'')?;
     Some((sign, body, units.trim().to_ascii_lowercase()))
@@ -109,7 +111,12 @@ pub fn year_month(text: &str) -> Option<i32> {
     }
     let (sign, unsigned) = signed(text);
     if let Some((years, months)) = unsigned.split_once('-') {
-        let number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<i128>().ok());
+        let number = |digits: &str| {
+            digits
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+                .then(|| digits.parse::<i128>().ok())
+        };
         let (years, months) = (number(years)??, number(months)??);
         return (months < 12)
             .then(|| i32::try_from(sign * (years * 12 + months)).ok())
@@ -126,7 +133,11 @@ pub fn calendar(text: &str) -> Option<IntervalMonthDayNano> {
     let (months, micros) = words(text)?;
     let days = i32::try_from(i128::from(micros) / DAY).ok()?;
     let rest = i64::try_from(i128::from(micros) % DAY).ok()?;
-    Some(IntervalMonthDayNano::new(months, days, rest.checked_mul(1_000)?))
+    Some(IntervalMonthDayNano::new(
+        months,
+        days,
+        rest.checked_mul(1_000)?,
+    ))
 }
 
 /// `1 02:03` from `day` to `minute`, in microseconds.
@@ -147,7 +158,9 @@ pub fn range(text: &str, from: &str, to: &str) -> Option<i128> {
     let mut total = 0;
     for (index, part) in parts.into_iter().enumerate() {
         let at = first + index;
-        let digits = part.bytes().all(|b| b.is_ascii_digit() || (at == 3 && b == b'.'));
+        let digits = part
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (at == 3 && b == b'.'));
         let value = digits.then(|| scaled(part, UNITS[at].1)).flatten()?;
         // Only the first part may be as long as it likes.
         let bound = [i128::MAX, DAY, 3_600 * SECOND, 60 * SECOND][at];

@@ -44,7 +44,9 @@ impl ScalarUDFImpl for Item {
             [list @ DataType::List(_), index] if index.is_integer() || index.is_null() => {
                 Ok(vec![list.clone(), DataType::Int32])
             }
-            [map @ DataType::Map(entries, _), _] => Ok(vec![map.clone(), key_and_value(entries.data_type())?.0]),
+            [map @ DataType::Map(entries, _), _] => {
+                Ok(vec![map.clone(), key_and_value(entries.data_type())?.0])
+            }
             [DataType::List(_), index] => plan_err!(
                 "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] an index is a whole number, not {}; add a CAST",
                 type_name(index)
@@ -89,10 +91,9 @@ impl ScalarUDFImpl for Item {
 
 fn key_and_value(entries: &DataType) -> Result<(DataType, DataType)> {
     match entries {
-        DataType::Struct(fields) if fields.len() == 2 => Ok((
-            fields[0].data_type().clone(),
-            fields[1].data_type().clone(),
-        )),
+        DataType::Struct(fields) if fields.len() == 2 => {
+            Ok((fields[0].data_type().clone(), fields[1].data_type().clone()))
+        }
         other => internal_err!("a map of {other}"),
     }
 }

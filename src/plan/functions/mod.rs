@@ -21,6 +21,7 @@
 //! | [`text_formats`] | values from and to JSON and CSV |
 //! | [`collections`] | arrays, maps and structs |
 //! | [`interval`] | lengths of time in words |
+//! | [`session`] | the session of one row |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
 //! | [`spark`] | the names that Spark has, and what of them is here |
 
@@ -44,6 +45,7 @@ pub mod item;
 pub mod math;
 pub mod misc;
 pub mod regex;
+pub mod session;
 pub mod short_circuit;
 pub mod spark;
 pub mod strings;
@@ -58,6 +60,7 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF};
 /// The scalar functions.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = window::functions();
+    all.extend(session::functions());
     all.extend(clock::functions());
     all.extend(strings::functions());
     all.extend(regex::functions());

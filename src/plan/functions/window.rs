@@ -76,7 +76,7 @@ pub fn window_type(timestamp: &DataType) -> DataType {
     DataType::Struct(window_fields(timestamp))
 }
 
-fn window_fields(timestamp: &DataType) -> Fields {
+pub(super) fn window_fields(timestamp: &DataType) -> Fields {
     vec![
         Field::new("start", timestamp.clone(), true),
         Field::new("end", timestamp.clone(), true),
@@ -143,7 +143,7 @@ impl std::hash::Hash for AssignWindows {
 }
 
 /// The timestamp type that `argument` is taken as.
-fn instant_type(argument: &DataType) -> Result<DataType> {
+pub(super) fn instant_type(argument: &DataType) -> Result<DataType> {
     match argument {
         DataType::Timestamp(_, None) => Ok(DataType::Timestamp(TimeUnit::Microsecond, None)),
         DataType::Timestamp(_, Some(_))
@@ -162,7 +162,7 @@ fn instant_type(argument: &DataType) -> Result<DataType> {
     }
 }
 
-fn is_window(fields: &Fields) -> bool {
+pub(super) fn is_window(fields: &Fields) -> bool {
     matches!(&fields[..], [start, end] if start.name() == "start" && end.name() == "end"
         && matches!(end.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)))
 }
@@ -257,7 +257,7 @@ impl ScalarUDFImpl for AssignWindows {
 }
 
 /// The event times of a column of timestamps, or of windows.
-fn event_times(array: &ArrayRef) -> TimestampMicrosecondArray {
+pub(super) fn event_times(array: &ArrayRef) -> TimestampMicrosecondArray {
     match array.as_struct_opt() {
         Some(windows) => last_instants(windows, 1),
         None => array.as_primitive::<TimestampMicrosecondType>().clone(),

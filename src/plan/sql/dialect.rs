@@ -125,9 +125,11 @@ impl Dialect for TidemarkDialect {
         let span = tokens[0].span;
         parser.next_token();
         parser.next_token();
-        Some(parser.parse_subexpr(precedence).map(|places| {
-            call("shiftrightunsigned", vec![expr.clone(), places], span)
-        }))
+        Some(
+            parser
+                .parse_subexpr(precedence)
+                .map(|places| call("shiftrightunsigned", vec![expr.clone(), places], span)),
+        )
     }
 }
 

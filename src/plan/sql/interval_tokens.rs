@@ -24,7 +24,10 @@ const UNITS: [&str; 9] = [
 ];
 
 /// The tokens with these intervals replaced; each takes the place of what it stands for.
-pub(super) fn rewrite(source: &SourceText, tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+pub(super) fn rewrite(
+    source: &SourceText,
+    tokens: Vec<TokenWithSpan>,
+) -> Result<Vec<TokenWithSpan>> {
     if !tokens.iter().any(|t| is_interval(&t.token)) {
         return Ok(tokens);
     }
@@ -80,7 +83,11 @@ fn interval(cursor: &mut Cursor, start: Span) -> Result<Option<Vec<TokenWithSpan
             let sign = if negative { "-" } else { "" };
             let written = format!("INTERVAL {sign}'{}' {from} TO {to}", text.trim());
             let words = in_words(&written, &from).ok_or_else(|| {
-                malformed(cursor, start, &format!("'{text}' is no interval from {from} to {to}"))
+                malformed(
+                    cursor,
+                    start,
+                    &format!("'{text}' is no interval from {from} to {to}"),
+                )
             })?;
             cursor.at += value + 4;
             Ok(Some(literal(cursor, start, words)))
@@ -132,7 +139,11 @@ fn pairs(cursor: &mut Cursor, start: Span) -> Result<Option<Vec<TokenWithSpan>>>
             cursor.at += n;
             Ok(Some(literal(cursor, start, format!("{months} months"))))
         }
-        None => Err(malformed(cursor, start, &format!("'{words}' is no interval"))),
+        None => Err(malformed(
+            cursor,
+            start,
+            &format!("'{words}' is no interval"),
+        )),
     }
 }
 

@@ -19,8 +19,12 @@ pub(super) fn typed(plan: LogicalPlan) -> Result<LogicalPlan> {
         Expr::Literal(..) => typed_literal(expr).map(Transformed::yes),
         // The lengths of windows are ours, and counted in microseconds.
         Expr::ScalarFunction(mut call)
-            if ["__tumbling_window", "__sliding_windows", "__cumulate_windows"]
-                .contains(&call.func.name()) =>
+            if [
+                "__tumbling_window",
+                "__sliding_windows",
+                "__cumulate_windows",
+            ]
+            .contains(&call.func.name()) =>
         {
             for arg in &mut call.args {
                 if let Expr::Literal(ScalarValue::Int32(Some(number)), _) = arg {

@@ -49,6 +49,7 @@ mod table_functions;
 mod tables;
 mod tokens;
 pub mod types;
+mod window_calls;
 mod windows;
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
 use crate::plan::error::{PlanErrorKind, Result};
+use crate::plan::sessions;
 
 /// Where a query's rows go.
 #[derive(Debug)]
@@ -236,11 +237,11 @@ impl Planner<'_> {
             .keys()
             .chain(state.aggregate_functions().keys())
             .chain(state.higher_order_functions().keys());
-        // What begins with two underscores is ours; `window` is rewritten before it is looked up.
+        // What begins with two underscores is ours; windows are rewritten before they are looked up.
         let functions = functions
             .filter(|n| !n.starts_with("__"))
             .cloned()
-            .chain(["window".to_owned()])
+            .chain(["window".to_owned(), "session_window".to_owned()])
             .chain(generators::NAMES.iter().map(|&name| name.to_owned()));
         let mut functions: Vec<String> = functions.collect();
         functions.sort_unstable();
@@ -286,6 +287,7 @@ impl Planner<'_> {
         let spellings = tables.spellings.take();
         let plan = planned
             .and_then(literals::typed)
+            .and_then(sessions::introduced)
             .map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
         let internal: Vec<String> = plan
             .schema()

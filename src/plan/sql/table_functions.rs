@@ -2,7 +2,8 @@
 //!
 //! - `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset]))`, `HOP(.., slide, size)` and
 //!   `CUMULATE(.., step, size)` become sub-selects with `window_start`, `window_end` and
-//!   `window_time` (Flink's: the last millisecond);
+//!   `window_time` (Flink's: the last millisecond); so does `SESSION(TABLE t [PARTITION BY k],
+//!   DESCRIPTOR(ts), gap)`;
 //! - `FROM STREAM t` is `FROM t`;
 //! - `FROM t WATERMARK ts DELAY OF INTERVAL 10 MINUTES` reads the table under another name, with
 //!   that watermark.
@@ -13,6 +14,8 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use super::ddl;
 use super::tokens::{Cursor, SourceText, quoted, word};
 use crate::plan::error::{PlanErrorKind, Result};
+use crate::plan::functions::session::SESSIONS;
+use crate::plan::text::duration;
 
 /// Takes `table`, its event-time column and a delay in microseconds; gives the name under which
 /// the table has that watermark.
@@ -134,6 +137,17 @@ impl WindowFunction {
             Self::Session => &["GAP"],
         }
     }
+
+    /// What its arguments are.
+    fn usage(self) -> String {
+        let intervals = self.intervals().join(", ");
+        match self {
+            Self::Session => format!(
+                "it takes TABLE t, with PARTITION BY columns if you like, DESCRIPTOR(column) and {intervals}"
+            ),
+            _ => format!("it takes TABLE t, DESCRIPTOR(column), {intervals} and an offset"),
+        }
+    }
 }
 
 fn table_function(
@@ -150,13 +164,6 @@ fn table_function(
         };
         cursor.source.error(name_span, kind)
     };
-    if function == WindowFunction::Session {
-        let kind = PlanErrorKind::Unsupported {
-            what: "the table function SESSION".into(),
-            instead: Some("not yet: there are TUMBLE, HOP and CUMULATE".into()),
-        };
-        return Err(cursor.source.error(name_span, kind));
-    }
     let source = cursor.source;
     let end = cursor
         .closing(cursor.at + 1)
@@ -168,6 +175,7 @@ fn table_function(
     };
     let mut table: Option<(usize, usize)> = None;
     let mut column: Option<(usize, usize)> = None;
+    let mut partition: &[TokenWithSpan] = &[];
     let names = function.intervals();
     let mut values: [Option<i64>; 3] = [None; 3];
     let mut next = 0;
@@ -184,6 +192,12 @@ fn table_function(
             let start = inner.at;
             skip_argument(&mut inner);
             table = Some((start, inner.at));
+            if function == WindowFunction::Session
+                && let Some(by) = (start..inner.at).find(|at| is_partition_by(&inner, *at))
+            {
+                table = Some((start, by));
+                partition = partition_columns(&mut inner, by + 2);
+            }
         } else if inner.take_word("DESCRIPTOR") {
             let start = inner.at + 1;
             let close = inner
@@ -203,11 +217,12 @@ fn table_function(
                 })?,
             };
             let (micros, _) = ddl::interval(&mut inner)?;
-            if slot > names.len() || values[slot].replace(micros).is_some() {
-                return Err(bad(format!(
-                    "it takes TABLE t, DESCRIPTOR(column), {} and an offset",
-                    names.join(", ")
-                )));
+            let slots = match function {
+                WindowFunction::Session => names.len(),
+                _ => names.len() + 1,
+            };
+            if slot >= slots || values[slot].replace(micros).is_some() {
+                return Err(bad(function.usage()));
             }
             next = slot + 1;
         }
@@ -216,16 +231,20 @@ fn table_function(
         }
     }
     let (Some(table), Some(column)) = (table, column) else {
-        return Err(bad(format!(
-            "it takes TABLE t, DESCRIPTOR(column), {}",
-            names.join(", ")
-        )));
+        return Err(bad(function.usage()));
     };
     let offset = values[names.len()].unwrap_or(0);
     let given: Option<Vec<i64>> = values[..names.len()].iter().copied().collect();
     let given = given.ok_or_else(|| bad(format!("it needs {}", names.join(" and "))))?;
     if given.iter().any(|v| *v <= 0) {
         return Err(bad("its lengths must be greater than zero".into()));
+    }
+    let column = &cursor.tokens[column.0..column.1];
+    let table = rewrite(source, &cursor.tokens[table.0..table.1], watermarks)?;
+    if function == WindowFunction::Session {
+        emit_sessions(out, name_span, given[0], column, partition, table);
+        cursor.at = end;
+        return Ok(());
     }
     let (call, numbers) = match (function, &given[..]) {
         (WindowFunction::Hop, &[slide, size]) if slide > size => {
@@ -243,8 +262,6 @@ fn table_function(
         }
         (_, lengths) => ("__tumbling_window", vec![lengths[0], offset]),
     };
-    let column = &cursor.tokens[column.0..column.1];
-    let table = rewrite(source, &cursor.tokens[table.0..table.1], watermarks)?;
     emit(out, name_span, (call, &numbers), column, table);
     cursor.at = end;
     Ok(())
@@ -261,8 +278,84 @@ fn skip_argument(cursor: &mut Cursor) {
     }
 }
 
-/// `(SELECT * EXCEPT (w), ... FROM (SELECT *, call(column, numbers) AS w FROM table WHERE column IS
-/// NOT NULL))`.
+fn is_partition_by(cursor: &Cursor, at: usize) -> bool {
+    let word = |at: usize, name| {
+        (cursor.tokens.get(at)).is_some_and(|t: &TokenWithSpan| is_any(&t.token, &[name]))
+    };
+    word(at, "PARTITION") && word(at + 1, "BY")
+}
+
+/// The columns behind `PARTITION BY`, from `at` on: up to the next argument, with or without
+/// parentheses.
+fn partition_columns<'a>(cursor: &mut Cursor<'a>, at: usize) -> &'a [TokenWithSpan] {
+    if cursor
+        .tokens
+        .get(at)
+        .is_some_and(|t| t.token == Token::LParen)
+        && cursor.closing(at) == Some(cursor.at)
+    {
+        return &cursor.tokens[at + 1..cursor.at - 1];
+    }
+    // A comma may end the argument, or only a column.
+    while cursor.peek() == Some(&Token::Comma)
+        && is_name(cursor.peek_nth(1))
+        && !cursor.is_word_at(1, "DESCRIPTOR")
+        && !cursor.is_word_at(1, "INTERVAL")
+        && cursor.peek_nth(2) != Some(&Token::RArrow)
+    {
+        cursor.at += 1;
+        skip_argument(cursor);
+    }
+    &cursor.tokens[at..cursor.at]
+}
+
+/// Writes tokens that all stand at one place of the source.
+struct Writer<'a> {
+    out: &'a mut Vec<TokenWithSpan>,
+    span: Span,
+}
+
+impl Writer<'_> {
+    fn token(&mut self, token: Token) {
+        self.out.push(TokenWithSpan::new(token, self.span));
+    }
+
+    /// Words with a space between; `w` is the window's column, quoted words are strings.
+    fn words(&mut self, words: &str) {
+        for item in words.split(' ') {
+            self.token(match item {
+                "(" => Token::LParen,
+                ")" => Token::RParen,
+                "," => Token::Comma,
+                "*" => Token::Mul,
+                "w" => quoted("__window"),
+                "'start'" => Token::SingleQuotedString("start".into()),
+                "'end'" => Token::SingleQuotedString("end".into()),
+                other => word(other),
+            });
+        }
+    }
+
+    /// `(SELECT * EXCEPT (w), ... FROM (SELECT *, call AS w FROM table WHERE column IS NOT NULL))`.
+    fn windowed(
+        &mut self,
+        call: impl FnOnce(&mut Self),
+        column: &[TokenWithSpan],
+        table: Vec<TokenWithSpan>,
+    ) {
+        self.words(
+            "( SELECT * EXCEPT ( w ) , get_field ( w , 'start' ) AS window_start , get_field ( w , 'end' ) AS window_end , __window_time_ms ( w ) AS window_time FROM ( SELECT * ,",
+        );
+        call(self);
+        self.words("AS w FROM");
+        self.out.extend(table);
+        self.words("WHERE");
+        self.out.extend_from_slice(column);
+        self.words("IS NOT NULL ) )");
+    }
+}
+
+/// Windows by `call(column, numbers)`.
 fn emit(
     out: &mut Vec<TokenWithSpan>,
     span: Span,
@@ -270,46 +363,46 @@ fn emit(
     column: &[TokenWithSpan],
     table: Vec<TokenWithSpan>,
 ) {
-    let push =
-        |out: &mut Vec<TokenWithSpan>, token: Token| out.push(TokenWithSpan::new(token, span));
-    let text = |out: &mut Vec<TokenWithSpan>, words: &str| {
-        for item in words.split(' ') {
-            push(
-                out,
-                match item {
-                    "(" => Token::LParen,
-                    ")" => Token::RParen,
-                    "," => Token::Comma,
-                    "*" => Token::Mul,
-                    "w" => quoted("__window"),
-                    "'start'" => Token::SingleQuotedString("start".into()),
-                    "'end'" => Token::SingleQuotedString("end".into()),
-                    other => word(other),
-                },
-            );
-        }
-    };
-    text(
-        out,
-        "( SELECT * EXCEPT ( w ) , get_field ( w , 'start' ) AS window_start , get_field ( w , 'end' ) AS window_end , __window_time_ms ( w ) AS window_time FROM ( SELECT * ,",
-    );
     let many = call != "__tumbling_window";
-    text(out, if many { "unnest (" } else { "(" });
-    text(out, call);
-    text(out, "(");
-    out.extend_from_slice(column);
-    for number in numbers {
-        push(out, Token::Comma);
-        if *number < 0 {
-            push(out, Token::Minus);
+    let window = |writer: &mut Writer<'_>| {
+        writer.words(if many { "unnest (" } else { "(" });
+        writer.words(call);
+        writer.words("(");
+        writer.out.extend_from_slice(column);
+        for number in numbers {
+            writer.token(Token::Comma);
+            if *number < 0 {
+                writer.token(Token::Minus);
+            }
+            writer.token(Token::Number(number.unsigned_abs().to_string(), false));
         }
-        push(out, Token::Number(number.unsigned_abs().to_string(), false));
-    }
-    text(out, ") ) AS w FROM");
-    out.extend(table);
-    text(out, "WHERE");
-    out.extend_from_slice(column);
-    text(out, "IS NOT NULL ) )");
+        writer.words(") )");
+    };
+    Writer { out, span }.windowed(window, column, table);
+}
+
+/// Sessions by `__sessions(column, gap, partition)`.
+fn emit_sessions(
+    out: &mut Vec<TokenWithSpan>,
+    span: Span,
+    gap: i64,
+    column: &[TokenWithSpan],
+    partition: &[TokenWithSpan],
+    table: Vec<TokenWithSpan>,
+) {
+    let sessions = |writer: &mut Writer<'_>| {
+        writer.words(SESSIONS);
+        writer.words("(");
+        writer.out.extend_from_slice(column);
+        writer.token(Token::Comma);
+        writer.token(Token::SingleQuotedString(duration(gap)));
+        if !partition.is_empty() {
+            writer.token(Token::Comma);
+            writer.out.extend_from_slice(partition);
+        }
+        writer.words(")");
+    };
+    Writer { out, span }.windowed(sessions, column, table);
 }
 
 /// `t WATERMARK ts DELAY OF INTERVAL ...`: `t` has been written already.
@@ -426,9 +519,25 @@ mod tests {
             error.starts_with("t.sql:1:15: HOP: the slide must not be greater than the size"),
             "{error}"
         );
-        let error =
-            rewritten("SELECT 1 FROM TABLE(SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE))")
-                .unwrap_err();
-        assert!(error.contains("the table function SESSION is not supported; not yet: there are TUMBLE, HOP and CUMULATE"), "{error}");
+        let error = rewritten("SELECT 1 FROM SESSION(TABLE t, DESCRIPTOR(ts))").unwrap_err();
+        assert!(error.contains("SESSION: it needs GAP"), "{error}");
+    }
+
+    #[test]
+    fn sessions_know_what_they_are_partitioned_by() {
+        let one = |partition: &str| {
+            rewritten(&format!(
+                "SELECT 1 FROM TABLE(SESSION(TABLE t {partition}, DESCRIPTOR(ts), INTERVAL '5' MINUTE))"
+            ))
+        };
+        let both = one("PARTITION BY (a, b)").expect("rewritten");
+        assert!(
+            both.contains("__sessions ( ts , '5 minutes' , a , b )"),
+            "{both}"
+        );
+        assert!(both.contains("FROM t WHERE ts IS NOT NULL"), "{both}");
+        assert_eq!(one("PARTITION BY a, b"), Ok(both));
+        let none = one("").expect("rewritten");
+        assert!(none.contains("'5 minutes' )"), "{none}");
     }
 }

@@ -271,7 +271,12 @@ fn push_literal(
     }
     if signed {
         tokens.pop();
-        push_cast(tokens, Token::Number(format!("-{digits}"), false), name, span);
+        push_cast(
+            tokens,
+            Token::Number(format!("-{digits}"), false),
+            name,
+            span,
+        );
     } else {
         push_cast(tokens, Token::Number(digits, false), name, span);
     }
@@ -300,7 +305,10 @@ fn push_cast(tokens: &mut Vec<TokenWithSpan>, number: Token, name: &str, span: S
         number => all.push(number),
     }
     all.push(word("AS"));
-    match name.strip_prefix("DECIMAL(").and_then(|rest| rest.strip_suffix(", 0)")) {
+    match name
+        .strip_prefix("DECIMAL(")
+        .and_then(|rest| rest.strip_suffix(", 0)"))
+    {
         Some(precision) => all.extend([
             word("DECIMAL"),
             Token::LParen,

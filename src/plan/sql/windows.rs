@@ -3,23 +3,24 @@
 //! `window(ts, size[, slide[, start]])` becomes `__tumbling_window(..)`, or, where windows overlap,
 //! `unnest(__sliding_windows(..))`: `DataFusion` multiplies the rows below the grouping. As in
 //! Spark, `window` names the result in the same block (`window.start`), and rows without event
-//! time are in no window. `current_date()` becomes the date of `current_timestamp()`, and `*`
+//! time are in no window. `session_window(ts, gap)` becomes `__session_window(..)`, a row's own
+//! session; below the grouping they are merged (`plan::sessions`). `current_date()` becomes the date of `current_timestamp()`, and `*`
 //! leaves `_metadata` out.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Function, Ident, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, Spanned, TableFactor, UnaryOperator, Value, ValueWithSpan,
-    VisitMut, VisitorMut, WildcardAdditionalOptions,
+    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Ident, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, Spanned, TableFactor, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
 
-use super::ast::{arguments, call, function_name, name_span, number, string};
+use super::ast::{call, function_name, name_span, string};
+use super::window_calls::{Family, WindowCall, bad, is_window_function};
 use super::{generators, grouping, lambdas, spark_functions};
 use crate::plan::error::PlanErrorKind;
-use crate::plan::functions::interval::parse_micros;
 
 /// What a rewrite needs to know.
 pub(super) struct Rewriter<'a> {
@@ -54,15 +55,6 @@ impl VisitorMut for Rewriter<'_> {
                         vec![call("current_timestamp", vec![], span), zone],
                         span,
                     );
-                }
-                "session_window" => {
-                    let kind = PlanErrorKind::Unsupported {
-                        what: "session_window".into(),
-                        instead: Some(
-                            "not yet: there is window(ts, size[, slide[, start]])".into(),
-                        ),
-                    };
-                    return ControlFlow::Break(Box::new((name_span(function), kind)));
                 }
                 _ => {}
             }
@@ -150,47 +142,6 @@ fn leave_out(options: &mut WildcardAdditionalOptions, ident: Ident) {
     }
 }
 
-/// One call of `window(..)`.
-#[derive(Debug)]
-struct WindowCall {
-    ts: Expr,
-    size: i64,
-    slide: i64,
-    start: i64,
-    span: Span,
-}
-
-impl WindowCall {
-    fn same(&self, other: &Self) -> bool {
-        (&self.ts, self.size, self.slide, self.start)
-            == (&other.ts, other.size, other.slide, other.start)
-    }
-
-    fn sliding(&self) -> bool {
-        self.slide != self.size
-    }
-
-    fn expr(&self) -> Expr {
-        let lengths = |all: &[i64]| {
-            all.iter()
-                .map(|n| number(*n, self.span))
-                .collect::<Vec<_>>()
-        };
-        let mut args = vec![self.ts.clone()];
-        if self.sliding() {
-            args.extend(lengths(&[self.size, self.slide, self.start]));
-            call(
-                "unnest",
-                vec![call("__sliding_windows", args, self.span)],
-                self.span,
-            )
-        } else {
-            args.extend(lengths(&[self.size, self.start]));
-            call("__tumbling_window", args, self.span)
-        }
-    }
-}
-
 /// Rewrites the calls of one block.
 fn windows(select: &mut Select) -> Result<(), Failure> {
     let mut in_where = Finder::default();
@@ -201,12 +152,13 @@ fn windows(select: &mut Select) -> Result<(), Failure> {
     };
     let before = finder.calls.len();
     each_expr(select, |expr| visit(Some(expr), &mut finder))?;
-    let mut calls = finder.calls;
+    let calls = finder.calls;
     if calls.is_empty() {
         return Ok(());
     }
     if let Some(call) = calls[..before].iter().find(|c| c.sliding()) {
         return Err(bad(
+            Family::Window,
             call.span,
             "a sliding window cannot stand in WHERE; put it into a sub-query",
         ));
@@ -216,18 +168,24 @@ fn windows(select: &mut Select) -> Result<(), Failure> {
         && let Some(other) = calls.iter().find(|c| c.sliding() && !c.same(first))
     {
         return Err(bad(
+            Family::Window,
             other.span,
             "a SELECT can have one sliding window; put the other into a sub-query",
         ));
     }
-    // What `window` means is clear where all calls are the same.
-    let only = calls.iter().all(|c| c.same(&calls[0]));
+    // What `window` means is clear where all such calls are the same.
+    let clear = |family: &Family| {
+        let mut of_family = calls.iter().filter(|call| call.family() == *family);
+        let first = of_family.next();
+        first.is_some_and(|first| of_family.all(|call| call.same(first)))
+    };
+    let clear: Vec<Family> = Family::ALL.into_iter().filter(clear).collect();
     for item in &mut select.projection {
-        name_item(item, only);
+        name_item(item, &calls, &clear);
     }
     let mut substitute = Substitute {
         calls: &calls,
-        names: only,
+        clear: &clear,
     };
     if let Some(expr) = select.selection.as_mut() {
         let _ = expr.visit(&mut substitute);
@@ -236,9 +194,9 @@ fn windows(select: &mut Select) -> Result<(), Failure> {
         let _ = expr.visit(&mut substitute);
         Ok(())
     })?;
-    calls.dedup_by(|a, b| a.ts == b.ts);
-    for call in calls {
-        let known = Expr::IsNotNull(Box::new(Expr::Nested(Box::new(call.ts))));
+    let mut counted: Vec<Expr> = calls.iter().map(WindowCall::counted).collect();
+    counted.dedup();
+    for known in counted {
         select.selection = Some(match select.selection.take() {
             None => known,
             Some(condition) => Expr::BinaryOp {
@@ -292,11 +250,9 @@ impl VisitorMut for Finder {
         let Expr::Function(function) = expr else {
             return ControlFlow::Continue(());
         };
-        if function_name(function) != "window" || function.over.is_some() {
-            return ControlFlow::Continue(());
-        }
-        match parse_call(function) {
-            Ok(call) => {
+        match WindowCall::parse(function) {
+            None => ControlFlow::Continue(()),
+            Some(Ok(call)) => {
                 let index = self
                     .calls
                     .iter()
@@ -308,7 +264,7 @@ impl VisitorMut for Finder {
                 *expr = Expr::Identifier(Ident::new(format!("{MARK}{index}")));
                 ControlFlow::Continue(())
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 self.error = Some(error);
                 ControlFlow::Break(())
             }
@@ -321,17 +277,30 @@ const MARK: &str = "__window_call_";
 /// Puts the rewritten calls in place of their marks, and of `window` where that is clear.
 struct Substitute<'a> {
     calls: &'a [WindowCall],
-    names: bool,
+    /// Whose names stand for the one call of theirs.
+    clear: &'a [Family],
 }
 
 impl Substitute<'_> {
     fn meant(&self, ident: &Ident) -> Option<&WindowCall> {
-        match ident.value.strip_prefix(MARK) {
-            Some(index) => self.calls.get(index.parse::<usize>().ok()?),
-            None if self.names && ident.value.eq_ignore_ascii_case("window") => self.calls.first(),
-            None => None,
+        if let Some(call) = marked(self.calls, ident) {
+            return Some(call);
         }
+        let family = named(self.clear, ident)?;
+        self.calls.iter().find(|call| call.family() == family)
     }
+}
+
+/// The call that a mark stands for.
+fn marked<'a>(calls: &'a [WindowCall], ident: &Ident) -> Option<&'a WindowCall> {
+    let index = ident.value.strip_prefix(MARK)?;
+    calls.get(index.parse::<usize>().ok()?)
+}
+
+/// The one of these windows that a name stands for.
+fn named(clear: &[Family], ident: &Ident) -> Option<Family> {
+    let mut named = clear.iter().copied();
+    named.find(|family| ident.value.eq_ignore_ascii_case(family.name()))
 }
 
 impl VisitorMut for Substitute<'_> {
@@ -367,31 +336,28 @@ impl VisitorMut for Substitute<'_> {
     }
 }
 
-fn is_window_function(function: &Function) -> bool {
-    matches!(
-        function_name(function).as_str(),
-        "__tumbling_window" | "unnest"
-    )
-}
-
 /// `SELECT window(..)`, `SELECT window` and `SELECT window.start` keep their names.
-fn name_item(item: &mut SelectItem, only: bool) {
+fn name_item(item: &mut SelectItem, calls: &[WindowCall], clear: &[Family]) {
     let SelectItem::UnnamedExpr(expr) = item else {
         return;
     };
+    let family = |ident: &Ident| match marked(calls, ident) {
+        Some(call) => Some(call.family()),
+        None => named(clear, ident),
+    };
     let alias = match expr {
-        Expr::Identifier(ident) if ident.value.starts_with(MARK) => "window".to_owned(),
-        Expr::Identifier(ident) if only && ident.value.eq_ignore_ascii_case("window") => {
-            "window".into()
-        }
+        Expr::Identifier(ident) => match family(ident) {
+            Some(family) => family.name().to_owned(),
+            None => return,
+        },
         Expr::CompoundIdentifier(parts)
-            if only && parts.len() == 2 && parts[0].value.eq_ignore_ascii_case("window") =>
+            if parts.len() == 2 && named(clear, &parts[0]).is_some() =>
         {
             parts[1].value.to_lowercase()
         }
         Expr::CompoundFieldAccess { root, access_chain } => match (&**root, access_chain.last()) {
             (Expr::Identifier(ident), Some(AccessExpr::Dot(Expr::Identifier(field))))
-                if ident.value.starts_with(MARK) =>
+                if marked(calls, ident).is_some() =>
             {
                 field.value.to_lowercase()
             }
@@ -402,106 +368,4 @@ fn name_item(item: &mut SelectItem, only: bool) {
     let alias = Ident::new(alias);
     let expr = std::mem::replace(expr, Expr::Identifier(alias.clone()));
     *item = SelectItem::ExprWithAlias { expr, alias };
-}
-
-fn parse_call(function: &Function) -> Result<WindowCall, Failure> {
-    let span = name_span(function);
-    let (ts, lengths) = match &arguments(function)[..] {
-        [ts, lengths @ ..] if (1..=3).contains(&lengths.len()) => ((*ts).clone(), lengths.to_vec()),
-        _ => {
-            return Err(bad(
-                span,
-                "it takes a timestamp, a size and, if you like, a slide and a start: window(ts, '10 minutes', '5 minutes', '1 minute')",
-            ));
-        }
-    };
-    let micros: Vec<i64> = lengths
-        .iter()
-        .map(|expr| constant(expr, span))
-        .collect::<Result<_, _>>()?;
-    let size = micros[0];
-    let slide = micros.get(1).copied().unwrap_or(size);
-    let start = micros.get(2).copied().unwrap_or(0);
-    if size <= 0 || slide <= 0 {
-        return Err(bad(
-            span,
-            "the size and the slide must be greater than zero",
-        ));
-    }
-    if slide > size {
-        return Err(bad(
-            span,
-            "the slide must not be greater than the size: rows between windows would be lost",
-        ));
-    }
-    Ok(WindowCall {
-        ts,
-        size,
-        slide,
-        start,
-        span,
-    })
-}
-
-/// The length that a constant argument says, in microseconds.
-fn constant(expr: &Expr, call: Span) -> Result<i64, Failure> {
-    let text = match expr {
-        Expr::Value(ValueWithSpan {
-            value: Value::SingleQuotedString(text),
-            ..
-        }) => text.clone(),
-        Expr::Interval(interval) => {
-            let unit = interval
-                .leading_field
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            let (sign, value) = match &*interval.value {
-                Expr::UnaryOp {
-                    op: UnaryOperator::Minus,
-                    expr,
-                } => ("-", &**expr),
-                other => ("", other),
-            };
-            match value {
-                Expr::Value(ValueWithSpan {
-                    value: Value::SingleQuotedString(v) | Value::Number(v, _),
-                    ..
-                }) => {
-                    format!("{sign}{v} {unit}")
-                }
-                other => other.to_string(),
-            }
-        }
-        Expr::UnaryOp {
-            op: UnaryOperator::Minus,
-            expr,
-        } => return constant(expr, call).map(|m| -m),
-        Expr::Nested(inner) => return constant(inner, call),
-        _ => {
-            return Err(bad(
-                call,
-                "its lengths must be constants, such as '5 minutes' or INTERVAL '5' MINUTE",
-            ));
-        }
-    };
-    parse_micros(&text).map_err(|why| {
-        Box::new((
-            call,
-            PlanErrorKind::BadInterval {
-                text: text.trim().into(),
-                why,
-            },
-        ))
-    })
-}
-
-fn bad(span: Span, reason: &str) -> Failure {
-    Box::new((
-        span,
-        PlanErrorKind::BadWindow {
-            call: "window".into(),
-            reason: reason.into(),
-        },
-    ))
 }

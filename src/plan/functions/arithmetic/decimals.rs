@@ -50,7 +50,9 @@ pub(super) fn binary(
                     return None;
                 }
                 let (a, b) = aligned(a, s1, b, s2)?;
-                a.checked_div(b)?.to_i128().and_then(|v| i64::try_from(v).ok())
+                a.checked_div(b)?
+                    .to_i128()
+                    .and_then(|v| i64::try_from(v).ok())
             },
             |a, b| {
                 if b == 0 {
@@ -118,10 +120,7 @@ fn exact(op: Op, (a, s1): (i128, i8), (b, s2): (i128, i8), scale: i8) -> Option<
             };
             (sum, greater)
         }
-        Op::Multiply => (
-            i256::from_i128(a).checked_mul(i256::from_i128(b))?,
-            s1 + s2,
-        ),
+        Op::Multiply => (i256::from_i128(a).checked_mul(i256::from_i128(b))?, s1 + s2),
         Op::Remainder => {
             let (a, b) = aligned(a, s1, b, s2)?;
             (a.checked_rem(b)?, greater)

@@ -60,15 +60,17 @@ pub(super) fn compute(
                 left.as_primitive::<TimestampMicrosecondType>(),
                 right.as_primitive(),
             );
-            Ok(Arc::new(
-                pairs::<_, TimestampMicrosecondType, DurationMicrosecondType>(
-                    a,
-                    b,
-                    casting,
-                    |a, b| zone.to_local(a)?.checked_sub(zone.to_local(b)?),
-                    |_, _| failed(op),
-                )?,
-            ))
+            Ok(Arc::new(pairs::<
+                _,
+                TimestampMicrosecondType,
+                DurationMicrosecondType,
+            >(
+                a,
+                b,
+                casting,
+                |a, b| zone.to_local(a)?.checked_sub(zone.to_local(b)?),
+                |_, _| failed(op),
+            )?))
         }
         (a, b) if a == b => sum(op, left, right, casting),
         (D::Duration(_) | D::Interval(_), _) => scaled(op, left, right, casting),
@@ -78,7 +80,10 @@ pub(super) fn compute(
 }
 
 fn failed(op: Op) -> DataFusionError {
-    overflow(&format!("a time or an interval in {}", op.symbol().unwrap_or("abs")))
+    overflow(&format!(
+        "a time or an interval in {}",
+        op.symbol().unwrap_or("abs")
+    ))
 }
 
 fn days(dates: &ArrayRef, days: &ArrayRef, subtract: bool, casting: &Casting) -> Result<ArrayRef> {
@@ -113,30 +118,44 @@ fn shifted(
     let sign = if back { -1 } else { 1 };
     if *to == DataType::Date32 {
         let dates = moments.as_primitive::<Date32Type>();
-        return with_lengths(dates, intervals, casting, move |date, (months, days, rest)| {
-            if rest != 0 {
-                return None;
-            }
-            let moved = plus_months(i64::from(date), sign * months)?;
-            i32::try_from(moved + i64::from(sign) * days).ok()
-        });
+        return with_lengths(
+            dates,
+            intervals,
+            casting,
+            move |date, (months, days, rest)| {
+                if rest != 0 {
+                    return None;
+                }
+                let moved = plus_months(i64::from(date), sign * months)?;
+                i32::try_from(moved + i64::from(sign) * days).ok()
+            },
+        );
     }
     let zoned = matches!(to, DataType::Timestamp(_, Some(_)));
     let zone = if zoned { casting.zone } else { Zone::UTC };
     let moments = cast_array(moments, to, casting)?;
     let instants = moments.as_primitive::<TimestampMicrosecondType>();
-    let moved = with_lengths(instants, intervals, casting, move |at, (months, days, rest)| {
-        let mut at: i64 = at;
-        if months != 0 || days != 0 {
-            let local = zone.to_local(at)?;
-            let date = plus_months(local.div_euclid(DAY), sign * months)?;
-            let date = date.checked_add(i64::from(sign) * days)?;
-            let moved = date.checked_mul(DAY)?.checked_add(local.rem_euclid(DAY))?;
-            // The same reading of the clock keeps the offset that it had, also in a doubled hour.
-            at = if moved == local { at } else { zone.to_utc(moved)? };
-        }
-        at.checked_add(i64::from(sign).checked_mul(rest)?)
-    })?;
+    let moved = with_lengths(
+        instants,
+        intervals,
+        casting,
+        move |at, (months, days, rest)| {
+            let mut at: i64 = at;
+            if months != 0 || days != 0 {
+                let local = zone.to_local(at)?;
+                let date = plus_months(local.div_euclid(DAY), sign * months)?;
+                let date = date.checked_add(i64::from(sign) * days)?;
+                let moved = date.checked_mul(DAY)?.checked_add(local.rem_euclid(DAY))?;
+                // The same reading of the clock keeps the offset that it had, also in a doubled hour.
+                at = if moved == local {
+                    at
+                } else {
+                    zone.to_utc(moved)?
+                };
+            }
+            at.checked_add(i64::from(sign).checked_mul(rest)?)
+        },
+    )?;
     let moved = moved.as_primitive::<TimestampMicrosecondType>().clone();
     Ok(Arc::new(moved.with_data_type(to.clone())))
 }
@@ -208,8 +227,20 @@ fn plus_months(days: i64, months: i32) -> Option<i64> {
 /// Two intervals of one kind.
 fn sum(op: Op, left: &ArrayRef, right: &ArrayRef, casting: &Casting) -> Result<ArrayRef> {
     let subtract = op == Op::Subtract;
-    let long = |a: i64, b: i64| if subtract { a.checked_sub(b) } else { a.checked_add(b) };
-    let int = |a: i32, b: i32| if subtract { a.checked_sub(b) } else { a.checked_add(b) };
+    let long = |a: i64, b: i64| {
+        if subtract {
+            a.checked_sub(b)
+        } else {
+            a.checked_add(b)
+        }
+    };
+    let int = |a: i32, b: i32| {
+        if subtract {
+            a.checked_sub(b)
+        } else {
+            a.checked_add(b)
+        }
+    };
     Ok(match left.data_type() {
         DataType::Duration(_) => Arc::new(pairs::<_, _, DurationMicrosecondType>(
             left.as_primitive::<DurationMicrosecondType>(),
@@ -320,7 +351,11 @@ fn negated(op: Op, interval: &ArrayRef) -> Result<ArrayRef> {
             interval
                 .as_primitive::<DurationMicrosecondType>()
                 .try_unary::<_, DurationMicrosecondType, DataFusionError>(|value| {
-                    let value = if absolute { value.checked_abs() } else { value.checked_neg() };
+                    let value = if absolute {
+                        value.checked_abs()
+                    } else {
+                        value.checked_neg()
+                    };
                     value.ok_or_else(fail)
                 })?,
         ),
@@ -328,7 +363,11 @@ fn negated(op: Op, interval: &ArrayRef) -> Result<ArrayRef> {
             interval
                 .as_primitive::<IntervalYearMonthType>()
                 .try_unary::<_, IntervalYearMonthType, DataFusionError>(|value| {
-                    let value = if absolute { value.checked_abs() } else { value.checked_neg() };
+                    let value = if absolute {
+                        value.checked_abs()
+                    } else {
+                        value.checked_neg()
+                    };
                     value.ok_or_else(fail)
                 })?,
         ),

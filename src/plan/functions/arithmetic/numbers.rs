@@ -15,7 +15,12 @@ use super::{Op, divided_by_zero, overflow, overflow_of};
 use crate::plan::functions::cast::Casting;
 use crate::plan::sql::type_name;
 
-pub(super) fn binary(op: Op, left: &ArrayRef, right: &ArrayRef, casting: &Casting) -> Result<ArrayRef> {
+pub(super) fn binary(
+    op: Op,
+    left: &ArrayRef,
+    right: &ArrayRef,
+    casting: &Casting,
+) -> Result<ArrayRef> {
     macro_rules! whole {
         ($type:ty) => {
             whole_numbers::<$type>(op, left.as_primitive(), right.as_primitive(), casting)
@@ -55,7 +60,11 @@ where
     // Rows, beside those that are null already, that have no result.
     let mut failed = vec![];
     for (row, (a, b)) in left.values().iter().zip(right.values()).enumerate() {
-        let value = if there(row) { f(*a, *b) } else { Some(T::Native::default()) };
+        let value = if there(row) {
+            f(*a, *b)
+        } else {
+            Some(T::Native::default())
+        };
         match value {
             Some(value) => values.push(value),
             None if casting.strict => return Err(fail(*a, *b)),
@@ -150,11 +159,14 @@ where
         DataType::Int8 | DataType::Int16 => "BINARY_ARITHMETIC_OVERFLOW",
         _ => "ARITHMETIC_OVERFLOW",
     };
-    overflow_of(class, &format!(
-        "{} in {a} {} {b}",
-        type_name(&T::DATA_TYPE),
-        op.symbol().unwrap_or("pmod")
-    ))
+    overflow_of(
+        class,
+        &format!(
+            "{} in {a} {} {b}",
+            type_name(&T::DATA_TYPE),
+            op.symbol().unwrap_or("pmod")
+        ),
+    )
 }
 
 fn floats<T>(
@@ -196,15 +208,15 @@ pub(super) fn unary(op: Op, array: &ArrayRef, casting: &Casting) -> Result<Array
     macro_rules! whole {
         ($type:ty) => {{
             let values = array.as_primitive::<$type>();
-            let fail = |value| {
-                overflow(&format!("{} in -({value})", type_name(array.data_type())))
-            };
+            let fail = |value| overflow(&format!("{} in -({value})", type_name(array.data_type())));
             let of = |value: <$type as ArrowPrimitiveType>::Native| match op {
                 Op::Absolute => value.checked_abs(),
                 _ => value.checked_neg(),
             };
             Ok(Arc::new(if casting.strict {
-                values.try_unary::<_, $type, DataFusionError>(|value| of(value).ok_or_else(|| fail(value)))?
+                values.try_unary::<_, $type, DataFusionError>(|value| {
+                    of(value).ok_or_else(|| fail(value))
+                })?
             } else {
                 values.unary_opt::<_, $type>(of)
             }))

@@ -131,7 +131,11 @@ fn numbers(op: Op, left: &DataType, right: &DataType) -> Result<(DataType, DataT
         ),
         Op::Divide => Ok((Float64, Float64)),
         _ if whole => {
-            let widest = if width(left) >= width(right) { left } else { right };
+            let widest = if width(left) >= width(right) {
+                left
+            } else {
+                right
+            };
             Ok((widest.clone(), widest.clone()))
         }
         _ if left == right => Ok((left.clone(), right.clone())),
@@ -232,12 +236,10 @@ pub(super) fn result(op: Op, types: &[DataType]) -> Result<DataType> {
         return Ok(types[0].clone());
     };
     Ok(match (left, right) {
-        (Decimal128(p1, s1), Decimal128(p2, s2)) => {
-            match decimal(op, (*p1, *s1), (*p2, *s2)) {
-                Some((precision, scale)) => Decimal128(precision, scale),
-                None => Int64,
-            }
-        }
+        (Decimal128(p1, s1), Decimal128(p2, s2)) => match decimal(op, (*p1, *s1), (*p2, *s2)) {
+            Some((precision, scale)) => Decimal128(precision, scale),
+            None => Int64,
+        },
         (Date32, Date32) | (Timestamp(..), Timestamp(..)) => DAY_TIME,
         // Whole days move a date; hours make it a moment.
         (Date32, interval) | (interval, Date32) if *interval == DAY_TIME => timestamp_type(),
@@ -262,9 +264,7 @@ fn decimal(op: Op, (p1, s1): (u8, i8), (p2, s2): (u8, i8)) -> Option<(u8, i8)> {
             bounded(p1 - s1 + s2 + scale, scale)
         }
         Op::IntegerDivide => return None,
-        Op::Remainder | Op::PositiveRemainder => {
-            bounded((p1 - s1).min(p2 - s2) + scale, scale)
-        }
+        Op::Remainder | Op::PositiveRemainder => bounded((p1 - s1).min(p2 - s2) + scale, scale),
         _ => bounded((p1 - s1).max(p2 - s2) + scale + 1, scale),
     })
 }

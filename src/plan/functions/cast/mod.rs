@@ -35,7 +35,6 @@ use datafusion::logical_expr::{
 };
 use tidemark_connectors::format::zone::Zone;
 
-
 pub use rules::check;
 
 use crate::plan::sql::type_name;
@@ -130,9 +129,7 @@ pub fn cast_array(array: &ArrayRef, to: &DataType, casting: &Casting) -> Result<
         }
         (_, D::Utf8) => text::write(array, casting),
         (D::Utf8, _) => text::read(array.as_string(), to, casting),
-        (D::LargeUtf8 | D::Utf8View, _) => {
-            cast_array(&arrow_cast(array, &D::Utf8)?, to, casting)
-        }
+        (D::LargeUtf8 | D::Utf8View, _) => cast_array(&arrow_cast(array, &D::Utf8)?, to, casting),
         (D::List(_), D::List(_)) | (D::Map(..), D::Map(..)) | (D::Struct(_), D::Struct(_)) => {
             nested(array, to, casting)
         }
@@ -151,7 +148,12 @@ fn nested(array: &ArrayRef, to: &DataType, casting: &Casting) -> Result<ArrayRef
             let list = array.as_list::<i32>();
             let (_, offsets, values, nulls) = list.clone().into_parts();
             let values = cast_array(&values, item.data_type(), casting)?;
-            Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, nulls)?)
+            Arc::new(ListArray::try_new(
+                Arc::clone(item),
+                offsets,
+                values,
+                nulls,
+            )?)
         }
         DataType::Map(entries, sorted) => {
             let (_, offsets, rows, nulls, _) = array.as_map().clone().into_parts();

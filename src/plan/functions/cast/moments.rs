@@ -48,7 +48,9 @@ pub(super) fn cast(array: &ArrayRef, to: &DataType, casting: &Casting) -> Result
             let zone = zone.as_ref().map_or(Zone::UTC, |_| casting.zone);
             let dates = array
                 .as_primitive::<TimestampMicrosecondType>()
-                .unary::<_, Date32Type>(|instant| Casting::to_local(zone, instant).div_euclid(DAY) as i32);
+                .unary::<_, Date32Type>(|instant| {
+                    Casting::to_local(zone, instant).div_euclid(DAY) as i32
+                });
             Ok(Arc::new(dates))
         }
         (D::Timestamp(_, from_zone), D::Timestamp(_, to_zone)) => {
@@ -80,8 +82,7 @@ fn number_of(
 ) -> Result<ArrayRef> {
     match to {
         DataType::Float32 | DataType::Float64 => {
-            let seconds =
-                instants.unary::<_, Float64Type>(|micros| micros as f64 / SECOND as f64);
+            let seconds = instants.unary::<_, Float64Type>(|micros| micros as f64 / SECOND as f64);
             let seconds: ArrayRef = Arc::new(seconds);
             super::cast_array(&seconds, to, casting)
         }
@@ -108,7 +109,10 @@ fn instant_of(array: &ArrayRef, to: &DataType, casting: &Casting) -> Result<Arra
                 seconds.as_primitive(),
                 |seconds| {
                     let micros = seconds * SECOND as f64;
-                    micros.is_finite().then(|| whole_of_double(micros)).flatten()
+                    micros
+                        .is_finite()
+                        .then(|| whole_of_double(micros))
+                        .flatten()
                 },
                 |seconds| {
                     if seconds.is_finite() {

@@ -8,8 +8,8 @@ use arrow::array::types::{
     TimestampMicrosecondType,
 };
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BooleanBuilder, PrimitiveArray,
-    PrimitiveBuilder, StringArray, StringBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanBuilder, PrimitiveArray, PrimitiveBuilder,
+    StringArray, StringBuilder,
 };
 use arrow::compute::cast as arrow_cast;
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};

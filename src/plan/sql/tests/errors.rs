@@ -174,8 +174,8 @@ fn every_error_names_the_place_and_the_remedy() {
             "3:75: window: a SELECT can have one sliding window; put the other into a sub-query",
         ),
         (
-            "SELECT session_window(ts, '5 minutes') FROM events",
-            "3:8: session_window is not supported; not yet: there is window(ts, size[, slide[, start]])",
+            "SELECT session_window(ts, '0 minutes') FROM events",
+            "3:8: session_window: the gap must be greater than zero",
         ),
         (
             "SELECT window.begin FROM events GROUP BY window(ts, '5 minutes')",

@@ -1,0 +1,150 @@
+//! Chained state: an operator over the results of another loses nothing, and takes nothing for late
+//! that the one below has only just given.
+//!
+//! A row far in the future comes last, so that append mode closes all that came before it. Then all
+//! three modes end at the batch answer.
+
+use super::*;
+
+/// What is later than all rows but the last.
+const FAR: &str = "2027";
+
+/// For each pair of operators: a query whose result has a moment that tells the last row's apart.
+const PAIRS: &[(&str, &str)] = &[
+    (
+        "aggregate over aggregate",
+        "SELECT window.start AS ws, window.end AS we, max(n) AS most, count(*) AS kinds FROM
+           (SELECT window, kind, count(*) AS n FROM events GROUP BY window(ts, '5 minutes'), kind) GROUP BY window",
+    ),
+    (
+        "window of window_time",
+        "SELECT window.start AS ws, max(n) AS most, sum(s) AS s FROM
+           (SELECT window_time(window) AS wt, kind, count(*) AS n, sum(amount) AS s FROM events
+            GROUP BY window(ts, '3 minutes'), kind) GROUP BY window(wt, '10 minutes')",
+    ),
+    (
+        "sliding windows of windows",
+        "SELECT window.start AS ws, sum(n) AS n FROM
+           (SELECT window, count(*) AS n FROM events GROUP BY window(ts, '1 minute'))
+         GROUP BY window(window, '6 minutes', '2 minutes')",
+    ),
+    (
+        "three levels",
+        "SELECT window.start AS ws, max(most) AS most FROM
+           (SELECT window, max(n) AS most FROM
+              (SELECT window, kind, count(*) AS n FROM events GROUP BY window(ts, '1 minute'), kind)
+            GROUP BY window(window, '4 minutes'))
+         GROUP BY window(window, '12 minutes')",
+    ),
+    (
+        "sessions of windows",
+        "SELECT session_window.start AS s, session_window.end AS e, user, sum(n) AS n, max(n) AS most FROM
+           (SELECT window_time(window) AS wt, user, count(*) AS n FROM events GROUP BY window(ts, '10 seconds'), user)
+         GROUP BY session_window(wt, '1 minute'), user",
+    ),
+    (
+        "windows of sessions",
+        "SELECT window.start AS ws, count(*) AS n, max(n) AS longest, count(DISTINCT user) AS users FROM
+           (SELECT window_time(session_window) AS wt, user, count(*) AS n FROM events
+            GROUP BY session_window(ts, '1 minute'), user)
+         GROUP BY window(wt, '8 minutes')",
+    ),
+    (
+        "sessions of sessions",
+        "SELECT session_window.start AS s, session_window.end AS e, sum(n) AS n, count(*) AS sessions FROM
+           (SELECT session_window, kind, count(*) AS n FROM events GROUP BY session_window(ts, '6 seconds'), kind)
+         GROUP BY session_window(session_window, '2 seconds')",
+    ),
+    (
+        "windows of the rows of sessions",
+        "SELECT window.start AS ws, kind, count(*) AS n FROM SESSION(TABLE events PARTITION BY kind, DESCRIPTOR(ts),
+           INTERVAL '8' SECOND) GROUP BY window(window_time, '5 minutes'), kind",
+    ),
+    (
+        "union of aggregates",
+        "SELECT ws, what, n FROM (
+           SELECT window.start AS ws, 'w' AS what, count(*) AS n FROM events GROUP BY window(ts, '5 minutes')
+           UNION ALL
+           SELECT session_window.start AS ws, 's' AS what, count(*) AS n FROM events GROUP BY session_window(ts, '7 seconds'))",
+    ),
+    (
+        "aggregate over a union of aggregates",
+        "SELECT window.start AS ws, sum(n) AS n, max(n) AS most FROM (
+           SELECT window, count(*) AS n FROM events WHERE kind = 'a' GROUP BY window(ts, '2 minutes')
+           UNION ALL
+           SELECT window, count(*) AS n FROM events WHERE kind <> 'a' GROUP BY window(ts, '5 minutes'))
+         GROUP BY window(window, '10 minutes')",
+    ),
+    (
+        "HAVING over what changes",
+        "SELECT window.start AS ws, count(*) AS n, min(n) AS least FROM
+           (SELECT window, user, count(*) AS n FROM events GROUP BY window(ts, '5 minutes'), user HAVING count(*) BETWEEN 2 AND 4)
+         GROUP BY window HAVING count(*) > 3",
+    ),
+    (
+        "DISTINCT of what changes",
+        "SELECT DISTINCT window.start AS ws, n FROM
+           (SELECT window, user, count(*) AS n FROM events GROUP BY window(ts, '5 minutes'), user)",
+    ),
+    (
+        "count(DISTINCT) over sessions",
+        "SELECT window.start AS ws, count(DISTINCT n) AS lengths, count(DISTINCT user) AS users FROM
+           (SELECT session_window, user, count(*) AS n FROM events GROUP BY session_window(ts, '90 seconds'), user)
+         GROUP BY window(session_window, '15 minutes')",
+    ),
+];
+
+/// Rows in disorder, then one far behind them all.
+fn rows_and_the_end(random: &mut StdRng) -> RecordBatch {
+    let rows = rows(random, 700, 20 * MINUTE);
+    let end = 1_800_000_000_000_000;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![9_999])),
+        Arc::new(StringArray::from(vec!["u1"])),
+        Arc::new(StringArray::from(vec!["a"])),
+        Arc::new(Float64Array::from(vec![1.0])),
+        Arc::new(TimestampMicrosecondArray::from(vec![end]).with_timezone("UTC")),
+    ];
+    let last = RecordBatch::try_new(schema(), columns).unwrap();
+    arrow::compute::concat_batches(&schema(), [&rows, &last]).unwrap()
+}
+
+/// Without the rows that the last one makes.
+fn but_the_end(bag: BTreeMap<String, i64>) -> BTreeMap<String, i64> {
+    bag.into_iter()
+        .filter(|(row, _)| !row.contains(FAR))
+        .collect()
+}
+
+#[test]
+fn nothing_is_lost_or_late_between_operators() {
+    let mut random = StdRng::seed_from_u64(21);
+    let rows = rows_and_the_end(&mut random);
+    let last = rows.num_rows() - 1;
+    for (what, query) in PAIRS {
+        let wanted = but_the_end(bag(&batch(query, &rows), once));
+        assert!(!wanted.is_empty(), "{what}");
+        for (mode, sign) in [
+            ("append", once as fn(&RecordBatch, usize) -> i64),
+            ("update", once),
+            ("changelog", change),
+        ] {
+            // What has no key cannot be updated in place.
+            if mode == "update" && query.contains("UNION ALL\n           SELECT session") {
+                continue;
+            }
+            let mut epochs = cut(&mut random, &rows.slice(0, last));
+            epochs.push(rows.slice(last, 1));
+            let run = Run {
+                query,
+                mode,
+                workers: random.random_range(1..=3),
+                epochs: &epochs,
+                checkpoint: None,
+                trigger: "available-now",
+            };
+            let got = but_the_end(bag(&stream(&run), sign));
+            compare(&format!("{what}, {mode}"), query, &got, &wanted);
+        }
+    }
+}
