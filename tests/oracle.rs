@@ -358,8 +358,7 @@ fn update_and_complete_end_at_the_batch_answer() {
         .filter(|query| query.contains("GROUP BY") || query.contains("count(*) AS n, sum(id)"))
     {
         let wanted = bag(&batch(query, &rows), once);
-        // Update is by key; a union of a stream and an aggregate has none, nor have the elements of a group.
-        // Several groupings have their number for a key, which only `grouping` shows.
+        // Update is by key; a union of a stream and an aggregate has none, nor has what multiplies rows.
         let unkeyed = ["UNION", "CUBE", "ROLLUP", "LATERAL VIEW"];
         let modes: &[&str] = if unkeyed.iter().any(|word| query.contains(word)) {
             &["complete"]

@@ -190,8 +190,8 @@ fn every_error_names_the_place_and_the_remedy() {
             "3:8: [MISSING_AGGREGATION] column 'n' must stand in GROUP BY or inside an aggregate function",
         ),
         (
-            "SELECT sum(userId) FROM events",
-            "3:8: there is no sum(STRING); check the arguments or add a CAST",
+            "SELECT sum(ts) FROM events",
+            "3:8: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] sum takes numbers, not TIMESTAMP; use CAST to make it one",
         ),
         (
             "SELECT userId + ts FROM events",
