@@ -165,6 +165,43 @@ const QUERIES: &[&str] = &[
      LATERAL VIEW explode(map('n', n, 'hi', hi)) e AS k, v",
     "SELECT struct(kind, user) AS who, count(*) AS n FROM events GROUP BY struct(kind, user)",
     "SELECT DISTINCT transform(array(user, kind), s -> upper(s)) AS names FROM events",
+    "SELECT kind, stddev(amount) AS a, var_pop(amount) AS b, skewness(amount) AS c, kurtosis(amount) AS d,
+            corr(amount, id) AS e, covar_samp(amount, id) AS f, regr_slope(amount, id) AS g, regr_r2(amount, id) AS h,
+            regr_intercept(amount, id) AS i, bit_and(id) AS j, bit_or(id) AS k, bit_xor(id) AS l,
+            bool_and(amount > -999) AS m, bool_or(amount > 999) AS n, count_if(amount > 0) AS o,
+            stddev(DISTINCT amount) FILTER (WHERE amount > 0) AS p, regr_count(amount, id) AS q
+     FROM events GROUP BY kind",
+    "SELECT kind, first(user) AS a, last(amount) AS b, any_value(user, true) AS c, first(amount) IGNORE NULLS AS d,
+            min_by(user, amount) AS e, max_by(amount, user) AS f, collect_list(amount) AS g, collect_set(user) AS h,
+            listagg(user, ',') AS i, string_agg(DISTINCT user, '-') WITHIN GROUP (ORDER BY user DESC) AS j,
+            listagg(user, ' ') WITHIN GROUP (ORDER BY amount) FILTER (WHERE amount > 500) AS k
+     FROM events GROUP BY kind",
+    "SELECT user, percentile(amount, 0.3) AS a, percentile(amount, array(0.1, 0.9)) AS b, median(amount) AS c,
+            percentile_cont(0.25) WITHIN GROUP (ORDER BY amount DESC) AS d, mode(kind) AS e,
+            percentile_disc(0.5) WITHIN GROUP (ORDER BY amount) AS f, approx_percentile(ts, 0.5) AS g,
+            histogram_numeric(amount, 3) AS h, try_sum(id) AS i, try_avg(amount) AS j
+     FROM events GROUP BY user",
+    "SELECT sum(DISTINCT amount) AS a, avg(DISTINCT amount) AS b, sum(DISTINCT id % 7) AS c, bit_xor(DISTINCT id % 9) AS d,
+            collect_list(DISTINCT kind) AS e, percentile(DISTINCT amount, 0.5) AS f, max(DISTINCT id) AS g
+     FROM events",
+    "SELECT window.start AS ws, kind, first(user) AS a, max_by(user, amount) AS b, collect_list(amount) AS c,
+            stddev_pop(amount) AS d, median(amount) AS e, sum(DISTINCT amount) AS f
+     FROM events GROUP BY window(ts, '10 minutes'), kind",
+    // Over rows that are taken back.
+    "SELECT n % 3 AS k, stddev(s) AS a, corr(s, n) AS b, kurtosis(s) AS c, bit_and(n) AS d, bit_or(n) AS e, bit_xor(n) AS f,
+            bool_and(s > 0) AS g, bool_or(s > 0) AS h, count_if(s > 0) AS i, try_sum(n) AS j, sum(DISTINCT n) AS l,
+            avg(DISTINCT s) AS m
+     FROM (SELECT user, count(*) AS n, sum(amount) AS s FROM events GROUP BY user) GROUP BY n % 3",
+    "SELECT k, first(n) AS a, last(user) AS b, min_by(user, s) AS c, max_by(s, n) AS d, collect_list(s) AS e,
+            collect_set(n) AS f, listagg(user, ',') AS g, listagg(user, ',') WITHIN GROUP (ORDER BY n) AS h,
+            percentile(s, 0.4) AS i, median(n) AS j, approx_percentile(s, array(0.2, 0.8)) AS l, mode(n) AS m,
+            histogram_numeric(s, 4) AS o, percentile_disc(0.5) WITHIN GROUP (ORDER BY s DESC) AS p,
+            approx_count_distinct(n) AS q, any_value(s, true) AS r
+     FROM (SELECT user, kind AS k, count(*) AS n, sum(amount) AS s FROM events GROUP BY user, kind) GROUP BY k",
+    "SELECT kind, user, grouping(kind) AS gk, grouping_id() AS g, count(*) AS n, sum(amount) AS s, first(id) AS f
+     FROM events GROUP BY CUBE (kind, user)",
+    "SELECT window.start AS ws, kind, grouping(kind) AS g, count(*) AS n, max(amount) AS m
+     FROM events GROUP BY window(ts, '10 minutes'), ROLLUP (kind)",
 ];
 
 struct Run<'a> {

@@ -1,7 +1,8 @@
 //! SQL held against files of expected answers: `tests/sql/expressions`.
 //!
 //! A line is one case: `expression ==> TYPE | value`, the value as the console shows it, or
-//! `expression ==> ERROR [CLASS]`. `# ...` is a comment; `@ SET 'key' = 'value'` holds for the
+//! `expression ==> ERROR [CLASS]`. A line that begins with `SELECT` is a whole query, whose rows are
+//! compared in the order of their texts. `# ...` is a comment; `@ SET 'key' = 'value'` holds for the
 //! lines that follow. Each expression is answered twice, by a running query and as a batch, and both must agree.
 //!
 //! `TIDEMARK_REWRITE=1` writes the answers found into the files, for a look at the difference;
@@ -90,13 +91,23 @@ fn expressions(text: &str) -> (String, Vec<String>) {
     (found, differences)
 }
 
+/// The query of a line.
+fn query(line: &str) -> String {
+    if line.starts_with("SELECT ") {
+        line.to_owned()
+    } else {
+        format!("SELECT {line} AS c")
+    }
+}
+
 /// The answer of a query that runs.
 fn streamed(settings: &str, expression: &str) -> String {
     let run = || {
         let session = Session::builder().build()?;
         let queries = session.sql(&format!(
             "{settings} CREATE TABLE result WITH ('connector' = 'memory', 'trigger' = 'once');
-             INSERT INTO result SELECT {expression} AS c;"
+             INSERT INTO result {};",
+            query(expression)
         ))?;
         queries[0].await_termination()?;
         Ok(session
@@ -110,7 +121,7 @@ fn streamed(settings: &str, expression: &str) -> String {
 fn batched(settings: &str, expression: &str) -> String {
     let run = || {
         let session = Session::builder().build()?;
-        let script = session.parse(&format!("{settings} SELECT {expression} AS c;"), "case")?;
+        let script = session.parse(&format!("{settings} {};", query(expression)), "case")?;
         let Some(Statement::Query(statement)) = script.statements.last() else {
             panic!("{expression} is no query")
         };
@@ -124,11 +135,12 @@ fn shown(answer: Result<(SchemaRef, Vec<RecordBatch>), SessionError>) -> String 
     match answer {
         Ok((schema, batches)) => {
             let zone = Zone::UTC;
-            let rows: Vec<String> = batches
+            let mut rows: Vec<String> = batches
                 .iter()
                 .flat_map(|batch| cells(batch, zone).unwrap())
                 .map(|row| row.join(" | "))
                 .collect();
+            rows.sort();
             let types: Vec<String> = schema
                 .fields()
                 .iter()

@@ -23,6 +23,7 @@ pub mod event_time;
 pub mod explain;
 pub mod fingerprint;
 pub mod functions;
+mod grouping_sets;
 mod lineage;
 pub mod modes;
 pub mod reason;
@@ -42,9 +43,11 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, SortExpr};
 use serde::{Deserialize, Serialize};
 use tidemark_connectors::{Options, OutputMode};
+
+use crate::row::{BitOperation, Statistic};
 
 /// The hidden column that stands for `current_timestamp()`: the epoch's, microseconds UTC.
 pub const CURRENT_TIMESTAMP_COLUMN: &str = "__current_timestamp";
@@ -269,6 +272,12 @@ pub struct AggregateCall {
     pub function: AggregateFunction,
     /// Over the input; `count(*)` has none.
     pub args: Vec<Expr>,
+    /// The order of the group's rows, for functions that ask for one. Over the input.
+    pub order: Vec<SortExpr>,
+    /// Each value once.
+    pub distinct: bool,
+    /// `first`, `last` and `any_value` pass over nulls.
+    pub ignore_nulls: bool,
     /// `FILTER (WHERE ...)` over the input.
     pub filter: Option<Expr>,
 }
@@ -282,6 +291,10 @@ pub enum AggregateFunction {
     Sum,
     /// The exact sum divided by the count.
     Avg,
+    /// [`AggregateFunction::Sum`], null where that overflows.
+    TrySum,
+    /// [`AggregateFunction::Avg`], null where that overflows.
+    TryAvg,
     /// The least.
     Min,
     /// The greatest.
@@ -293,6 +306,36 @@ pub enum AggregateFunction {
         /// From 4 to 16.
         precision: u8,
     },
+    /// From exact power sums.
+    Statistic(Statistic),
+    /// From counts of set bits.
+    Bits(BitOperation),
+    /// The value of the first row by the call's order, then by the value.
+    First,
+    /// The value of the last row by the call's order, then by the value.
+    Last,
+    /// The first argument where the second is least; of several the least.
+    MinBy,
+    /// The first argument where the second is greatest; of several the greatest.
+    MaxBy,
+    /// All values by the call's order, then by value.
+    CollectList,
+    /// The distinct values, ascending.
+    CollectSet,
+    /// All values by the call's order, then by value, with a delimiter between.
+    ListAgg,
+    /// Between the values at a share of the way through all of them.
+    Percentile,
+    /// The value at a share of the way through all of them, as a double.
+    PercentileDisc,
+    /// The value at a share of the way through all of them: exact here.
+    ApproxPercentile,
+    /// `percentile(x, 0.5)`.
+    Median,
+    /// The value that comes most often; of several the first by the call's order.
+    Mode,
+    /// At most so many bins, merged from the values in their order.
+    HistogramNumeric,
 }
 
 impl Aggregate {

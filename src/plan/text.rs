@@ -8,6 +8,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr};
 
 use super::event_time::literal_micros;
+use super::functions::aggregates::name_of;
 use super::sql::type_name;
 use super::{AggregateCall, AggregateFunction as Function, CURRENT_TIMESTAMP_COLUMN};
 
@@ -200,17 +201,36 @@ fn aggregate(call: &AggregateFunction, name: &dyn Fn(&Column) -> String) -> Stri
 
 /// A planned aggregate as SQL, its arguments written by `expr`.
 pub(super) fn aggregate_call(call: &AggregateCall, expr: &dyn Fn(&Expr) -> String) -> String {
-    let args = call.args.iter().map(expr).collect::<Vec<_>>().join(", ");
-    let mut shown = match call.function {
-        Function::Count if call.args.is_empty() => "count(*)".to_owned(),
-        Function::Count => format!("count({args})"),
-        Function::Sum => format!("sum({args})"),
-        Function::Avg => format!("avg({args})"),
-        Function::Min => format!("min({args})"),
-        Function::Max => format!("max({args})"),
-        Function::CountDistinct => format!("count(DISTINCT {args})"),
-        Function::ApproxCountDistinct { .. } => format!("approx_count_distinct({args})"),
+    let name = match call.function {
+        Function::Count | Function::CountDistinct => "count",
+        Function::Sum => "sum",
+        Function::Avg => "avg",
+        Function::Min => "min",
+        Function::Max => "max",
+        Function::ApproxCountDistinct { .. } => "approx_count_distinct",
+        other => name_of(other).unwrap_or("aggregate"),
     };
+    let mut args = call.args.iter().map(expr).collect::<Vec<_>>().join(", ");
+    if call.function == Function::Count && call.args.is_empty() {
+        args.push('*');
+    }
+    let distinct = call.distinct || call.function == Function::CountDistinct;
+    let each = if distinct { "DISTINCT " } else { "" };
+    let mut shown = format!("{name}({each}{args}");
+    for (index, by) in call.order.iter().enumerate() {
+        shown.push_str(if index == 0 { " ORDER BY " } else { ", " });
+        shown.push_str(&expr(&by.expr));
+        shown.push_str(if by.asc { "" } else { " DESC" });
+        // Nulls come first in ascending order and last in descending.
+        if by.nulls_first != by.asc {
+            let place = if by.nulls_first { "FIRST" } else { "LAST" };
+            let _ = write!(shown, " NULLS {place}");
+        }
+    }
+    shown.push(')');
+    if call.ignore_nulls {
+        shown.push_str(" IGNORE NULLS");
+    }
     if let Some(filter) = &call.filter {
         let _ = write!(shown, " FILTER (WHERE {})", expr(filter));
     }

@@ -252,6 +252,22 @@ impl ExactSum {
         f64::from_bits(magnitude | u64::from(negative) << 63)
     }
 
+    /// Doubles that add up to the sum, the greatest first: up to 318 bits of it. None where it is not
+    /// finite.
+    pub fn terms(&self) -> SmallVec<[f64; 6]> {
+        let mut rest = self.clone();
+        let mut terms = SmallVec::new();
+        while terms.len() < 6 {
+            let term = rest.value();
+            if term == 0.0 || !term.is_finite() {
+                break;
+            }
+            terms.push(term);
+            rest.add(term, -1);
+        }
+        terms
+    }
+
     /// Whether the sum is exactly 0, and nothing that is no number is left in it.
     pub fn is_zero(&self) -> bool {
         self.special.is_none() && self.magnitude().2.is_empty()

@@ -12,18 +12,22 @@
 //! | [`value`] | values: compact rows |
 //! | [`varint`] | integers of variable length, as the codecs and sketches write them |
 //! | [`exact_sum`] | a sum of doubles that does not depend on their order |
+//! | [`moments`] | exact power sums, and the statistics that they give |
+//! | [`bits`] | counts of set bits |
 //! | [`origin`] | where rows were read |
 //! | [`hll`] | the number of distinct values, approximately |
 //!
 //! Everything that is written to disk here is a function of the rows alone: no pointer, machine or
 //! library version shows in it. Byte orders are fixed: big-endian in keys, little-endian in values.
 
+pub mod bits;
 pub mod bytes;
 pub mod error;
 pub mod exact_sum;
 pub mod hash;
 pub mod hll;
 pub mod key;
+pub mod moments;
 pub mod origin;
 pub mod value;
 pub mod varint;
@@ -36,12 +40,14 @@ use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
+pub use self::bits::{BitOperation, Bits};
 pub use self::bytes::Bytes;
 pub use self::error::{Result, RowError};
 pub use self::exact_sum::ExactSum;
 pub use self::hash::{hash, route};
 pub use self::hll::HyperLogLog;
 pub use self::key::{KeyCodec, bound_prefix, read_bound};
+pub use self::moments::{Moments, Statistic};
 pub use self::origin::Origin;
 pub use self::value::ValueCodec;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 
 use crate::operators::aggregate::accumulate::Groups;
-use crate::operators::aggregate::call::Kind;
+use crate::operators::aggregate::call::{Folded, Kind};
 use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG, expiry_of};
 use crate::operators::expression::record_batch;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
@@ -279,7 +279,7 @@ impl Merge {
             operator: prepared.operator,
             source,
         };
-        if prepared.calls[call].kind == Kind::Distinct {
+        if matches!(prepared.calls[call].kind, Kind::Distinct) {
             let mut before = vec![0; changes.len()];
             multiset.counts((&of_keys, &of_values), &mut |row, count| {
                 before[row] = count;
@@ -298,10 +298,59 @@ impl Merge {
             touched.push(keys.get(*group));
             new.set_value(call, *group, None);
         }
-        multiset.first(&touched, &mut |index, value| {
-            new.set_value(call, groups[index], Some(value));
-        });
+        match &prepared.calls[call].kind {
+            // A group that is given once is computed then.
+            Kind::Folded(_) if prepared.emit == Emit::OnClose => {}
+            Kind::Folded(folded) => self.fold(call, folded, &touched, &groups, new)?,
+            _ => self.values[call].iter().for_each(|multiset| {
+                multiset.first(&touched, &mut |index, value| {
+                    new.set_value(call, groups[index], Some(value));
+                });
+            }),
+        }
         Ok(())
+    }
+
+    /// Computes a call from the values of some groups: those of `keys`, which are sorted and
+    /// distinct, are the groups of these indices.
+    fn fold(
+        &self,
+        call: usize,
+        folded: &Folded,
+        keys: &Bytes,
+        groups: &[usize],
+        into: &mut Groups,
+    ) -> Result<(), OperatorError> {
+        let spec = &self.prepared.calls[call];
+        let Some(multiset) = &self.values[call] else {
+            return Ok(());
+        };
+        let mut failure = None;
+        let mut of_group = (usize::MAX, Bytes::default(), vec![]);
+        let mut finish = |(index, values, counts): &(usize, Bytes, Vec<i64>)| {
+            if let Some(group) = groups.get(*index) {
+                let rows = values.iter().zip(counts.iter().copied());
+                match spec.fold(folded, rows) {
+                    Ok(result) => into.set_value(call, *group, Some(&result)),
+                    Err(error) => failure = Some(error),
+                }
+            }
+        };
+        multiset.each(keys, &mut |index, value, count| {
+            let (current, values, counts) = &mut of_group;
+            if *current != index {
+                finish(&of_group);
+                of_group = (index, Bytes::default(), vec![]);
+                of_group.1.push(value);
+                of_group.2.push(count);
+            } else {
+                values.push(value);
+                counts.push(count);
+            }
+            true
+        });
+        finish(&of_group);
+        failure.map_or(Ok(()), Err)
     }
 
     /// Gives the groups whose bound the watermark has passed in this epoch.
@@ -320,6 +369,11 @@ impl Merge {
         let mut failure: Option<OperatorError> = None;
         let mut flush = |keys: &mut Bytes, groups: &mut Groups| {
             let all: Vec<usize> = (0..keys.len()).collect();
+            for (call, spec) in prepared.calls.iter().enumerate() {
+                if let Kind::Folded(folded) = &spec.kind {
+                    self.fold(call, folded, keys, &all, groups)?;
+                }
+            }
             let given = self.give(epoch, keys, groups, &all, 1, give);
             keys.clear();
             groups.clear();

@@ -9,8 +9,9 @@
 //! the front, and the row expires at that moment. Over input that never retracts the newest value
 //! of a key replaces the ones before; over input that may retract, groups also count their rows and
 //! vanish with the last of them. Trace `call + 1` holds, for a call that needs them, the values of
-//! each group with their multiplicities: `count(DISTINCT x)`, and `min` and `max` of input that may
-//! retract.
+//! each group with their multiplicities: `count(DISTINCT x)`, all that is computed from the values
+//! themselves (`collect_list`, percentiles, `sum(DISTINCT x)`), and `min`, `max`, `first` and their
+//! like of input that may retract.
 
 pub mod accumulate;
 pub mod call;
@@ -167,14 +168,8 @@ impl Aggregate {
             let types: Vec<DataType> = expressions.types(input)?;
             let field = output.field(plan.keys.len() + index);
             let output_type = field.data_type().clone();
-            let shape = (call.filter.is_some(), input_retracts);
-            calls.push(Call::new(
-                call.function,
-                types,
-                output_type,
-                field.name().clone(),
-                shape,
-            )?);
+            let name = field.name().clone();
+            calls.push(Call::new(call, types, output_type, name, input_retracts)?);
             arguments.push(expressions);
             filters.push(
                 call.filter
@@ -184,8 +179,7 @@ impl Aggregate {
             );
         }
         let calls: Arc<[Call]> = calls.into();
-        let groups = Groups::new(Arc::clone(&calls), input_retracts)
-            .map_err(|source| OperatorError::Row { operator, source })?;
+        let groups = Groups::new(Arc::clone(&calls), input_retracts);
         let keys = KeyExpressions {
             expressions: keys,
             count: plan.keys.len(),
@@ -323,14 +317,14 @@ impl Aggregate {
     }
 }
 
-/// The arguments of a call, computed only where its filter holds: `sum(1 / x) FILTER (WHERE x <> 0)`
-/// does not fail on x = 0.
+/// The arguments of a call and what its rows are ordered by, computed only where its filter holds:
+/// `sum(1 / x) FILTER (WHERE x <> 0)` does not fail on x = 0.
 fn guarded(call: &plan::AggregateCall) -> Result<Vec<Expr>, OperatorError> {
+    let values = call.args.iter().chain(call.order.iter().map(|by| &by.expr));
     let Some(filter) = &call.filter else {
-        return Ok(call.args.clone());
+        return Ok(values.cloned().collect());
     };
-    call.args
-        .iter()
+    values
         .map(|argument| match argument {
             Expr::Column(_) | Expr::Literal(..) => Ok(argument.clone()),
             _ => when(filter.clone(), argument.clone())

@@ -114,7 +114,7 @@ impl Partial {
         self.groups.add_rows(&of, diffs.as_deref());
         let calls = prepared.calls.iter().zip(calls).enumerate();
         for (index, (call, (arguments, filter))) in calls {
-            let mut valid = valid_rows(rows, &arguments, filter.as_ref());
+            let mut valid = valid_rows(rows, &call.required(&arguments), filter.as_ref());
             if let Some(on_time) = &on_time {
                 valid = BooleanArray::new(valid.values() & on_time.values(), None);
             }
@@ -198,9 +198,8 @@ impl Partial {
         of: &[u32],
         diffs: Option<&[i64]>,
     ) -> Result<(), OperatorError> {
-        let encoded = self
-            .groups
-            .encode_values(call, arguments)
+        let encoded = self.prepared.calls[call]
+            .encode_values(arguments)
             .map_err(|source| self.prepared.row_error(source))?;
         for row in valid.values().set_indices() {
             let diff = diffs.map_or(1, |diffs| diffs[row]);

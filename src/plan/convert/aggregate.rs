@@ -1,10 +1,11 @@
 //! `GROUP BY` and `DISTINCT`.
 
 use datafusion::common::{DFSchemaRef, ScalarValue};
-use datafusion::logical_expr::Expr;
-use datafusion::logical_expr::expr::AggregateFunction as Call;
+use datafusion::logical_expr::expr::{AggregateFunction as Call, NullTreatment};
+use datafusion::logical_expr::{Expr, SortExpr};
 
 use super::super::event_time::WallClock;
+use super::super::functions::aggregates;
 use super::super::{
     Aggregate, AggregateCall, AggregateFunction, Emit, Node, Operator, event_time, text,
 };
@@ -59,12 +60,29 @@ fn aggregate_call(expr: &Expr, input: &Node) -> Result<AggregateCall> {
             let args = (args.into_iter())
                 .map(|arg| resolve(arg, &input.schema))
                 .collect::<Result<Vec<_>>>()?;
+            let order = (call.params.order_by.iter())
+                .map(|by| {
+                    let expr = resolve(by.expr.clone(), &input.schema)?;
+                    Ok(SortExpr::new(expr, by.asc, by.nulls_first))
+                })
+                .collect::<Result<Vec<_>>>()?;
             let filter = (call.params.filter.as_deref())
                 .map(|filter| resolve(filter.clone(), &input.schema))
                 .transpose()?;
+            let once_or_often = matches!(
+                function,
+                AggregateFunction::Min
+                    | AggregateFunction::Max
+                    | AggregateFunction::CountDistinct
+                    | AggregateFunction::ApproxCountDistinct { .. }
+            );
+            let ignore = Some(NullTreatment::IgnoreNulls);
             Ok(AggregateCall {
                 function,
                 args,
+                order,
+                distinct: call.params.distinct && !once_or_often,
+                ignore_nulls: call.params.null_treatment == ignore,
                 filter,
             })
         }
@@ -76,9 +94,12 @@ fn aggregate_call(expr: &Expr, input: &Node) -> Result<AggregateCall> {
     }
 }
 
-const KNOWN: &str = "use count, sum, avg, min, max, count(DISTINCT ...) or approx_count_distinct";
+const KNOWN: &str = "use one of Spark's aggregates, such as count, sum, avg, min, max, first, collect_list, stddev or percentile";
 
 fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
+    if let Some(function) = aggregates::function_of(&call.func) {
+        return Ok((function, call.params.args.clone()));
+    }
     let name = call.func.name().to_ascii_lowercase();
     let shown = || text::expression(&Expr::AggregateFunction(call.clone()));
     if !call.params.order_by.is_empty() {
@@ -114,15 +135,8 @@ fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
             Ok((AggregateFunction::Count, Vec::new()))
         }
         ("count", false) => Ok((AggregateFunction::Count, args)),
-        ("sum" | "avg" | "mean", true) => Err(unsupported(
-            shown(),
-            "it would have to keep every value of every group, and that is not there yet",
-            format!(
-                "write {name} over a sub-query: SELECT k, {name}(x) FROM (SELECT DISTINCT k, x FROM t) GROUP BY k"
-            ),
-        )),
-        ("sum", false) => Ok((AggregateFunction::Sum, one(args)?)),
-        ("avg" | "mean", false) => Ok((AggregateFunction::Avg, one(args)?)),
+        ("sum", _) => Ok((AggregateFunction::Sum, one(args)?)),
+        ("avg" | "mean", _) => Ok((AggregateFunction::Avg, one(args)?)),
         ("min", _) => Ok((AggregateFunction::Min, one(args)?)),
         ("max", _) => Ok((AggregateFunction::Max, one(args)?)),
         ("approx_count_distinct", _) => {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`window`] | event-time windows of a timestamp, `window_time` |
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
+//! | [`aggregates`] | Spark's aggregates |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
 //! | [`datetime`] | dates, timestamps and intervals |
 //! | [`define`] | how functions of ours are declared |
@@ -18,6 +19,7 @@
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
 //! | [`spark`] | the names that Spark has, and what of them is here |
 
+pub mod aggregates;
 pub mod approx;
 pub mod bitwise;
 pub mod clock;
@@ -63,7 +65,9 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// The aggregate functions.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![approx::approx_count_distinct()]
+    let mut all = aggregates::functions();
+    all.push(approx::approx_count_distinct());
+    all
 }
 
 /// The functions that take a lambda.

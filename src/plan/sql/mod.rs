@@ -6,6 +6,7 @@
 //! | `ddl`, [`types`] | `CREATE TABLE`, `SET`; Spark's type names |
 //! | `options` | what options and settings say to the engine |
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
+//! | `grouping` | `WITH ROLLUP`, `grouping_id()` |
 //! | `windows`, `ast` | `window(..)`, on the syntax tree |
 //! | `generators`, `generate` | `explode` and its like, on the syntax tree and as plans |
 //! | `lambdas` | fields of a lambda's parameters, how many it has |
@@ -25,6 +26,7 @@ mod dialect;
 mod format_functions;
 pub(super) mod generate;
 mod generators;
+mod grouping;
 mod insert;
 mod lambdas;
 mod names;

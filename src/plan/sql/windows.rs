@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
 
 use super::ast::{arguments, call, function_name, name_span, number, string};
-use super::{generators, lambdas, spark_functions};
+use super::{generators, grouping, lambdas, spark_functions};
 use crate::plan::error::PlanErrorKind;
 use crate::plan::functions::interval::parse_micros;
 
@@ -86,7 +86,10 @@ impl VisitorMut for Rewriter<'_> {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Failure> {
         self.hide_metadata(select);
-        match windows(select).and_then(|()| generators::rewrite(select)) {
+        let rewritten = grouping::rewrite(select)
+            .and_then(|()| windows(select))
+            .and_then(|()| generators::rewrite(select));
+        match rewritten {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
