@@ -295,19 +295,40 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
 
 /// What an aggregate keeps beside one value a call.
 fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
+    use AggregateFunction as Function;
     let mut extra = Vec::new();
     for call in &aggregate.calls {
         let kept = match call.function {
-            AggregateFunction::CountDistinct => format!("every distinct value of {call}"),
-            AggregateFunction::ApproxCountDistinct { precision } => {
+            Function::CountDistinct => format!("every distinct value of {call}"),
+            Function::ApproxCountDistinct { precision } => {
                 format!(
                     "a sketch of {} registers for {call}",
                     1_u32 << precision.min(16)
                 )
             }
-            AggregateFunction::Min | AggregateFunction::Max if from_changes => {
+            Function::Min
+            | Function::Max
+            | Function::First
+            | Function::Last
+            | Function::MinBy
+            | Function::MaxBy
+                if from_changes =>
+            {
                 format!("every value of {call}, as any of them can be taken back")
             }
+            Function::CollectList | Function::ListAgg if !call.distinct => {
+                format!("every value of {call}")
+            }
+            Function::CollectList
+            | Function::ListAgg
+            | Function::CollectSet
+            | Function::Percentile
+            | Function::PercentileDisc
+            | Function::ApproxPercentile
+            | Function::Median
+            | Function::Mode
+            | Function::HistogramNumeric => format!("every distinct value of {call}"),
+            _ if call.distinct => format!("every distinct value of {call}"),
             _ => continue,
         };
         extra.push(kept);

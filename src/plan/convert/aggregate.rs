@@ -160,7 +160,7 @@ fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
         }
         _ => Err(unsupported(
             shown(),
-            format!("there is no state for the aggregate {name} yet"),
+            format!("there is no state for the aggregate {name}"),
             KNOWN,
         )),
     }

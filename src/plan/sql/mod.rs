@@ -13,6 +13,8 @@
 //! | `spark_functions` | Spark's functions that are something else here |
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
+//! | `interval_tokens`, `operators` | intervals, operators that are functions here |
+//! | `literals` | constants with Spark's types |
 //! | `insert` | the result made to fit its target |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
@@ -28,8 +30,11 @@ pub(super) mod generate;
 mod generators;
 mod grouping;
 mod insert;
+mod interval_tokens;
 mod lambdas;
+pub(super) mod literals;
 mod names;
+mod operators;
 mod options;
 mod query;
 mod schema;

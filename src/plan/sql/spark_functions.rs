@@ -7,12 +7,15 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::ast::{arguments, call, function_name, name_span, string};
-use super::{format_functions, spark_syntax};
+use super::{format_functions, operators, spark_syntax};
 use crate::plan::error::PlanErrorKind;
 
 /// The expression that stands for `expr`, if it is another.
 pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
     if let Some(other) = spark_syntax::rewritten(expr) {
+        return Ok(Some(other));
+    }
+    if let Some(other) = operators::rewritten(expr)? {
         return Ok(Some(other));
     }
     match expr {
