@@ -16,7 +16,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{
-    Column, DFSchema, DataFusionError, Diagnostic, Result, Spans, TableReference, plan_datafusion_err, plan_err,
+    Column, DFSchema, DataFusionError, Diagnostic, Result, Spans, TableReference,
+    plan_datafusion_err, plan_err,
 };
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
@@ -480,8 +481,8 @@ fn compared(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBi
         BinaryOperator::GtEq => Operator::GtEq,
         _ => Operator::IsNotDistinctFrom,
     };
-    let common = compared_as(op, &left, &right)
-        .map_err(|error| located(error, &[&raw.left, &raw.right]))?;
+    let common =
+        compared_as(op, &left, &right).map_err(|error| located(error, &[&raw.left, &raw.right]))?;
     let known = BinaryTypeCoercer::new(&left, &op, &right).get_result_type();
     if known.is_ok() {
         return Ok(PlannerResult::Original(raw));

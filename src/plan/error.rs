@@ -123,7 +123,9 @@ pub enum PlanErrorKind {
         columns: Vec<String>,
     },
     /// A name that two tables have.
-    #[error("[AMBIGUOUS_REFERENCE] column '{name}' is ambiguous: more than one table has it; write table.{name}")]
+    #[error(
+        "[AMBIGUOUS_REFERENCE] column '{name}' is ambiguous: more than one table has it; write table.{name}"
+    )]
     AmbiguousColumn {
         /// As written.
         name: String,

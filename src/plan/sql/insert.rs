@@ -107,7 +107,8 @@ fn castable(from: &DataType, to: &DataType) -> bool {
         }
         (D::Struct(from), D::Struct(to)) => {
             from.len() == to.len()
-                && (from.iter().zip(to)).all(|(from, to)| castable(from.data_type(), to.data_type()))
+                && (from.iter().zip(to))
+                    .all(|(from, to)| castable(from.data_type(), to.data_type()))
         }
         // Types that differ in nothing that SQL names.
         (from, to) => type_name(from) == type_name(to),

@@ -7,6 +7,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
+use tidemark_connectors::format::json::field_texts;
 
 use super::arrays::check_length;
 use super::lists::{Lists, Maps, Shape, fitted, joined};
@@ -184,20 +185,13 @@ fn json_tuple(call: &Call) -> Result<ArrayRef> {
     let mut columns: Vec<StringBuilder> = names.iter().map(|_| StringBuilder::new()).collect();
     let mut shape = Shape::new(call.rows());
     for row in 0..call.rows() {
-        let document = documents
-            .get(row)
-            .and_then(|text| serde_json::from_str(text).ok());
-        let members = match &document {
-            Some(serde_json::Value::Object(members)) => Some(members),
-            _ => None,
+        let names: Vec<_> = names.iter().map(|name| name.get(row)).collect();
+        let members = match documents.get(row) {
+            Some(document) => field_texts(document, &names),
+            None => vec![None; names.len()],
         };
-        for (column, name) in columns.iter_mut().zip(&names) {
-            let member = name.get(row).and_then(|name| members?.get(name));
-            match member {
-                None | Some(serde_json::Value::Null) => column.append_null(),
-                Some(serde_json::Value::String(text)) => column.append_value(text),
-                Some(other) => column.append_value(other.to_string()),
-            }
+        for (column, member) in columns.iter_mut().zip(members) {
+            column.append_option(member);
         }
         shape.end(row + 1, true)?;
     }

@@ -10,7 +10,7 @@ use datafusion::logical_expr::ScalarUDF;
 use tidemark_connectors::Options;
 use tidemark_connectors::format::RecordOptions;
 use tidemark_connectors::format::json::{
-    JsonDecoder, JsonInference, JsonPath, array_length, field_texts, object_keys,
+    JsonDecoder, JsonInference, JsonPath, array_length, object_keys,
 };
 use tidemark_connectors::sinks::json::{JsonStyle, texts};
 
@@ -81,20 +81,6 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 Some(keys.into_iter().map(Some).collect())
             })
         })
-        .udf(),
-        // What `json_tuple` makes columns of.
-        function("__json_tuple", text_and_options, strings(), |call| {
-            let documents = call.text(0);
-            let names: Vec<_> = (1..call.len()).map(|index| call.text(index)).collect();
-            lists(call, |row| {
-                let names: Vec<_> = names.iter().map(|column| column.get(row)).collect();
-                Some(match documents.get(row) {
-                    Some(document) => field_texts(document, &names),
-                    None => vec![None; names.len()],
-                })
-            })
-        })
-        .repeated()
         .udf(),
     ]
 }

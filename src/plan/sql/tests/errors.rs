@@ -202,8 +202,8 @@ fn every_error_names_the_place_and_the_remedy() {
             "3:8: there is no upper(INT, TIMESTAMP); check the arguments or add a CAST",
         ),
         (
-            "SELECT date_format(ts, 'yyyy') FROM events",
-            "3:8: date_format with a pattern is not supported; not yet: CAST reads and writes ISO 8601, and extract, year, month, hour, ... take parts",
+            "SELECT from_json(userId, 'a NOTYPE') FROM events",
+            "3:8: [PARSE_SYNTAX_ERROR] the schema 'a NOTYPE' cannot be read: no type 'NOTYPE'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
         ),
         (
             "SELECT CAST(ts AS BIGINT) FROM events",
