@@ -293,7 +293,7 @@ fn bad_sql_shows_its_place() {
     let place = Place::new();
     place.run("SELECT 1;\nSELEC 2;", &[]).fails(
         2,
-        "error: s.sql:2:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or DROP, found 'SELEC'
+        "error: s.sql:2:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'SELEC'
   2 | SELEC 2;
     | ^^^^^",
     );

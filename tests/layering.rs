@@ -19,7 +19,7 @@ const ROOMS: [&str; 10] = [
 ];
 
 /// Which rooms may name which of the engine's outside packages.
-const OUTSIDE: [(&str, &[&str]); 7] = [
+const OUTSIDE: [(&str, &[&str]); 8] = [
     (
         "timely",
         &["time", "state", "operators", "compile", "runtime"],
@@ -30,6 +30,7 @@ const OUTSIDE: [(&str, &[&str]); 7] = [
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("ctrlc", &["cli"]),
+    ("rustyline", &["cli"]),
 ];
 
 fn files(dir: &Path, out: &mut Vec<PathBuf>) {

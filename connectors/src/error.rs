@@ -80,6 +80,9 @@ pub enum ConnectorError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Whoever read the output has closed it, as `head` does: there is nobody left to write for.
+    #[error("nobody reads {0} any more")]
+    ReaderGone(&'static str),
     /// A schema that does not fit.
     #[error("{0}")]
     Schema(String),

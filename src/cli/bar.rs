@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::cli::say;
 use crate::runtime::{Progress, clock};
 
 /// The lines of all queries.
@@ -13,7 +14,7 @@ pub(super) struct Bars(MultiProgress);
 impl Bars {
     /// Says something above the lines.
     pub(super) fn say(&self, text: &str) {
-        self.0.suspend(|| eprintln!("{text}"));
+        self.0.suspend(|| say(text));
     }
 
     /// A line for one query.
@@ -36,11 +37,6 @@ pub(super) fn show(bar: &ProgressBar, progress: &Progress) {
 }
 
 fn line(progress: &Progress) -> String {
-    let rows: u64 = progress
-        .state_operators
-        .iter()
-        .map(|operator| operator.num_rows_total)
-        .sum();
     let bytes: u64 = progress
         .state_operators
         .iter()
@@ -59,17 +55,13 @@ fn line(progress: &Progress) -> String {
         HumanCount(progress.processed_rows_per_second as u64),
         HumanCount(written),
     );
-    if let Some(watermark) = progress
-        .event_time
-        .get("watermark")
-        .filter(|w| !w.starts_with("1970-01-01T00:00:00.000"))
-    {
+    if let Some(watermark) = progress.watermark() {
         line.push_str(&format!("  watermark {watermark}{}", behind(watermark)));
     }
     if !progress.state_operators.is_empty() {
         line.push_str(&format!(
             "  state {} rows, {}",
-            HumanCount(rows),
+            HumanCount(progress.state_rows()),
             HumanBytes(bytes)
         ));
     }

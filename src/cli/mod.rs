@@ -7,6 +7,7 @@ mod checkpoint;
 mod cluster;
 mod demo;
 mod run;
+mod shell;
 mod stop;
 
 use std::io::Write;
@@ -32,6 +33,8 @@ enum Command {
     Run(RunArgs),
     /// Show the plan of each query of a SQL file: state, watermarks, output mode
     Explain(ExplainArgs),
+    /// An interactive shell, or statements from -e, a file or a pipe, one after the other
+    Sql(SqlArgs),
     /// A bundled generator, a windowed query and a live table: nothing to install
     Demo(DemoArgs),
     /// Show what a checkpoint directory holds, and verify its files
@@ -85,6 +88,22 @@ struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
+struct SqlArgs {
+    /// Statements to run; without them and without a terminal they are read from standard input
+    #[arg(conflicts_with = "execute")]
+    file: Option<PathBuf>,
+    /// Run these statements, and end
+    #[arg(short, long, value_name = "SQL")]
+    execute: Option<String>,
+    /// Worker threads of each query
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// A setting that holds against SET, such as `trigger=available-now`
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
 struct DemoArgs {
     /// Worker threads
     #[arg(short, long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -131,6 +150,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Explain(args) => run::explain(&args),
+        Command::Sql(args) => shell::sql(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Checkpoint(args) => checkpoint::show(&args.dir),
     };
@@ -138,7 +158,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { message, code }) => {
             if !message.is_empty() {
-                eprintln!("error: {message}");
+                say(&format!("error: {message}"));
             }
             ExitCode::from(code)
         }
@@ -156,7 +176,12 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Why the command ends with an error.
+/// Writes a line to standard error. Nobody can be told that nobody reads it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Why the command ends before it is done.
 struct Failure {
     /// Empty: the user has been told already.
     message: String,
@@ -175,6 +200,14 @@ impl Failure {
     /// A query failed, and the user has been told.
     fn told() -> Self {
         Self::query("")
+    }
+
+    /// Whoever read the output has closed it: there is nothing left to do.
+    fn reader_gone() -> Self {
+        Self {
+            message: String::new(),
+            code: 0,
+        }
     }
 
     /// The user can mend the call or the script.

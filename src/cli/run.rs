@@ -11,12 +11,13 @@ use tidemark_connectors::sinks::show::{ShowOptions, show};
 
 use crate::cli::bar::{self, Bars};
 use crate::cli::cluster;
-use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, session, stop};
-use crate::plan::catalog::Statement;
+use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, say, session, stop};
+use crate::plan::catalog::{Answer, QueriesAt, Statement};
 use crate::runtime::query::Listener;
 use crate::session::Session;
 
-fn read(file: &Path) -> Result<String, Failure> {
+/// A script's text.
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
     fs::read_to_string(file).map_err(|error| {
         let remedy = match error.kind() {
             ErrorKind::NotFound => "check the path",
@@ -47,15 +48,22 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             Statement::Query(query) => plans.push(session.plan(query)?),
             Statement::Explain(_) if follows => {}
             Statement::Explain(query) => print(&format!("{}\n", session.plan(query)?.explain()))?,
-            _ => {}
+            Statement::Answer(answer) => print(&answered(answer)?)?,
+            Statement::ShowQueries(at) | Statement::StopQuery { at, .. } => {
+                return Err(not_here(at));
+            }
+            Statement::CreateTable(_)
+            | Statement::CreateView { .. }
+            | Statement::Set { .. }
+            | Statement::Drop { .. } => {}
         }
     }
     if plans.is_empty() {
-        let explains = script
+        let answers = script
             .statements
             .iter()
-            .any(|s| matches!(s, Statement::Explain(_)));
-        return if explains {
+            .any(|s| matches!(s, Statement::Explain(_) | Statement::Answer(_)));
+        return if answers {
             Ok(())
         } else {
             Err(Failure::usage(format!(
@@ -121,7 +129,7 @@ fn listener(kind: ProgressKind, bars: &Bars, name: &str) -> Option<Listener> {
         ProgressKind::None => None,
         ProgressKind::Json => Some(Box::new(|progress| {
             if let Ok(line) = serde_json::to_string(progress) {
-                eprintln!("{line}");
+                say(&line);
             }
         })),
         ProgressKind::Bar => {
@@ -129,6 +137,30 @@ fn listener(kind: ProgressKind, bars: &Bars, name: &str) -> Option<Listener> {
             Some(Box::new(move |progress| bar::show(&line, progress)))
         }
     }
+}
+
+/// The answer of `SHOW` or `DESCRIBE`, as it is printed.
+fn answered(answer: &Answer) -> Result<String, Failure> {
+    match answer {
+        Answer::Text(text) => Ok(format!("{text}\n")),
+        Answer::Rows(rows) => {
+            let options = ShowOptions {
+                rows: usize::MAX,
+                truncate: None,
+                ..ShowOptions::default()
+            };
+            show(&rows.schema(), std::slice::from_ref(rows), &options)
+                .map_err(|error| Failure::query(error.to_string()))
+        }
+    }
+}
+
+/// All queries of a script start side by side, once all of it is planned.
+fn not_here(at: &QueriesAt) -> Failure {
+    Failure::usage(format!(
+        "{}:{}:{}: a statement about running queries; here all queries of the script run side by side: use `tidemark sql`, which runs one statement after the other",
+        at.file, at.position.line, at.position.column
+    ))
 }
 
 fn batch(session: &Session, statements: &[Statement]) -> Result<(), Failure> {

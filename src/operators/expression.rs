@@ -17,7 +17,6 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use crate::operators::{EpochInfo, OperatorError};
-use crate::plan::functions::overflow::checked;
 use crate::plan::functions::short_circuit::short_circuit;
 use crate::plan::reason::reason;
 use crate::plan::{CURRENT_TIMESTAMP_COLUMN, text};
@@ -85,7 +84,6 @@ impl Expressions {
             .into_iter()
             .map(|expression| {
                 create_physical_expr(expression, &schema, &properties, &planning)
-                    .and_then(|physical| checked(physical, schema.as_arrow()))
                     .and_then(|physical| {
                         let lazy = short_circuit(&physical)?;
                         Ok(Expression {

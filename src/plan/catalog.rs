@@ -24,6 +24,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use tidemark_connectors::{Options, OutputMode};
@@ -161,6 +162,36 @@ pub enum Statement {
         /// What was dropped.
         name: String,
     },
+    /// `SHOW`, `DESCRIBE`, or `SET` without a value: answered as things stood at this statement.
+    Answer(Answer),
+    /// `SHOW QUERIES`.
+    ShowQueries(QueriesAt),
+    /// `STOP QUERY`.
+    StopQuery {
+        /// Which.
+        name: String,
+        /// Where it is said.
+        at: QueriesAt,
+    },
+}
+
+/// What a statement answers without running a query.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Rows of text columns.
+    Rows(RecordBatch),
+    /// Text of one or more lines.
+    Text(String),
+}
+
+/// The place of a statement about running queries: a script that starts its queries side by side
+/// has none to ask about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueriesAt {
+    /// The script's file, as errors call it.
+    pub file: String,
+    /// Where the statement begins.
+    pub position: Position,
 }
 
 /// All statements of a script, in order.

@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{
-    Column, DFSchema, Result, ScalarValue, TableReference, plan_datafusion_err, plan_err,
+    Column, DFSchema, Result, TableReference, plan_datafusion_err, plan_err,
 };
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
@@ -30,17 +30,23 @@ use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Distinct, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF,
     LogicalPlan, Operator, ScalarUDF, TableSource, WindowUDF, binary_expr, cast,
 };
+use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::optimizer::ApplyOrder;
-use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use tidemark_connectors::METADATA_COLUMN;
 
 use super::catalog::CatalogTable;
+use super::coercion::{SparkCasts, SparkCoercion, compared_as};
 use super::functions;
+use super::functions::arithmetic::{self, Op};
 use super::grouping_sets::ExpandGroupingSets;
 use super::sql::generate::GeneratorPlanner;
-use super::sql::types::SparkTypePlanner;
+use super::sql::literals::typed_literal;
+use super::sql::types::{SparkTypePlanner, type_name};
 
 /// What expressions are computed with: functions find the session's time zone, and that failures
 /// are errors, in their `config_options.execution`.
@@ -65,8 +71,7 @@ pub fn session_state(time_zone: &str) -> SessionState {
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
-        .with_analyzer_rule(Arc::new(ExpandGroupingSets))
-        .with_analyzer_rule(Arc::new(functions::aggregates::order::OrderByEventTime))
+        .with_analyzer_rules(analyzer_rules())
         .with_optimizer_rules(optimizer_rules())
         .with_type_planner(Arc::new(SparkTypePlanner));
     // The first planner that knows an operator decides; the last function of a name stays.
@@ -86,6 +91,18 @@ pub fn session_state(time_zone: &str) -> SessionState {
         .get_or_insert_with(Vec::new);
     higher_order.extend(functions::higher_order_functions());
     builder.build()
+}
+
+/// `DataFusion`'s rules between ours, which have the last word on types.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![
+        Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(SparkCoercion),
+        Arc::new(TypeCoercion::new()),
+        Arc::new(ExpandGroupingSets),
+        Arc::new(functions::aggregates::order::OrderByEventTime),
+        Arc::new(SparkCasts),
+    ]
 }
 
 /// The rules that leave the shape of state as the query has it.
@@ -314,41 +331,29 @@ impl ExprPlanner for SparkOperators {
         mut raw: RawBinaryExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
-        use BinaryOperator::{Divide, Minus, Modulo, Multiply, MyIntegerDivide, Plus};
-        if !matches!(
-            raw.op,
-            Divide | Minus | Modulo | Multiply | MyIntegerDivide | Plus
-        ) {
-            return Ok(PlannerResult::Original(raw));
-        }
-        let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
-        match raw.op {
-            Divide if both_decimal(&left, &right) => {}
-            Divide if left.is_numeric() || right.is_numeric() => {
-                let double = |expr, from: &DataType| match from {
-                    DataType::Float64 => expr,
-                    _ => cast(expr, DataType::Float64),
-                };
-                let sides = vec![double(raw.left, &left), double(raw.right, &right)];
-                return Ok(PlannerResult::Planned(
-                    functions::divide::divide().call(sides),
-                ));
+        use BinaryOperator::{
+            And, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo, Multiply, MyIntegerDivide, NotEq, Or,
+            Plus, Spaceship,
+        };
+        raw.left = typed_literal(raw.left)?;
+        raw.right = typed_literal(raw.right)?;
+        let op = match raw.op {
+            Plus => Op::Add,
+            Minus => Op::Subtract,
+            Multiply => Op::Multiply,
+            Divide => Op::Divide,
+            Modulo => Op::Remainder,
+            MyIntegerDivide => Op::IntegerDivide,
+            Eq | NotEq | Lt | LtEq | Gt | GtEq | Spaceship => {
+                return compared(raw, schema);
             }
-            MyIntegerDivide => {
-                let whole = |expr| cast(expr, DataType::Int64);
-                let quotient = binary_expr(whole(raw.left), Operator::Divide, whole(raw.right));
-                return Ok(PlannerResult::Planned(quotient));
-            }
-            _ => {
-                // A bare number is an INT in Spark: `i + 1` of an INT stays one.
-                if let Some(literal) = narrowed(&raw.right, &left) {
-                    raw.right = literal;
-                } else if let Some(literal) = narrowed(&raw.left, &right) {
-                    raw.left = literal;
-                }
-            }
-        }
-        Ok(PlannerResult::Original(raw))
+            And | Or => return conditions(raw, schema),
+            _ => return Ok(PlannerResult::Original(raw)),
+        };
+        let types = [raw.left.get_type(schema)?, raw.right.get_type(schema)?];
+        arithmetic::result_type(op, &types)?;
+        let call = arithmetic::call(op, raw.left, raw.right);
+        Ok(PlannerResult::Planned(call))
     }
 
     fn plan_field_access(
@@ -356,17 +361,25 @@ impl ExprPlanner for SparkOperators {
         mut raw: RawFieldAccessExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawFieldAccessExpr>> {
-        if let GetFieldAccess::NamedStructField { name } = &mut raw.field_access
-            && let DataType::Struct(fields) = raw.expr.get_type(schema)?
-            && let Some(ScalarValue::Utf8(Some(asked))) = Some(&*name)
-        {
-            let field = spelt(&fields, asked)?;
-            return Ok(PlannerResult::Planned(get_field(
-                raw.expr,
-                field.name().as_str(),
-            )));
-        }
-        Ok(PlannerResult::Original(raw))
+        let key = match raw.field_access {
+            GetFieldAccess::NamedStructField { name } => {
+                if let DataType::Struct(fields) = raw.expr.get_type(schema)?
+                    && let Some(Some(asked)) = name.try_as_str()
+                {
+                    let field = spelt(&fields, asked)?;
+                    let planned = get_field(raw.expr, field.name().as_str());
+                    return Ok(PlannerResult::Planned(planned));
+                }
+                Expr::Literal(name, None)
+            }
+            GetFieldAccess::ListIndex { key } => *key,
+            range @ GetFieldAccess::ListRange { .. } => {
+                raw.field_access = range;
+                return Ok(PlannerResult::Original(raw));
+            }
+        };
+        let item = functions::item::item().call(vec![raw.expr, key]);
+        Ok(PlannerResult::Planned(item))
     }
 
     fn plan_compound_identifier(
@@ -379,7 +392,7 @@ impl ExprPlanner for SparkOperators {
         let mut data_type = field.data_type().clone();
         for name in nested_names {
             let DataType::Struct(fields) = &data_type else {
-                return plan_err!("'{}' is no STRUCT and has no field '{name}'", field.name());
+                return plan_err!("[INVALID_EXTRACT_BASE_FIELD_TYPE] '{}' is no STRUCT and has no field '{name}'", field.name());
             };
             let found = spelt(fields, name)?;
             expr = get_field(expr, found.name().as_str());
@@ -418,22 +431,53 @@ impl ExprPlanner for SparkOperators {
     }
 }
 
-fn both_decimal(left: &DataType, right: &DataType) -> bool {
-    let decimal = |t: &DataType| matches!(t, DataType::Decimal128(..) | DataType::Decimal256(..));
-    (decimal(left) && (decimal(right) || right.is_integer()))
-        || (left.is_integer() && decimal(right))
+/// `AND` and `OR`: both sides are conditions, or text that says one.
+fn conditions(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
+    let condition = |t: &DataType| matches!(t, DataType::Boolean | DataType::Null | DataType::Utf8);
+    if !condition(&left) || !condition(&right) || (left == right && left == DataType::Utf8) {
+        return plan_err!(
+            "[DATATYPE_MISMATCH.BINARY_OP_DIFF_TYPES] there is no {} {} {}; compare the values, or add a CAST",
+            type_name(&left),
+            raw.op,
+            type_name(&right)
+        );
+    }
+    let truth = |expr, from| match from {
+        DataType::Utf8 => cast(expr, DataType::Boolean),
+        _ => expr,
+    };
+    Ok(PlannerResult::Original(RawBinaryExpr {
+        op: raw.op,
+        left: truth(raw.left, left),
+        right: truth(raw.right, right),
+    }))
 }
 
-fn narrowed(expr: &Expr, other: &DataType) -> Option<Expr> {
-    let Expr::Literal(ScalarValue::Int64(Some(number)), metadata) = expr else {
-        return None;
+/// A comparison: its sides must meet in one type. The analyzer brings them there, because only then
+/// the types of both are final.
+fn compared(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
+    let op = match raw.op {
+        BinaryOperator::Eq => Operator::Eq,
+        BinaryOperator::NotEq => Operator::NotEq,
+        BinaryOperator::Lt => Operator::Lt,
+        BinaryOperator::LtEq => Operator::LtEq,
+        BinaryOperator::Gt => Operator::Gt,
+        BinaryOperator::GtEq => Operator::GtEq,
+        _ => Operator::IsNotDistinctFrom,
     };
-    let narrow = matches!(other, DataType::Int8 | DataType::Int16 | DataType::Int32);
-    let number = i32::try_from(*number).ok().filter(|_| narrow)?;
-    Some(Expr::Literal(
-        ScalarValue::Int32(Some(number)),
-        metadata.clone(),
-    ))
+    let common = compared_as(op, &left, &right)?;
+    let known = BinaryTypeCoercer::new(&left, &op, &right).get_result_type();
+    if known.is_ok() {
+        return Ok(PlannerResult::Original(raw));
+    }
+    // DataFusion has no type for both, so that the sides must be cast before it looks at them.
+    Ok(PlannerResult::Planned(binary_expr(
+        cast(raw.left, common.clone()),
+        op,
+        cast(raw.right, common),
+    )))
 }
 
 /// The field of this name, whatever its case.

@@ -27,6 +27,7 @@ mod tests;
 use std::sync::Arc;
 
 use super::catalog::QueryStatement;
+use super::event_time::WallClock;
 use super::room::with_room;
 use super::{Node, Plan, SinkTable, SourceTable, modes};
 
@@ -38,7 +39,11 @@ pub fn plan_query(statement: &QueryStatement) -> Result<Plan> {
 }
 
 fn plan_here(statement: &QueryStatement) -> Result<Plan> {
-    let mut root = nodes::node(&statement.logical, &statement.sources)?;
+    let scope = nodes::Scope {
+        sources: &statement.sources,
+        clock: WallClock::of(&statement.settings.time_zone),
+    };
+    let mut root = nodes::node(&statement.logical, scope)?;
     let sources: Vec<SourceTable> = statement.sources.iter().map(source_table).collect();
     let derived = key::of_result(&root);
     let (mode, mode_reason) =

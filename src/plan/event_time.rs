@@ -9,6 +9,7 @@
 //! | a column, an alias, a cast to TIMESTAMP | what the column is |
 //! | `ts - INTERVAL c`, `ts + INTERVAL c` (fixed lengths) | an instant; the lag grows or shrinks by `c`, never below 0 |
 //! | `date_trunc(unit, ts)` | an instant; the lag grows by what can be cut off |
+//! | `CAST(ts AS DATE)`, `to_date(ts)`, `trunc(date, unit)` | an instant, midnight UTC of the date; likewise |
 //! | `window(ts, ...)` | a window |
 //! | `__sliding_windows(ts, ...)`, `__cumulate_windows(ts, ...)` | windows, of which `Unnest` makes a window |
 //! | `window.end`, `window.start`, `window_time(window)` | a window's end, its start, an instant |
@@ -19,6 +20,7 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator as BinaryOperator};
+use tidemark_connectors::format::zone::Zone;
 use tidemark_connectors::options::parse_duration;
 
 use super::text::is_utc;
@@ -26,28 +28,70 @@ use super::{Bound, EventTimeColumn, EventTimeKind};
 
 const MILLISECOND: i64 = 1_000;
 const SECOND: i64 = 1_000_000;
-const DAY: i64 = 86_400 * SECOND;
+const HOUR: i64 = 3_600 * SECOND;
+const DAY: i64 = 24 * HOUR;
+
+/// How a clock on the wall goes in the session's time zone, as far as lags depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WallClock {
+    /// As the instants do.
+    Utc,
+    /// Any other way: a day may be longer by the hours that a clock is set back, and begin before or
+    /// after that of UTC.
+    Local,
+}
+
+impl WallClock {
+    /// That of a time zone.
+    pub fn of(time_zone: &str) -> Self {
+        match Zone::parse(time_zone) {
+            Some(Zone::UTC) => Self::Utc,
+            _ => Self::Local,
+        }
+    }
+
+    /// By how much more a unit of this length may be cut than on paper.
+    fn set_back(self, unit: i64) -> i64 {
+        match self {
+            Self::Utc => 0,
+            Self::Local if unit <= SECOND => 0,
+            Self::Local => 3 * HOUR,
+        }
+    }
+
+    /// How far the midnight of a date may lie before that of UTC.
+    fn ahead(self) -> i64 {
+        match self {
+            Self::Utc => 0,
+            Self::Local => 18 * HOUR,
+        }
+    }
+}
 
 /// What an expression over a node says about event time.
 pub fn of_expression(
     expr: &Expr,
     schema: &DFSchema,
     columns: &[Option<EventTimeColumn>],
+    clock: WallClock,
 ) -> Option<EventTimeColumn> {
     match expr {
         Expr::Column(column) => columns
             .get(schema.maybe_index_of_column(column)?)
             .copied()?,
-        Expr::Alias(alias) => of_expression(&alias.expr, schema, columns),
+        Expr::Alias(alias) => of_expression(&alias.expr, schema, columns, clock),
         Expr::Cast(cast) if is_instant(cast.field.data_type()) => {
-            instant(of_expression(&cast.expr, schema, columns)?).filter(|_| {
+            instant(of_expression(&cast.expr, schema, columns, clock)?).filter(|_| {
                 cast.expr
                     .get_type(schema)
                     .is_ok_and(|from| is_instant(&from))
             })
         }
-        Expr::BinaryExpr(binary) => shifted(binary, schema, columns),
-        Expr::ScalarFunction(call) => of_call(call, schema, columns),
+        Expr::Cast(cast) if *cast.field.data_type() == DataType::Date32 => {
+            of_date(&cast.expr, schema, columns, clock)
+        }
+        Expr::BinaryExpr(binary) => shifted(binary, schema, columns, clock),
+        Expr::ScalarFunction(call) => of_call(call, schema, columns, clock),
         _ => None,
     }
 }
@@ -57,7 +101,7 @@ fn instant(column: EventTimeColumn) -> Option<EventTimeColumn> {
     (column.kind == EventTimeKind::Instant).then_some(column)
 }
 
-/// A moment, or the wall clock in UTC, which reads the same: Spark's `date_trunc` goes by way of it.
+/// A moment, or the wall clock in UTC, which reads the same.
 fn is_instant(data_type: &DataType) -> bool {
     match data_type {
         DataType::Timestamp(TimeUnit::Microsecond, zone) => zone.as_deref().is_none_or(is_utc),
@@ -70,6 +114,7 @@ fn shifted(
     binary: &BinaryExpr,
     schema: &DFSchema,
     columns: &[Option<EventTimeColumn>],
+    clock: WallClock,
 ) -> Option<EventTimeColumn> {
     let (time, shift) = match binary.op {
         BinaryOperator::Minus => (&binary.left, interval_micros(&binary.right)?.checked_neg()?),
@@ -79,7 +124,7 @@ fn shifted(
         },
         _ => return None,
     };
-    let column = instant(of_expression(time, schema, columns)?)?;
+    let column = instant(of_expression(time, schema, columns, clock)?)?;
     // Days have a fixed length in UTC only.
     let DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) = time.get_type(schema).ok()? else {
         return None;
@@ -94,11 +139,12 @@ fn of_call(
     call: &ScalarFunction,
     schema: &DFSchema,
     columns: &[Option<EventTimeColumn>],
+    clock: WallClock,
 ) -> Option<EventTimeColumn> {
     let arg = |index: usize| {
         call.args
             .get(index)
-            .and_then(|expr| of_expression(expr, schema, columns))
+            .and_then(|expr| of_expression(expr, schema, columns, clock))
     };
     let micros = |index: usize| call.args.get(index).and_then(literal_micros);
     // Windows of windows go by the last instant of the inner one.
@@ -132,15 +178,37 @@ fn of_call(
         }
         "date_trunc" => {
             let column = instant(arg(1)?)?;
-            let cut = truncation(literal_text(&call.args[0])?)?;
+            let unit = truncation(literal_text(&call.args[0])?)?;
+            let cut = unit - 1 + clock.set_back(unit);
             is_instant(&call.args[1].get_type(schema).ok()?).then_some(EventTimeColumn {
                 lag: column.lag.checked_add(cut)?,
                 ..column
             })
         }
-        "to_local_time" => {
+        "trunc" => {
             let column = instant(arg(0)?)?;
-            is_instant(&call.args[0].get_type(schema).ok()?).then_some(column)
+            let unit = truncation(literal_text(&call.args[1])?).filter(|unit| *unit > DAY)?;
+            let lag = column.lag.checked_add(unit - DAY)?;
+            Some(EventTimeColumn { lag, ..column })
+        }
+        _ => None,
+    }
+}
+
+/// The date of a moment, which stands for its midnight in UTC.
+fn of_date(
+    time: &Expr,
+    schema: &DFSchema,
+    columns: &[Option<EventTimeColumn>],
+    clock: WallClock,
+) -> Option<EventTimeColumn> {
+    let column = instant(of_expression(time, schema, columns, clock)?)?;
+    match time.get_type(schema).ok()? {
+        DataType::Date32 => Some(column),
+        found if is_instant(&found) => {
+            let cut = DAY - 1 + clock.ahead();
+            let lag = column.lag.checked_add(cut)?;
+            Some(EventTimeColumn { lag, ..column })
         }
         _ => None,
     }
@@ -170,7 +238,7 @@ fn last_instant(column: EventTimeColumn, back: i64) -> EventTimeColumn {
     }
 }
 
-/// The most that `date_trunc` to this unit takes off.
+/// How long a unit of `date_trunc` is at most.
 fn truncation(unit: &str) -> Option<i64> {
     let length = match unit.to_ascii_lowercase().as_str() {
         "microsecond" => 1,
@@ -185,7 +253,7 @@ fn truncation(unit: &str) -> Option<i64> {
         "year" | "yyyy" | "yy" => 366 * DAY,
         _ => return None,
     };
-    Some(length - 1)
+    Some(length)
 }
 
 fn literal_text(expr: &Expr) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! `EXPLAIN`: a plan as text.
 //!
-//! First what the query is to the outside (sink, mode, trigger, checkpoint), then its operators as
-//! a tree with the result on top: what each keeps, keyed how and until when, what it drops, and
+//! First what the query is to the outside (sink, mode, trigger, checkpoint) and whether its state
+//! stays bounded, then its operators as a tree with the result on top: what each keeps, keyed how and until when, what it drops, and
 //! whether it ever takes a row back; then what it reads. Secrets are hidden
 //! ([`super::redact`]).
 
@@ -11,8 +11,8 @@ use super::lineage::{Below, Naming, column_texts, columns_read};
 use super::redact::shown_options;
 use super::text::duration;
 use super::{
-    Aggregate, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node, Operator,
-    OutputMode, Plan, SourceTable, Trigger, WatermarkPolicy,
+    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node,
+    Operator, OutputMode, Plan, SourceTable, Trigger, WatermarkPolicy,
 };
 
 /// A line below an operator or a source: what it is about, and what there is to say.
@@ -71,6 +71,7 @@ impl Plan {
             ("key", key),
             ("trigger", trigger(self.trigger)),
             ("checkpoint", checkpoint),
+            ("state", self.state_in_short()),
         ];
         if self
             .sources
@@ -89,6 +90,62 @@ impl Plan {
             notes.push(("bad rows", format!("go to {}", table.name)));
         }
         notes
+    }
+}
+
+impl Plan {
+    /// Whether what the query keeps stays bounded, and which operators let it grow.
+    fn state_in_short(&self) -> String {
+        let mut kept = Kept::default();
+        kept.add(&self.root);
+        match kept.growing.as_slice() {
+            [] if kept.until_passed => "bounded: what the watermark has passed is forgotten".into(),
+            [] if kept.one_row => "bounded: one row".into(),
+            [] => "none: every row is done with in its epoch".into(),
+            [one] => format!("grows with each new key: operator {one} forgets nothing"),
+            many => {
+                let ids: Vec<String> = many.iter().map(ToString::to_string).collect();
+                let ids = ids.join(", ");
+                format!("grows with each new key: operators {ids} forget nothing")
+            }
+        }
+    }
+}
+
+/// What the operators of a plan keep between epochs.
+#[derive(Default)]
+struct Kept {
+    /// Some keep what the watermark has not passed.
+    until_passed: bool,
+    /// Some keep the one group of all rows.
+    one_row: bool,
+    /// The operators whose state has no end.
+    growing: Vec<usize>,
+}
+
+impl Kept {
+    fn add(&mut self, node: &Node) {
+        for input in &node.inputs {
+            self.add(input);
+        }
+        match &node.operator {
+            Operator::Aggregate(aggregate) => {
+                let values =
+                    |call: &AggregateCall| call.function == AggregateFunction::CountDistinct;
+                if aggregate.bound.is_some() {
+                    self.until_passed = true;
+                } else if aggregate.keys.is_empty() && !aggregate.calls.iter().any(values) {
+                    self.one_row = true;
+                } else {
+                    self.growing.push(node.id);
+                }
+            }
+            Operator::Source { .. }
+            | Operator::FilterProject { .. }
+            | Operator::Unnest { .. }
+            | Operator::Union
+            | Operator::Values { .. } => {}
+        }
     }
 }
 
@@ -276,7 +333,9 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
     let gives = match aggregate.emit {
         Emit::OnClose => "a group once, when it is complete",
         Emit::Changes if node.append_only => "a row at once, when it first appears",
-        Emit::Changes => "each epoch: the groups that changed, old row out, new row in",
+        Emit::Changes => {
+            "each epoch, of the groups that changed: the old row taken back, the new one given"
+        }
     };
     let input = match (from_changes, aggregate.is_distinct()) {
         (true, true) => "retracting: counts how often each row is there",
@@ -295,19 +354,40 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
 
 /// What an aggregate keeps beside one value a call.
 fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
+    use AggregateFunction as Function;
     let mut extra = Vec::new();
     for call in &aggregate.calls {
         let kept = match call.function {
-            AggregateFunction::CountDistinct => format!("every distinct value of {call}"),
-            AggregateFunction::ApproxCountDistinct { precision } => {
+            Function::CountDistinct => format!("every distinct value of {call}"),
+            Function::ApproxCountDistinct { precision } => {
                 format!(
                     "a sketch of {} registers for {call}",
                     1_u32 << precision.min(16)
                 )
             }
-            AggregateFunction::Min | AggregateFunction::Max if from_changes => {
+            Function::Min
+            | Function::Max
+            | Function::First
+            | Function::Last
+            | Function::MinBy
+            | Function::MaxBy
+                if from_changes =>
+            {
                 format!("every value of {call}, as any of them can be taken back")
             }
+            Function::CollectList | Function::ListAgg if !call.distinct => {
+                format!("every value of {call}")
+            }
+            Function::CollectList
+            | Function::ListAgg
+            | Function::CollectSet
+            | Function::Percentile
+            | Function::PercentileDisc
+            | Function::ApproxPercentile
+            | Function::Median
+            | Function::Mode
+            | Function::HistogramNumeric => format!("every distinct value of {call}"),
+            _ if call.distinct => format!("every distinct value of {call}"),
             _ => continue,
         };
         extra.push(kept);

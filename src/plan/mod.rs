@@ -16,6 +16,7 @@
 
 pub mod batch;
 pub mod catalog;
+pub mod coercion;
 pub mod context;
 pub mod convert;
 pub mod error;

@@ -5,10 +5,12 @@ use std::fmt::Write;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
-use datafusion::logical_expr::{BinaryExpr, Expr};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use super::event_time::literal_micros;
 use super::functions::aggregates::name_of;
+use super::functions::arithmetic::{Op, as_operator};
+use super::functions::cast::as_cast;
 use super::sql::type_name;
 use super::{AggregateCall, AggregateFunction as Function, CURRENT_TIMESTAMP_COLUMN};
 
@@ -32,12 +34,23 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
     let all = |exprs: &[Expr]| exprs.iter().map(go).collect::<Vec<_>>().join(", ");
     // Operands that are operations themselves get parentheses.
     let operand = |expr: &Expr| match expr {
+        _ if as_operation(expr).is_some() => format!("({})", go(expr)),
         Expr::BinaryExpr(_) | Expr::Between(_) | Expr::Like(_) | Expr::InList(_) | Expr::Not(_) => {
             format!("({})", go(expr))
         }
         _ => go(expr),
     };
     let negated = |yes: bool| if yes { "NOT " } else { "" };
+    if let Some((inner, to, strict)) = as_cast(expr) {
+        let name = if strict { "CAST" } else { "TRY_CAST" };
+        return format!("{name}({} AS {})", go(inner), type_name(to));
+    }
+    if let Some(operation) = as_operation(expr) {
+        return render_operation(&operation, name);
+    }
+    if let Some((Op::Negate, [one])) = as_operator(expr) {
+        return format!("-{}", operand(one));
+    }
     match expr {
         Expr::Alias(alias) => go(&alias.expr),
         Expr::Column(column) if column.name == CURRENT_TIMESTAMP_COLUMN => {
@@ -45,7 +58,6 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
         }
         Expr::Column(column) => name(column),
         Expr::Literal(value, _) => literal(value),
-        Expr::BinaryExpr(binary) => render_binary(binary, name),
         Expr::Not(inner) => format!("NOT {}", operand(inner)),
         Expr::Negative(inner) => format!("-{}", operand(inner)),
         Expr::IsNull(inner) => format!("{} IS NULL", operand(inner)),
@@ -93,20 +105,6 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
             }
             text + " END"
         }
-        Expr::Cast(cast) => {
-            format!(
-                "CAST({} AS {})",
-                go(&cast.expr),
-                type_name(cast.field.data_type())
-            )
-        }
-        Expr::TryCast(cast) => {
-            format!(
-                "TRY_CAST({} AS {})",
-                go(&cast.expr),
-                type_name(cast.field.data_type())
-            )
-        }
         Expr::ScalarFunction(call) => render_call(call, name),
         Expr::AggregateFunction(call) => aggregate(call, name),
         Expr::WindowFunction(call) => {
@@ -116,13 +114,47 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
     }
 }
 
-fn render_binary(binary: &BinaryExpr, name: &dyn Fn(&Column) -> String) -> String {
+/// An operator between two operands.
+struct Operation<'a> {
+    symbol: String,
+    /// Binds the stronger, the greater it is.
+    precedence: u8,
+    left: &'a Expr,
+    right: &'a Expr,
+}
+
+/// The expression as an operator between its operands, whichever way it is computed.
+fn as_operation(expr: &Expr) -> Option<Operation<'_>> {
+    if let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr {
+        return Some(Operation {
+            symbol: op.to_string(),
+            precedence: op.precedence(),
+            left,
+            right,
+        });
+    }
+    let (op, [left, right]) = as_operator(expr)? else {
+        return None;
+    };
+    let like = match op {
+        Op::Add | Op::Subtract => Operator::Plus,
+        _ => Operator::Multiply,
+    };
+    Some(Operation {
+        symbol: op.symbol()?.to_owned(),
+        precedence: like.precedence(),
+        left,
+        right,
+    })
+}
+
+fn render_operation(operation: &Operation, name: &dyn Fn(&Column) -> String) -> String {
     let side = |expr: &Expr, left: bool| {
         let text = render(expr, name);
-        match expr {
-            Expr::BinaryExpr(inner)
-                if inner.op.precedence() < binary.op.precedence()
-                    || (inner.op.precedence() == binary.op.precedence() && !left) =>
+        match as_operation(expr) {
+            Some(inner)
+                if inner.precedence < operation.precedence
+                    || (inner.precedence == operation.precedence && !left) =>
             {
                 format!("({text})")
             }
@@ -131,9 +163,9 @@ fn render_binary(binary: &BinaryExpr, name: &dyn Fn(&Column) -> String) -> Strin
     };
     format!(
         "{} {} {}",
-        side(&binary.left, true),
-        binary.op,
-        side(&binary.right, false)
+        side(operation.left, true),
+        operation.symbol,
+        side(operation.right, false)
     )
 }
 
@@ -151,13 +183,7 @@ fn render_call(call: &ScalarFunction, name: &dyn Fn(&Column) -> String) -> Strin
         ("__cumulate_windows", [ts, ..]) => {
             window("cumulate", ts, &[micros(1), micros(2)], micros(3))
         }
-        ("__divide", [_, _]) => {
-            let part = |index: usize| match &call.args[index] {
-                Expr::BinaryExpr(_) => format!("({})", args[index]),
-                _ => args[index].clone(),
-            };
-            format!("{} / {}", part(0), part(1))
-        }
+        ("__item", [container, key]) => format!("{container}[{key}]"),
         (function, _) => {
             let function = function.strip_prefix("__").unwrap_or(function);
             format!("{function}({})", args.join(", "))

@@ -153,9 +153,9 @@ fn lead(
     let thread = std::thread::Builder::new()
         .name(format!("tidemark-{}", plan.name))
         .spawn(move || {
-            let cause = sequencer
-                .run(beginning)
-                .err()
+            let failed = sequencer.run(beginning).err();
+            let cause = failed
+                .filter(|error| !error.is_reader_gone())
                 .map(|error| error.to_string());
             sequencer.stop_workers(cause.clone());
             farewell(workers, processes > 1, &setup);

@@ -62,3 +62,10 @@ pub enum QueryError {
     #[error("the workers could not be started: {0}")]
     Start(String),
 }
+
+impl QueryError {
+    /// Whether the query ended because nobody reads its output any more, which is no failure.
+    fn is_reader_gone(&self) -> bool {
+        matches!(self, Self::Connector(ConnectorError::ReaderGone(_)))
+    }
+}

@@ -44,6 +44,21 @@ pub struct Progress {
     pub sink: SinkProgress,
 }
 
+impl Progress {
+    /// The watermark, once there is one.
+    pub fn watermark(&self) -> Option<&str> {
+        let watermark = self.event_time.get("watermark")?;
+        // Spark shows the start of 1970 before the first.
+        (!watermark.starts_with("1970-01-01T00:00:00.000")).then_some(watermark)
+    }
+
+    /// Rows of state, of all operators.
+    pub fn state_rows(&self) -> u64 {
+        let operators = self.state_operators.iter();
+        operators.map(|operator| operator.num_rows_total).sum()
+    }
+}
+
 /// See [`Progress::state_operators`].
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]

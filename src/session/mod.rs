@@ -16,6 +16,7 @@
 //! ```
 
 mod dataframe;
+mod look;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,6 +38,8 @@ use crate::runtime::cluster::{Cluster, ClusterConfig};
 use crate::runtime::dead_letters;
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
+
+pub use look::Selected;
 
 pub use dataframe::{Column, DataFrame, DataStreamReader, DataStreamWriter, GroupedData};
 pub use dataframe::{
@@ -263,6 +266,21 @@ impl Session {
         plan: &Arc<Plan>,
         listener: Option<Listener>,
     ) -> Result<Arc<StreamingQuery>, SessionError> {
+        let known = Arc::clone(&self.known);
+        let open = move |table: &SinkTable, config: SinkConfig| known.open_sink(table, config);
+        self.start_into(plan, open, listener)
+    }
+
+    /// Starts a planned query whose rows and dead letters go to the sinks that `open` gives.
+    fn start_into(
+        &self,
+        plan: &Arc<Plan>,
+        open: impl Fn(&SinkTable, SinkConfig) -> Result<Box<dyn Sink>, ConnectorError>
+        + Send
+        + Sync
+        + 'static,
+        listener: Option<Listener>,
+    ) -> Result<Arc<StreamingQuery>, SessionError> {
         let named = |source: QueryError| SessionError::Query {
             name: plan.name.clone(),
             source,
@@ -288,8 +306,6 @@ impl Session {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| named(error.into()))?;
-        let known = Arc::clone(&self.known);
-        let open = move |table: &SinkTable, config: SinkConfig| known.open_sink(table, config);
         let query = start(plan, sources, open, &self.config, listener).map_err(named)?;
         let query = Arc::new(query);
         lock(&self.known.queries).push(Arc::clone(&query));

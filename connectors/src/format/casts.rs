@@ -65,6 +65,11 @@ impl Casts {
         }
     }
 
+    /// Microseconds since 1970 on the wall clock that the text shows; a zone behind it says nothing.
+    pub fn wall_clock(text: &[u8]) -> Option<i64> {
+        datetime::parse_wall_clock(text)
+    }
+
     /// Days since 1970.
     pub fn date(&self, text: &[u8]) -> Option<i32> {
         match &self.date {
@@ -75,7 +80,7 @@ impl Casts {
 }
 
 /// A whole number with an optional sign; `None` where it is none or does not fit.
-pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text.first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -102,7 +107,7 @@ pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
 
 /// A decimal as its unscaled value, rounded half up to `scale`; `None` where it is no number or
 /// has more than `precision` digits.
-pub(crate) fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let (negative, unsigned) = match text.first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

@@ -91,6 +91,11 @@ pub fn parse_timestamp_ntz(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// The wall clock of a timestamp, whatever zone stands behind it.
+pub(crate) fn parse_wall_clock(text: &[u8]) -> Option<i64> {
+    lenient(text).map(|(local, _)| local)
+}
+
 /// A date, as days since 1970. A time after it is left out, as Spark does.
 pub fn parse_date(text: &[u8]) -> Option<i32> {
     let text = text.trim_ascii();

@@ -142,10 +142,13 @@ impl Sink for ConsoleSink {
             .out
             .write_all(text.as_bytes())
             .and_then(|()| self.out.flush());
-        written.map_err(|source| ConnectorError::Io {
-            action: "cannot print to",
-            path: PathBuf::from("the console"),
-            source,
+        written.map_err(|source| match source.kind() {
+            io::ErrorKind::BrokenPipe => ConnectorError::ReaderGone("the console"),
+            _ => ConnectorError::Io {
+                action: "cannot print to",
+                path: PathBuf::from("the console"),
+                source,
+            },
         })
     }
 

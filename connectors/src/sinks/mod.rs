@@ -6,6 +6,8 @@
 //! | [`mod@file`] | json, csv or parquet files in a directory, with a manifest | each epoch is there once |
 //! | [`memory`] | a table in this process | each epoch is there once, within one process |
 //! | [`noop`] | counts | - |
+//!
+//! [`result`] is no connector: whoever holds its table opens it, to look at a query's result.
 
 pub mod changes;
 pub mod console;
@@ -16,6 +18,7 @@ mod held;
 pub mod json;
 pub mod memory;
 pub mod noop;
+pub mod result;
 pub mod show;
 mod text;
 

@@ -115,7 +115,7 @@ pub fn cells(batch: &RecordBatch, zone: Zone) -> Result<Vec<Vec<String>>> {
         .fields()
         .iter()
         .zip(batch.columns())
-        .map(|(field, column)| cell_writer(field.name(), column, zone))
+        .map(|(field, column)| value_writer(field.name(), column, zone, Form::SHOW))
         .collect::<Result<Vec<_>>>()?;
     Ok((0..batch.num_rows())
         .map(|row| {
@@ -129,49 +129,91 @@ pub fn cells(batch: &RecordBatch, zone: Zone) -> Result<Vec<Vec<String>>> {
         .collect())
 }
 
+/// Gives `out` the text of each value of `array` in turn, as `CAST(... AS STRING)`
+/// has it: nulls inside nested values are `null`, bytes are text. A null value is given no text.
+pub fn cast_text(
+    array: &ArrayRef,
+    zone: Zone,
+    mut out: impl FnMut(Option<&str>),
+) -> Result<()> {
+    let write = value_writer("", array, zone, Form::CAST)?;
+    let nulls = Nulls::of(array);
+    let mut text = String::new();
+    for row in 0..array.len() {
+        if nulls.is_null(row) {
+            out(None);
+        } else {
+            text.clear();
+            write(row, &mut text);
+            out(Some(&text));
+        }
+    }
+    Ok(())
+}
+
+/// The choices of the two forms that a value has as text.
+#[derive(Clone, Copy)]
+struct Form {
+    null: &'static str,
+    bytes: Bytes,
+}
+
+impl Form {
+    /// What `show()` prints.
+    const SHOW: Self = Self {
+        null: "NULL",
+        bytes: Bytes::Hex,
+    };
+    /// What `CAST(... AS STRING)` gives.
+    const CAST: Self = Self {
+        null: "null",
+        bytes: Bytes::Text,
+    };
+}
+
 /// How many columns of a terminal `text` takes.
 pub fn display_width(text: &str) -> usize {
     text.chars().map(|c| if is_wide(c) { 2 } else { 1 }).sum()
 }
 
 /// Writes a value, nulls included.
-fn cell_writer(name: &str, array: &ArrayRef, zone: Zone) -> Result<CellWriter> {
+fn value_writer(name: &str, array: &ArrayRef, zone: Zone, form: Form) -> Result<CellWriter> {
     let array = text::plain_values(name, array)?;
     let style = Style {
         zone,
         moments: Moments::Sql,
-        bytes: Bytes::Hex,
+        bytes: form.bytes,
     };
     let write = if let Some((_, write)) = text::scalar(&array, style) {
         write
     } else if let Some((values, range)) = text::elements(&array) {
-        let element = cell_writer(name, &values, zone)?;
+        let element = value_writer(name, &values, zone, form)?;
         Box::new(move |row, out: &mut String| {
             out.push('[');
             join(out, range(row), |index, out| element(index, out));
             out.push(']');
         })
     } else {
-        nested_writer(name, &array, zone)?
+        nested_writer(name, &array, zone, form)?
     };
     let nulls = Nulls::of(&array);
     Ok(Box::new(move |row, out| {
         if nulls.is_null(row) {
-            out.push_str("NULL");
+            out.push_str(form.null);
         } else {
             write(row, out);
         }
     }))
 }
 
-fn nested_writer(name: &str, array: &ArrayRef, zone: Zone) -> Result<CellWriter> {
+fn nested_writer(name: &str, array: &ArrayRef, zone: Zone, form: Form) -> Result<CellWriter> {
     match array.data_type() {
         DataType::Struct(_) => {
             let fields = array
                 .as_struct()
                 .columns()
                 .iter()
-                .map(|column| cell_writer(name, column, zone))
+                .map(|column| value_writer(name, column, zone, form))
                 .collect::<Result<Vec<_>>>()?;
             Ok(Box::new(move |row, out| {
                 out.push('{');
@@ -181,8 +223,8 @@ fn nested_writer(name: &str, array: &ArrayRef, zone: Zone) -> Result<CellWriter>
         }
         DataType::Map(..) => {
             let map = array.as_map().clone();
-            let key = cell_writer(name, &Arc::clone(map.keys()), zone)?;
-            let value = cell_writer(name, &Arc::clone(map.values()), zone)?;
+            let key = value_writer(name, &Arc::clone(map.keys()), zone, form)?;
+            let value = value_writer(name, &Arc::clone(map.values()), zone, form)?;
             Ok(Box::new(move |row, out| {
                 let offsets = map.value_offsets();
                 out.push('{');

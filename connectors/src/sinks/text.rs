@@ -32,6 +32,8 @@ pub(crate) enum Bytes {
     Hex,
     /// `QUI=`
     Base64,
+    /// `AB`: what they say as UTF-8.
+    Text,
 }
 
 /// The choices that are left to the place where a value is written.
@@ -311,6 +313,7 @@ fn binaries(array: &ArrayRef, form: Bytes) -> Option<CellWriter> {
     let write = match form {
         Bytes::Hex => hex,
         Bytes::Base64 => base64,
+        Bytes::Text => |out: &mut String, bytes: &[u8]| out.push_str(&String::from_utf8_lossy(bytes)),
     };
     if let Some(values) = array.as_binary_opt::<i32>().cloned() {
         return Some(Box::new(move |row, out| write(out, values.value(row))));

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
 use hashbrown::HashTable;
 
 use crate::operators::aggregate::accumulate::{Groups, valid_rows};
@@ -225,7 +225,14 @@ fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
         ),
     };
     let nulls = key.logical_nulls();
-    let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+    // A date stands for its midnight in UTC.
+    let midnights = times.and_then(|times| times.as_primitive_opt::<Date32Type>());
+    let midnights = midnights.map(|dates| {
+        dates.unary::<_, TimestampMicrosecondType>(|day| i64::from(day) * 86_400_000_000)
+    });
+    let times = times
+        .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>())
+        .or(midnights.as_ref());
     (0..rows)
         .map(|row| match times {
             Some(times)

@@ -5,6 +5,7 @@ use datafusion::logical_expr::expr::{AggregateFunction as Call, NullTreatment};
 use datafusion::logical_expr::{Expr, SortExpr};
 
 use super::super::functions::aggregates;
+use super::super::event_time::WallClock;
 use super::super::{
     Aggregate, AggregateCall, AggregateFunction, Emit, Node, Operator, event_time, text,
 };
@@ -18,6 +19,7 @@ pub(super) fn aggregate(
     keys: Vec<Expr>,
     calls: &[Expr],
     schema: DFSchemaRef,
+    clock: WallClock,
 ) -> Result<Node> {
     let keys = (keys.into_iter())
         .map(|key| resolve(key, &input.schema))
@@ -26,7 +28,7 @@ pub(super) fn aggregate(
         .map(|call| aggregate_call(call, &input))
         .collect::<Result<Vec<_>>>()?;
     let key_columns: Vec<_> = (keys.iter())
-        .map(|key| event_time::of_expression(key, &input.schema, &input.columns))
+        .map(|key| event_time::of_expression(key, &input.schema, &input.columns, clock))
         .collect();
     let bound = event_time::bound_of(&key_columns);
     let origins = (keys.iter())
@@ -158,7 +160,7 @@ fn function_of(call: &Call) -> Result<(AggregateFunction, Vec<Expr>)> {
         }
         _ => Err(unsupported(
             shown(),
-            format!("there is no state for the aggregate {name} yet"),
+            format!("there is no state for the aggregate {name}"),
             KNOWN,
         )),
     }

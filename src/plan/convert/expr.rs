@@ -111,11 +111,6 @@ fn unfit(expr: &Expr) -> Option<ConvertError> {
             "its result for a row can change with every later row",
             "group by window(ts, ...) and aggregate",
         ),
-        Expr::GroupingSet(_) => unsupported(
-            "GROUP BY with GROUPING SETS, ROLLUP or CUBE",
-            "each set would be a state of its own",
-            "write one GROUP BY for each set and combine them with UNION ALL",
-        ),
         Expr::Placeholder(placeholder) => unsupported(
             format!("the parameter {}", placeholder.id),
             "nothing gives it a value",

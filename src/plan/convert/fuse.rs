@@ -8,6 +8,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, and};
 
+use super::super::event_time::WallClock;
 use super::super::{CURRENT_TIMESTAMP_COLUMN, Node, Operator, event_time};
 use super::error::{ConvertError, Result};
 use super::expr::{cannot_fail, is_cheap};
@@ -58,12 +59,17 @@ pub(super) fn filter(input: Node, predicate: Expr) -> Result<Node> {
 }
 
 /// Computes `exprs` from each row of `input`.
-pub(super) fn project(input: Node, exprs: Vec<Expr>, schema: DFSchemaRef) -> Result<Node> {
+pub(super) fn project(
+    input: Node,
+    exprs: Vec<Expr>,
+    schema: DFSchemaRef,
+    clock: WallClock,
+) -> Result<Node> {
     if is_identity(&exprs, &input) {
         return Ok(renamed(input, schema));
     }
     let columns = (exprs.iter())
-        .map(|expr| event_time::of_expression(expr, &input.schema, &input.columns))
+        .map(|expr| event_time::of_expression(expr, &input.schema, &input.columns, clock))
         .collect();
     if let Operator::FilterProject {
         filter,

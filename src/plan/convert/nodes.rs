@@ -9,6 +9,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::catalog::QuerySource;
+use super::super::event_time::WallClock;
 use super::super::functions::collections::holds_map;
 use super::super::{EventTimeColumn, EventTimeKind, Node, Operator, event_time, text};
 use super::aggregate::aggregate;
@@ -17,15 +18,22 @@ use super::expr::resolve;
 use super::fuse::{filter, project, renamed};
 use super::order::settled;
 
+/// What a query's operators stand in.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) sources: &'a [QuerySource],
+    pub(super) clock: WallClock,
+}
+
 /// The operators of a plan. Ids are left at 0; results are changes everywhere.
-pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> {
-    let child = |plan: &LogicalPlan| node(plan, sources);
+pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
+    let child = |plan: &LogicalPlan| node(plan, scope);
     match plan {
-        LogicalPlan::TableScan(scan) => source(scan, sources),
+        LogicalPlan::TableScan(scan) => source(scan, scope),
         LogicalPlan::Projection(projection) => {
             let input = child(&projection.input)?;
             let exprs = resolve_all(&projection.expr, &input)?;
-            project(input, exprs, Arc::clone(&projection.schema))
+            project(input, exprs, Arc::clone(&projection.schema), scope.clock)
         }
         LogicalPlan::Filter(inner) => {
             let input = child(&inner.input)?;
@@ -36,8 +44,8 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
             Ok(renamed(child(&alias.input)?, Arc::clone(&alias.schema)))
         }
         LogicalPlan::Repartition(inner) => child(&inner.input),
-        LogicalPlan::Union(inner) => union(inner, sources),
-        LogicalPlan::Unnest(inner) => unnest(inner, sources),
+        LogicalPlan::Union(inner) => union(inner, scope),
+        LogicalPlan::Unnest(inner) => unnest(inner, scope),
         LogicalPlan::Aggregate(inner) => {
             let Aggregate {
                 input,
@@ -61,6 +69,7 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
                 group_expr.clone(),
                 aggr_expr,
                 Arc::clone(schema),
+                scope.clock,
             )
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -72,7 +81,7 @@ pub(super) fn node(plan: &LogicalPlan, sources: &[QuerySource]) -> Result<Node> 
                 .map(Expr::Column)
                 .collect();
             let schema = Arc::clone(&input.schema);
-            aggregate(input, keys, &[], schema)
+            aggregate(input, keys, &[], schema, scope.clock)
         }
         LogicalPlan::EmptyRelation(empty) => {
             let rows = if empty.produce_one_row {
@@ -115,13 +124,14 @@ fn values(rows: Vec<Vec<Expr>>, schema: DFSchemaRef) -> Node {
     }
 }
 
-fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
+fn source(scan: &TableScan, scope: Scope<'_>) -> Result<Node> {
     let name = scan.table_name.table();
-    let index = (sources.iter())
+    let index = (scope.sources.iter())
         .position(|source| source.name.eq_ignore_ascii_case(name))
         .ok_or_else(|| ConvertError::UnknownTable {
             table: name.into(),
-            known: sources
+            known: scope
+                .sources
                 .iter()
                 .map(|s| s.name.as_str())
                 .collect::<Vec<_>>()
@@ -130,7 +140,7 @@ fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
     if scan.fetch.is_some() {
         return Err(limit());
     }
-    let table = &sources[index].table;
+    let table = &scope.sources[index].table;
     let watermark = table
         .watermark
         .as_ref()
@@ -199,14 +209,14 @@ fn source(scan: &TableScan, sources: &[QuerySource]) -> Result<Node> {
         .into_iter()
         .map(Expr::Column)
         .collect();
-    project(node, exprs, Arc::clone(&scan.projected_schema))
+    project(node, exprs, Arc::clone(&scan.projected_schema), scope.clock)
 }
 
-fn union(union: &Union, sources: &[QuerySource]) -> Result<Node> {
+fn union(union: &Union, scope: Scope<'_>) -> Result<Node> {
     let inputs = (union.inputs.iter())
         .map(|input| {
-            let input = node(input, sources)?;
-            coerced(input, &union.schema)
+            let input = node(input, scope)?;
+            coerced(input, &union.schema, scope)
         })
         .collect::<Result<Vec<_>>>()?;
     let columns = (0..union.schema.fields().len())
@@ -223,7 +233,7 @@ fn union(union: &Union, sources: &[QuerySource]) -> Result<Node> {
 }
 
 /// The input of a union with the union's types. `DataFusion` has usually seen to that.
-fn coerced(input: Node, schema: &DFSchemaRef) -> Result<Node> {
+fn coerced(input: Node, schema: &DFSchemaRef, scope: Scope<'_>) -> Result<Node> {
     let fields = || input.schema.fields().iter().zip(schema.fields().iter());
     if fields().all(|(from, to)| from.data_type() == to.data_type()) {
         return Ok(input);
@@ -240,10 +250,10 @@ fn coerced(input: Node, schema: &DFSchemaRef) -> Result<Node> {
             }
         })
         .collect();
-    project(input, exprs, Arc::clone(schema))
+    project(input, exprs, Arc::clone(schema), scope.clock)
 }
 
-fn unnest(unnest: &Unnest, sources: &[QuerySource]) -> Result<Node> {
+fn unnest(unnest: &Unnest, scope: Scope<'_>) -> Result<Node> {
     let [(column, list)] = unnest.list_type_columns.as_slice() else {
         return Err(unsupported(
             "unnest of several lists at once",
@@ -258,7 +268,7 @@ fn unnest(unnest: &Unnest, sources: &[QuerySource]) -> Result<Node> {
             "unnest level by level in sub-queries; write struct.field for a field",
         ));
     }
-    let input = node(&unnest.input, sources)?;
+    let input = node(&unnest.input, scope)?;
     let keep_empty = match unnest.options.null_handling {
         NullHandling::Drop => false,
         NullHandling::PreserveAndExpandEmpty => true,

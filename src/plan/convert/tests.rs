@@ -181,7 +181,13 @@ fn event_time_follows_what_keeps_it() {
             "arrow_cast(ts, 'Timestamp(Millisecond, Some(\"UTC\"))')",
             None,
         ),
-        ("CAST(ts AS DATE)", None),
+        ("CAST(ts AS DATE)", at(Instant, 24 * HOUR - 1)),
+        (
+            "trunc(CAST(ts AS DATE), 'month')",
+            at(Instant, 31 * 24 * HOUR - 1),
+        ),
+        ("trunc(CAST(ts AS DATE), 'day')", None),
+        ("CAST(window(ts, '5 minutes').end AS DATE)", None),
         ("ts - INTERVAL '1 hour'", at(Instant, HOUR)),
         ("ts + INTERVAL '1 hour'", at(Instant, 0)),
         (

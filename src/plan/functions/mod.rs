@@ -6,33 +6,43 @@
 //! | [`clock`] | `current_timestamp()`, which the engine fixes per epoch |
 //! | [`aggregates`] | Spark's aggregates |
 //! | [`approx`] | `approx_count_distinct` on the engine's own sketch |
+//! | [`arithmetic`] | `+ - * / %`, `div` and their relatives |
+//! | [`cast`] | `CAST` and `TRY_CAST` |
+//! | [`coalesce`] | the first value that is not NULL |
+//! | [`common_type`] | the type that several types meet in |
+//! | [`decimals`] | decimals as whole numbers with a scale |
+//! | [`intervals`] | intervals as text |
+//! | [`item`] | `a[i]` of arrays and maps |
 //! | [`datetime`] | dates, timestamps and intervals |
 //! | [`define`] | how functions of ours are declared |
 //! | [`strings`], [`regex`], [`url`] | of text |
 //! | [`math`], [`bitwise`], [`digits`] | of numbers |
 //! | [`hash`], [`misc`] | `hash` and `xxhash64`; `typeof`, `raise_error` and the like |
 //! | [`text_formats`] | values from and to JSON and CSV |
-//! | [`divide`] | Spark's `/` |
 //! | [`collections`] | arrays, maps and structs |
 //! | [`interval`] | lengths of time in words |
-//! | [`overflow`] | arithmetic that fails instead of wrapping around |
 //! | [`short_circuit`] | AND and OR whose left side guards the right |
 //! | [`spark`] | the names that Spark has, and what of them is here |
 
 pub mod aggregates;
 pub mod approx;
+pub mod arithmetic;
 pub mod bitwise;
+pub mod cast;
 pub mod clock;
+pub mod coalesce;
 pub mod collections;
+pub mod common_type;
 pub mod datetime;
+pub mod decimals;
 pub mod define;
 pub mod digits;
-pub mod divide;
 pub mod hash;
 pub mod interval;
+pub mod intervals;
+pub mod item;
 pub mod math;
 pub mod misc;
-pub mod overflow;
 pub mod regex;
 pub mod short_circuit;
 pub mod spark;
@@ -49,7 +59,6 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF};
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut all = window::functions();
     all.extend(clock::functions());
-    all.push(divide::divide());
     all.extend(strings::functions());
     all.extend(regex::functions());
     all.extend(url::functions());
@@ -60,6 +69,9 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(datetime::functions());
     all.extend(text_formats::functions());
     all.extend(collections::functions());
+    all.extend(arithmetic::functions());
+    all.push(coalesce::coalesce());
+    all.push(item::item());
     all
 }
 

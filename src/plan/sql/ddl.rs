@@ -287,7 +287,7 @@ fn option_list(cursor: &mut Cursor, table: &mut CreateTable) -> Result<()> {
 }
 
 /// `'a.b'` or `a.b`.
-fn setting_key(cursor: &mut Cursor, what: &str) -> Result<String> {
+pub(super) fn setting_key(cursor: &mut Cursor, what: &str) -> Result<String> {
     if matches!(cursor.peek(), Some(Token::SingleQuotedString(_))) {
         return Ok(cursor.string(what)?.0);
     }

@@ -2,12 +2,13 @@
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident, ObjectName};
 use datafusion::sql::sqlparser::dialect::{Dialect, SparkSqlDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::ast::call;
 use super::keywords;
 
 /// sqlparser's dialect of Spark, with backslash escapes in strings, `INTERVAL '5 minutes'` without
@@ -55,6 +56,9 @@ impl Dialect for TidemarkDialect {
     fn supports_struct_literal(&self) -> bool {
         true
     }
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
     fn supports_nested_comments(&self) -> bool {
         true
     }
@@ -68,6 +72,9 @@ impl Dialect for TidemarkDialect {
         false
     }
     fn allow_extract_custom(&self) -> bool {
+        true
+    }
+    fn supports_bitwise_shift_operators(&self) -> bool {
         true
     }
     fn supports_bang_not_operator(&self) -> bool {
@@ -103,7 +110,28 @@ impl Dialect for TidemarkDialect {
         expr: &Expr,
         precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
-        SparkSqlDialect.parse_infix(parser, expr, precedence)
+        let left = || Box::new(expr.clone());
+        let operation = |parser: &mut Parser, op| {
+            let right = Box::new(parser.parse_subexpr(precedence)?);
+            let left = left();
+            Ok(Expr::BinaryOp { left, op, right })
+        };
+        if parser.parse_keyword(Keyword::DIV) {
+            return Some(operation(parser, BinaryOperator::MyIntegerDivide));
+        }
+        let tokens = [parser.peek_token_ref(), parser.peek_nth_token_ref(1)];
+        let unsigned = tokens[0].token == Token::ShiftRight
+            && tokens[1].token == Token::Gt
+            && tokens[0].span.end == tokens[1].span.start;
+        if !unsigned {
+            return None;
+        }
+        let span = tokens[0].span;
+        parser.next_token();
+        parser.next_token();
+        Some(parser.parse_subexpr(precedence).map(|places| {
+            call("shiftrightunsigned", vec![expr.clone(), places], span)
+        }))
     }
 }
 

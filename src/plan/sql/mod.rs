@@ -14,7 +14,11 @@
 //! | `tables` | what is declared, and the sources behind it |
 //! | `query`, `scope` | one query: syntax tree to an optimised `LogicalPlan`; the tables it may read |
 //! | `depth`, `keywords` | how deep expressions may be; which words begin a construct |
+//! | `interval_tokens`, `operators` | intervals, operators that are functions here |
+//! | `literals` | constants with Spark's types |
 //! | `insert` | the result made to fit its target |
+//! | `script` | a script cut into statements |
+//! | `show` | `SHOW`, `DESCRIBE`, and `SET` as a question |
 //! | `names`, `diagnose` | the result's names and errors, as the user writes |
 //!
 //! [`parse_script`] plans a whole script; [`SqlSession`] does the same statement by statement and
@@ -30,13 +34,18 @@ pub(super) mod generate;
 mod generators;
 mod grouping;
 mod insert;
+mod interval_tokens;
 mod keywords;
 mod lambdas;
+pub(super) mod literals;
 mod names;
+mod operators;
 mod options;
 mod query;
 mod schema;
 mod scope;
+mod script;
+mod show;
 mod spark_functions;
 mod spark_syntax;
 mod table_functions;
@@ -50,6 +59,8 @@ mod tests;
 
 pub use options::DEFAULT_TIME_ZONE;
 pub(in crate::plan) use schema::parse_schema;
+pub use script::{Ending, ScriptText};
+pub use show::Words;
 pub use tables::{OpenSource, SourceSchema};
 pub use types::type_name;
 
@@ -111,19 +122,27 @@ impl SqlSession {
 
     /// Plans the statements of `text`. What they declare stays for the next call.
     pub fn run(&mut self, text: &str, file: &str) -> Result<Script> {
-        with_room(|| self.run_here(text, file))
-    }
-
-    fn run_here(&mut self, text: &str, file: &str) -> Result<Script> {
-        let (source, tokens) = tokens::tokenize(text, file)?;
+        let read = ScriptText::read(text, file)?;
         let mut script = Script::default();
-        for statement in tokens
-            .split(|t| t.token == Token::SemiColon)
-            .filter(|s| !s.is_empty())
-        {
-            self.statement(&source, statement, &mut script.statements)?;
+        for index in 0..read.len() {
+            script.statements.extend(self.plan(&read, index)?);
         }
         Ok(script)
+    }
+
+    /// Plans the statement at `index` of a script: `CREATE TABLE ... AS` is two, `CREATE ... IF
+    /// NOT EXISTS` may be none.
+    pub fn plan(&mut self, script: &ScriptText, index: usize) -> Result<Vec<Statement>> {
+        with_room(|| {
+            let mut out = Vec::new();
+            self.statement(&script.source, script.statement(index), &mut out)?;
+            Ok(out)
+        })
+    }
+
+    /// What a user may write: names of tables, columns, functions and settings.
+    pub fn words(&self) -> Words {
+        show::words(&self.tables, self.settings.time_zone())
     }
 
     fn statement(
@@ -134,7 +153,10 @@ impl SqlSession {
     ) -> Result<()> {
         let mut cursor = Cursor::new(source, tokens);
         let start = cursor.span();
-        if cursor.take_word("SET") {
+        if let Some(answer) = self.show(&mut cursor)? {
+            Self::end(&cursor)?;
+            out.push(answer);
+        } else if cursor.take_word("SET") {
             let (key, value, span) = ddl::set(&mut cursor)?;
             self.settings
                 .set(&key, &value)
@@ -208,7 +230,7 @@ impl SqlSession {
             };
         } else if !starts_query(cursor, 0) {
             return Err(cursor.expected(
-                "a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or DROP",
+                "a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY",
             ));
         }
         if matches!(target, Target::Console) {
@@ -287,7 +309,13 @@ impl SqlSession {
         if replace {
             self.tables.remove(&name);
         }
-        self.tables.add_view(&name, span, view, cursor.source)?;
+        let end = cursor
+            .tokens
+            .last()
+            .map_or(cursor.span().end, |t| t.span.end);
+        let written = cursor.source.slice(cursor.span().start, end);
+        self.tables
+            .add_view(&name, span, (view, written), cursor.source)?;
         out.push(Statement::CreateView { name });
         Ok(())
     }

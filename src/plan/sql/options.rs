@@ -96,6 +96,39 @@ impl Settings {
         Ok(())
     }
 
+    /// Every setting of the engine with its value, where it has one.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        SETTINGS.iter().map(|name| (*name, self.value_of(name)))
+    }
+
+    /// A setting's name as it is written and its value; `None` for one of Spark's without a
+    /// meaning here.
+    pub(super) fn look_up(&self, key: &str) -> Outcome<Option<(&'static str, Option<&str>)>> {
+        let short = short_name(key);
+        let known = SETTINGS
+            .iter()
+            .find(|name| name.eq_ignore_ascii_case(short));
+        match known {
+            Some(name) => Ok(Some((name, self.value_of(name)))),
+            None if key.to_ascii_lowercase().starts_with("spark.") => Ok(None),
+            None => Err(PlanErrorKind::UnknownSetting {
+                key: key.into(),
+                nearest: nearest(short, SETTINGS.iter().copied()),
+            }),
+        }
+    }
+
+    /// What was set, or what holds without.
+    fn value_of(&self, name: &str) -> Option<&str> {
+        self.get(name).or(match name {
+            "minBatchesToRetain" => Some("100"),
+            "multipleWatermarkPolicy" => Some("min"),
+            "onError" => Some("fail"),
+            "session.timeZone" => Some(self.time_zone()),
+            _ => None,
+        })
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.values
             .get(&name.to_ascii_lowercase())

@@ -5,13 +5,10 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::expr::{Cast, TryCast};
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -25,8 +22,7 @@ use super::options::Settings;
 use super::scope::QueryTables;
 use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
-use super::types::type_name;
-use super::{depth, generators, keywords, table_functions, windows};
+use super::{depth, generators, keywords, literals, table_functions, windows};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
@@ -288,21 +284,9 @@ impl Planner<'_> {
             return Err(failure);
         }
         let spellings = tables.spellings.take();
-        let plan =
-            planned.map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
-        if let Some((from, to)) = clock_cast(&plan) {
-            let kind = PlanErrorKind::Unsupported {
-                what: format!("CAST from {} to {}", type_name(&from), type_name(&to)),
-                instead: Some("not yet: unix_seconds, unix_millis and unix_micros turn a TIMESTAMP into a number".into()),
-            };
-            let span = original
-                .iter()
-                .find(|t| is_word(&t.token, "CAST"))
-                .or(original.first());
-            return Err(self
-                .source
-                .error(span.map_or_else(Span::empty, |t| t.span), kind));
-        }
+        let plan = planned
+            .and_then(literals::typed)
+            .map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
         let internal: Vec<String> = plan
             .schema()
             .fields()
@@ -453,32 +437,6 @@ fn renamed(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan, DataFusio
         .map(|(c, name)| Expr::Column(c).alias(name))
         .collect();
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
-}
-
-/// A cast between TIMESTAMP and a number: `DataFusion` counts microseconds there, Spark seconds.
-fn clock_cast(plan: &LogicalPlan) -> Option<(DataType, DataType)> {
-    let mut found = None;
-    let walked = plan.apply_with_subqueries(|node| {
-        let schema = merge_schema(&node.inputs());
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                if let Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) =
-                    expr
-                    && let Ok(from) = expr.get_type(&schema)
-                {
-                    let to = field.data_type();
-                    let clock = |t: &DataType| matches!(t, DataType::Timestamp(..));
-                    if (clock(&from) && to.is_numeric()) || (from.is_numeric() && clock(to)) {
-                        found = Some((from, to.clone()));
-                        return Ok(TreeNodeRecursion::Stop);
-                    }
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    });
-    debug_assert!(walked.is_ok(), "the visitor never fails");
-    found
 }
 
 /// Fills in the scans' projections and gathers the sources in the order of first use.

@@ -1,18 +1,21 @@
 //! Spark's functions that are another function, a cast or an operator here.
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr, Function, Spanned, TimezoneInfo,
-    UnaryOperator,
+    AccessExpr, CastKind, DataType as SqlType, ExactNumberInfo, Expr, Function, Ident, Spanned,
+    TimezoneInfo, UnaryOperator,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::ast::{arguments, call, function_name, name_span, string};
-use super::{format_functions, spark_syntax};
+use super::{format_functions, operators, spark_syntax};
 use crate::plan::error::PlanErrorKind;
 
 /// The expression that stands for `expr`, if it is another.
 pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
     if let Some(other) = spark_syntax::rewritten(expr) {
+        return Ok(Some(other));
+    }
+    if let Some(other) = operators::rewritten(expr)? {
         return Ok(Some(other));
     }
     match expr {
@@ -52,8 +55,30 @@ pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
             let args = vec![field, (**from).clone()];
             Ok(Some(call("date_part", args, from.span())))
         }
+        // A field of what a call gives: the planner takes its name as text.
+        Expr::CompoundFieldAccess { root, access_chain }
+            if access_chain
+                .iter()
+                .any(|access| named_field(access).is_some()) =>
+        {
+            let as_text = |access: &AccessExpr| match named_field(access) {
+                Some(name) => AccessExpr::Dot(string(&name.value, name.span)),
+                None => access.clone(),
+            };
+            Ok(Some(Expr::CompoundFieldAccess {
+                root: root.clone(),
+                access_chain: access_chain.iter().map(as_text).collect(),
+            }))
+        }
         Expr::Struct { values, fields } if fields.is_empty() => Ok(Some(named_struct(values))),
         _ => Ok(None),
+    }
+}
+
+fn named_field(access: &AccessExpr) -> Option<&Ident> {
+    match access {
+        AccessExpr::Dot(Expr::Identifier(name)) => Some(name),
+        _ => None,
     }
 }
 

@@ -19,8 +19,12 @@ pub(super) fn rewritten(expr: &Expr) -> Option<Expr> {
             expr,
             trim_where,
             trim_what,
-            ..
+            trim_characters,
         } => {
+            // In `trim(characters, text)` the text comes last.
+            if let Some([text]) = trim_characters.as_deref() {
+                return to("__trim", vec![text.clone(), (**expr).clone()]);
+            }
             let name = match trim_where {
                 None | Some(TrimWhereField::Both) => "__trim",
                 Some(TrimWhereField::Leading) => "__trim_leading",
@@ -100,6 +104,32 @@ fn rewritten_call(function: &Function) -> Option<Expr> {
             op: UnaryOperator::Minus,
             expr: Box::new(Expr::Nested(Box::new(own(0)))),
         },
+        ("like" | "ilike", 2..=3) => {
+            let (expr, pattern) = (Box::new(own(0)), Box::new(own(1)));
+            let escape_char = match args.get(2) {
+                None => None,
+                Some(Expr::Value(escape)) => Some(escape.clone()),
+                Some(_) => return None,
+            };
+            let (negated, any) = (false, false);
+            if name == "like" {
+                Expr::Like {
+                    negated,
+                    any,
+                    expr,
+                    pattern,
+                    escape_char,
+                }
+            } else {
+                Expr::ILike {
+                    negated,
+                    any,
+                    expr,
+                    pattern,
+                    escape_char,
+                }
+            }
+        }
         ("decode", 2) => call("__decode", vec![own(0), own(1)], span),
         ("decode", 3..) => {
             let pairs = args[1..].chunks_exact(2);

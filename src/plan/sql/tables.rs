@@ -75,11 +75,13 @@ pub(super) enum Entry {
         name: String,
         position: Position,
         plan: Box<ViewPlan>,
+        /// Its query as written.
+        text: String,
     },
 }
 
 impl Entry {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Self::Table(table) => &table.declared.name,
             Self::View { name, .. } => name,
@@ -93,8 +95,8 @@ pub(super) struct DeclaredTable {
     span: Span,
     watermark: Option<(String, Span, i64)>,
     idle_timeout: Option<Duration>,
-    /// Values that came from the environment, by option, as they were written.
-    written: Vec<(String, String)>,
+    /// All options as they were written: what comes from the environment is still its name.
+    pub(super) written: Vec<(String, String)>,
     opened: OnceLock<Arc<CatalogTable>>,
     text: SourceText,
 }
@@ -110,6 +112,11 @@ impl Tables {
 
     pub(super) fn remove(&mut self, name: &str) -> bool {
         self.entries.remove(&name.to_lowercase()).is_some()
+    }
+
+    /// All that is declared, by name.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
     }
 
     /// All names, as declared.
@@ -151,7 +158,7 @@ impl Tables {
         &mut self,
         name: &str,
         span: Span,
-        plan: ViewPlan,
+        (plan, written): (ViewPlan, String),
         text: &SourceText,
     ) -> Result<()> {
         self.check_free(name, span, text)?;
@@ -159,6 +166,7 @@ impl Tables {
             name: name.into(),
             position: position(span),
             plan: Box::new(plan),
+            text: written,
         };
         self.entries.insert(name.to_lowercase(), entry);
         Ok(())
@@ -222,19 +230,13 @@ impl Tables {
                 text,
             )?;
         }
-        let written = table
-            .options
-            .iter()
-            .filter(|(_, v)| v.contains("${ENV:"))
-            .cloned()
-            .collect();
         let declared = Arc::new(catalog);
         let entry = DeclaredTable {
             declared: Arc::clone(&declared),
             span: table.span,
             watermark: table.watermark,
             idle_timeout,
-            written,
+            written: table.options,
             opened: OnceLock::new(),
             text: text.clone(),
         };
@@ -299,6 +301,17 @@ impl Tables {
 }
 
 impl DeclaredTable {
+    /// The table as its source has it, once a query has read it.
+    pub(super) fn opened(&self) -> Option<&Arc<CatalogTable>> {
+        self.opened.get()
+    }
+
+    /// The column of its watermark and the delay in microseconds, as declared.
+    pub(super) fn watermark(&self) -> Option<(&str, i64)> {
+        let (column, _, delay) = self.watermark.as_ref()?;
+        Some((column, *delay))
+    }
+
     /// The error without what the environment holds.
     fn redacted(&self, error: ConnectorError) -> ConnectorError {
         match error {

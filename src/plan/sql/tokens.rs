@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{
 };
 
 use super::dialect::TidemarkDialect;
+use super::interval_tokens;
 use crate::plan::catalog::Position;
 use crate::plan::error::{Excerpt, Place, PlanError, PlanErrorKind, Result};
 
@@ -149,7 +150,7 @@ pub(super) fn tokenize(text: &str, file: &str) -> Result<(SourceText, Vec<TokenW
                 tokens.push(TokenWithSpan::new(Token::Number(digits, false), span));
             }
             Token::Number(digits, true) => {
-                push_cast(&mut tokens, Token::Number(digits, false), "BIGINT", span);
+                push_literal(&source, &mut tokens, digits, "BIGINT", span)?;
             }
             Token::Word(word) if word.quote_style == Some('`') => {
                 let value = word.value.replace("``", "`");
@@ -168,7 +169,10 @@ pub(super) fn tokenize(text: &str, file: &str) -> Result<(SourceText, Vec<TokenW
                         .pop()
                         .expect("number_type has seen a number before the word");
                     let span = number.span.union(&span);
-                    push_cast(&mut tokens, number.token, name, span);
+                    let Token::Number(digits, _) = number.token else {
+                        unreachable!("number_type has seen a number before the word")
+                    };
+                    push_literal(&source, &mut tokens, digits, name, span)?;
                 }
                 None => tokens.push(TokenWithSpan::new(Token::Word(word), span)),
             },
@@ -180,16 +184,12 @@ pub(super) fn tokenize(text: &str, file: &str) -> Result<(SourceText, Vec<TokenW
     for token in tokens {
         match token.token {
             Token::Number(digits, false) if digits.contains(['e', 'E']) => {
-                push_cast(
-                    &mut done,
-                    Token::SingleQuotedString(digits),
-                    "DOUBLE",
-                    token.span,
-                );
+                push_literal(&source, &mut done, digits, "DOUBLE", token.span)?;
             }
             _ => done.push(token),
         }
     }
+    let done = interval_tokens::rewrite(&source, done)?;
     Ok((source, done))
 }
 
@@ -210,20 +210,96 @@ fn number_type(before: &[TokenWithSpan], word: &Word, span: Span) -> Option<&'st
     })
 }
 
-/// `CAST(number AS name)`; a decimal literal is one as it stands.
-fn push_cast(tokens: &mut Vec<TokenWithSpan>, number: Token, name: &str, span: Span) {
-    if name == "DECIMAL" {
-        tokens.push(TokenWithSpan::new(number, span));
-        return;
+/// A number of the type `name` as a cast; a sign before it is part of it.
+fn push_literal(
+    source: &SourceText,
+    tokens: &mut Vec<TokenWithSpan>,
+    digits: String,
+    name: &'static str,
+    span: Span,
+) -> Result<()> {
+    let outside = |range: &str| {
+        let message = format!(
+            "[INVALID_NUMERIC_LITERAL_RANGE] {digits} is outside the range of {name}, {range}"
+        );
+        source.error(span, PlanErrorKind::Syntax { message })
+    };
+    let least = match name {
+        "TINYINT" => i128::from(i8::MIN),
+        "SMALLINT" => i128::from(i16::MIN),
+        "BIGINT" => i128::from(i64::MIN),
+        "DECIMAL" => {
+            // A decimal is one as it stands, a whole number with its digits.
+            if digits.contains(['.', 'e', 'E']) {
+                tokens.push(TokenWithSpan::new(Token::Number(digits, false), span));
+            } else {
+                let name = format!("DECIMAL({}, 0)", digits.len());
+                push_cast(tokens, Token::SingleQuotedString(digits), &name, span);
+            }
+            return Ok(());
+        }
+        "FLOAT" => {
+            if digits.parse::<f32>().is_ok_and(f32::is_infinite) {
+                return Err(outside("up to 3.4028234663852886E38"));
+            }
+            push_cast(tokens, Token::SingleQuotedString(digits), name, span);
+            return Ok(());
+        }
+        _ => {
+            if digits.parse::<f64>().is_ok_and(f64::is_infinite) {
+                return Err(outside("up to 1.7976931348623157E308"));
+            }
+            push_cast(tokens, Token::SingleQuotedString(digits), name, span);
+            return Ok(());
+        }
+    };
+    let signed = follows_operator(tokens) && tokens.last().is_some_and(|t| t.token == Token::Minus);
+    let value = digits.parse::<i128>().unwrap_or(i128::MAX);
+    let value = if signed { -value } else { value };
+    if value < least || value > -least - 1 {
+        return Err(outside(&format!("from {least} to {}", -least - 1)));
     }
-    let all = [
-        word("CAST"),
-        Token::LParen,
-        number,
-        word("AS"),
-        word(name),
-        Token::RParen,
-    ];
+    if signed {
+        tokens.pop();
+        push_cast(tokens, Token::Number(format!("-{digits}"), false), name, span);
+    } else {
+        push_cast(tokens, Token::Number(digits, false), name, span);
+    }
+    Ok(())
+}
+
+/// Whether the last token, a sign, has nothing before it that it could take away from.
+fn follows_operator(tokens: &[TokenWithSpan]) -> bool {
+    let Some(before) = tokens.len().checked_sub(2).map(|at| &tokens[at].token) else {
+        return true;
+    };
+    match before {
+        Token::Word(word) => word.keyword != Keyword::NoKeyword && word.quote_style.is_none(),
+        Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen | Token::RBracket => false,
+        _ => true,
+    }
+}
+
+/// `CAST(number AS name)`.
+fn push_cast(tokens: &mut Vec<TokenWithSpan>, number: Token, name: &str, span: Span) {
+    let mut all = vec![word("CAST"), Token::LParen];
+    match number {
+        Token::Number(digits, _) if digits.starts_with('-') => {
+            all.extend([Token::Minus, Token::Number(digits[1..].to_owned(), false)]);
+        }
+        number => all.push(number),
+    }
+    all.push(word("AS"));
+    match name.strip_prefix("DECIMAL(").and_then(|rest| rest.strip_suffix(", 0)")) {
+        Some(precision) => all.extend([
+            word("DECIMAL"),
+            Token::LParen,
+            Token::Number(precision.to_owned(), false),
+            Token::RParen,
+        ]),
+        None => all.push(word(name)),
+    }
+    all.push(Token::RParen);
     tokens.extend(all.into_iter().map(|token| TokenWithSpan::new(token, span)));
 }
 
@@ -464,7 +540,10 @@ mod tests {
     #[test]
     fn sparks_literals_are_read_as_spark_does() {
         let cases = [
-            ("1.5D", "CAST ( 1.5 AS DOUBLE )"),
+            ("1.5D", "CAST ( '1.5' AS DOUBLE )"),
+            ("-128Y", "CAST ( - 128 AS TINYINT )"),
+            ("1 -3L", "1 - CAST ( 3 AS BIGINT )"),
+            ("7BD", "CAST ( '7' AS DECIMAL ( 1 ) )"),
             ("10L + 3S", "CAST ( 10 AS BIGINT ) + CAST ( 3 AS SMALLINT )"),
             ("10Y", "CAST ( 10 AS TINYINT )"),
             ("1e3", "CAST ( '1e3' AS DOUBLE )"),

@@ -1,4 +1,14 @@
 //! Spark's type names as Arrow types, in `CREATE TABLE` and in `CAST`.
+//!
+//! | Spark | Arrow |
+//! |---|---|
+//! | `TIMESTAMP` | `Timestamp(Microsecond, "UTC")`, an instant; the session's zone says what a clock shows |
+//! | `TIMESTAMP_NTZ` | `Timestamp(Microsecond, None)` |
+//! | `INTERVAL DAY TO SECOND` and its parts | `Duration(Microsecond)` |
+//! | `INTERVAL YEAR TO MONTH` and its parts | `Interval(YearMonth)`, months |
+//! | `INTERVAL` of `make_interval` | `Interval(MonthDayNano)` |
+//!
+//! An interval type keeps no sub-range: `INTERVAL DAY` is `INTERVAL DAY TO SECOND` here.
 
 use std::sync::Arc;
 
@@ -6,8 +16,13 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit
 use datafusion::common::{DataFusionError, plan_datafusion_err};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, TimezoneInfo,
+    ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, IntervalFields, TimezoneInfo,
 };
+
+/// What the tokens call `INTERVAL DAY TO SECOND`, which sqlparser does not read as a type here.
+pub(super) const DAY_TIME_NAME: &str = "__INTERVAL_DAY_TIME";
+/// The same for `INTERVAL YEAR TO MONTH`.
+pub(super) const YEAR_MONTH_NAME: &str = "__INTERVAL_YEAR_MONTH";
 
 /// TIMESTAMP: microseconds of an instant.
 pub fn timestamp_type() -> DataType {
@@ -41,7 +56,13 @@ pub(super) fn spark_type(sql: &SqlType) -> Option<DataType> {
             _ => timestamp_type(),
         },
         SqlType::TimestampNtz(_) => DataType::Timestamp(TimeUnit::Microsecond, None),
-        SqlType::Interval { .. } => DataType::Interval(IntervalUnit::MonthDayNano),
+        SqlType::Interval { fields, .. } => match fields {
+            None => DataType::Interval(IntervalUnit::MonthDayNano),
+            Some(IntervalFields::Year | IntervalFields::Month | IntervalFields::YearToMonth) => {
+                DataType::Interval(IntervalUnit::YearMonth)
+            }
+            Some(_) => DataType::Duration(TimeUnit::Microsecond),
+        },
         SqlType::Array(
             ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, _),
         ) => DataType::List(Arc::new(Field::new("item", spark_type(item)?, true))),
@@ -75,6 +96,8 @@ pub(super) fn spark_type(sql: &SqlType) -> Option<DataType> {
                 "LONG" => DataType::Int64,
                 "STRING" => DataType::Utf8,
                 "TIMESTAMP_LTZ" => timestamp_type(),
+                DAY_TIME_NAME => DataType::Duration(TimeUnit::Microsecond),
+                YEAR_MONTH_NAME => DataType::Interval(IntervalUnit::YearMonth),
                 "TIMESTAMP_NTZ" => DataType::Timestamp(TimeUnit::Microsecond, None),
                 _ => return None,
             }
@@ -110,7 +133,9 @@ pub fn type_name(data_type: &DataType) -> String {
         DataType::Date32 | DataType::Date64 => "DATE".into(),
         DataType::Timestamp(_, Some(_)) => "TIMESTAMP".into(),
         DataType::Timestamp(_, None) => "TIMESTAMP_NTZ".into(),
-        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
+        DataType::Duration(_) => "INTERVAL DAY TO SECOND".into(),
+        DataType::Interval(IntervalUnit::YearMonth) => "INTERVAL YEAR TO MONTH".into(),
+        DataType::Interval(_) => "INTERVAL".into(),
         DataType::List(item) | DataType::LargeList(item) => {
             format!("ARRAY<{}>", type_name(item.data_type()))
         }

@@ -54,9 +54,14 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             })
             .udf(),
         function("flatten", &[Param::Any], flat_type as ResultType, flatten)
-            .coerced(|_, types| match element(&types[0]).and_then(element) {
-                Some(inner) => Ok(vec![list_of(list_of(inner.clone()))]),
-                None => unexpected("flatten", 0, "an ARRAY of ARRAYs", &types[0]),
+            .coerced(|_, types| {
+                match element(&types[0])
+                    .filter(|e| **e != DataType::Null)
+                    .and_then(element)
+                {
+                    Some(inner) => Ok(vec![list_of(list_of(inner.clone()))]),
+                    None => unexpected("flatten", 0, "an ARRAY of ARRAYs", &types[0]),
+                }
             })
             .udf(),
         function("concat", &[Param::Any], joined_type as ResultType, concat)

@@ -37,7 +37,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             make_dt_interval,
         )
         .optional(4)
-        .coerced(|_, types| numbers_and_seconds("make_dt_interval", types, 3))
+        .coerced(|name, types| numbers_and_seconds(name, types, 3))
         .udf(),
     ];
     for (name, strict) in [("make_interval", true), ("try_make_interval", false)] {
@@ -50,7 +50,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 compute,
             )
             .optional(7)
-            .coerced(|_, types| numbers_and_seconds("make_interval", types, 6))
+            .coerced(|name, types| numbers_and_seconds(name, types, 6))
             .udf(),
         );
     }
@@ -73,7 +73,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             function(name, params, gives, compute)
                 .also(aliases)
                 .optional(usize::from(instant))
-                .coerced(|_, types| numbers_and_seconds("make_timestamp", types, 5))
+                .coerced(|name, types| numbers_and_seconds(name, types, 5))
                 .udf(),
         );
     }

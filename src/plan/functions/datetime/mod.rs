@@ -20,7 +20,7 @@ mod epoch;
 mod make;
 mod parts;
 mod shift;
-mod text;
+pub(super) mod text;
 mod truncate;
 mod zones;
 

@@ -22,10 +22,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             "date_format",
             &[Param::Timestamp, Param::Text],
             DataType::Utf8,
-            |call| {
-                let times = call.primitive::<TimestampMicrosecondType>(0);
-                written(call, |row| Ok(times.get(row)))
-            },
+            date_format,
         )
         .udf(),
         function(
@@ -110,6 +107,12 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         );
     }
     all
+}
+
+/// The timestamps of the first argument by the pattern of the second.
+pub(in crate::plan::functions) fn date_format(call: &Call) -> Result<ArrayRef> {
+    let times = call.primitive::<TimestampMicrosecondType>(0);
+    written(call, |row| Ok(times.get(row)))
 }
 
 /// The type that a value to be read is taken as: text stays text, moments become `wanted`, or stay

@@ -11,7 +11,9 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::codec::bytes_to_char;
 use super::is_bytes;
+use crate::plan::functions::datetime::text::date_format;
 use crate::plan::functions::define::{Call, Function, Gives, Param, function};
+use crate::plan::sql::types::timestamp_type;
 
 use Param::{Any, Text};
 
@@ -23,6 +25,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         function("to_char", &[Any, Text], DataType::Utf8, |call| {
             match call.data_type(0) {
                 DataType::Binary => bytes_to_char(call),
+                DataType::Timestamp(..) => date_format(call),
                 _ => to_char(call),
             }
         })
@@ -30,6 +33,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         .coerced(|name, types| {
             let number = match &types[0] {
                 bytes if is_bytes(bytes) => DataType::Binary,
+                DataType::Date32 | DataType::Timestamp(..) => timestamp_type(),
                 decimal @ DataType::Decimal128(..) => decimal.clone(),
                 DataType::Int8 | DataType::Int16 | DataType::Int32 => DataType::Decimal128(10, 0),
                 DataType::Int64 => DataType::Decimal128(20, 0),

@@ -96,10 +96,12 @@ fn declared(function: &str, constants: &[Option<&ScalarValue>]) -> Result<DataTy
         );
     };
     parse_schema(text).map_err(|error| {
-        plan_datafusion_err!(
-            "[PARSE_SYNTAX_ERROR] the schema '{text}' cannot be read: {}; use one such as 'a INT, b STRING'",
-            error.kind
-        )
+        // As it stands, the error would be taken for one of the script's own types.
+        let why = error
+            .kind
+            .to_string()
+            .replacen("unknown type", "no type", 1);
+        plan_datafusion_err!("[PARSE_SYNTAX_ERROR] the schema '{text}' cannot be read: {why}")
     })
 }
 

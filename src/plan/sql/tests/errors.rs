@@ -27,7 +27,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELEC n FROM events",
-            "3:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or DROP, found 'SELEC'",
+            "3:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'SELEC'",
         ),
         (
             "SELECT n, FROM events",
@@ -251,7 +251,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "UPDATE events SET n = 1",
-            "3:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN or DROP, found 'UPDATE'",
+            "3:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'UPDATE'",
         ),
         (
             "CREATE TABLE t (a INT) WITH ('connector' = 'memory', 'onError' = 'deadLetter'); INSERT INTO t SELECT n FROM events",

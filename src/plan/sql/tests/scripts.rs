@@ -164,7 +164,7 @@ fn types_are_sparks() {
         ("userId RLIKE 'a'", "BOOLEAN"),
         ("!(n = 1)", "BOOLEAN"),
         ("isnull(n)", "BOOLEAN"),
-        ("struct(n, 1)", "STRUCT<n: INT, col2: BIGINT>"),
+        ("struct(n, 1)", "STRUCT<n: INT, col2: INT>"),
         ("date_trunc('hour', ts)", "TIMESTAMP"),
     ] {
         assert_eq!(of(expr), expected, "{expr}");
