@@ -2,7 +2,7 @@
 //!
 //! Each operator of a chain such as `a + b + c` lies one deeper than the last, and whatever works on
 //! expressions goes down by recursion, up to the workers. Chains of `AND` and `OR` become flat and
-//! may be longer. Brackets are bounded by the parser.
+//! may be longer. Brackets are counted too.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -17,6 +17,9 @@ const LONGEST: usize = 1000;
 /// The most sub-queries, and brackets that begin with a bracket, within each other: sqlparser reads each again as a join in brackets where
 /// it finds an error inside, and so takes twice the time for each level.
 const NESTED: usize = 16;
+
+/// The most brackets of any kind within each other; the parser takes about half of that.
+const BRACKETS: usize = 100;
 
 /// What one pair of brackets, or a `CASE` and its `END`, has gathered since its last comma.
 #[derive(Clone, Copy, Default)]
@@ -73,7 +76,9 @@ pub(super) fn check(source: &SourceText, tokens: &[TokenWithSpan]) -> Result<()>
         let deep: usize = levels.iter().map(|l| l.operators + l.sets).sum();
         let long: usize = levels.iter().map(|l| l.logical).sum();
         let queries = levels.iter().filter(|l| l.query).count();
-        let message = if queries > NESTED {
+        let message = if levels.len() > BRACKETS {
+            "the query is nested too deeply".into()
+        } else if queries > NESTED {
             format!(
                 "more than {NESTED} sub-queries or doubled brackets within each other; leave brackets out, or name sub-queries with WITH or as views"
             )
