@@ -145,11 +145,6 @@ impl SqlSession {
         let mut out = Vec::new();
         self.statement(&script.source, script.statement(index), &mut out)?;
         Ok(out)
-        with_room(|| {
-            let mut out = Vec::new();
-            self.statement(&script.source, script.statement(index), &mut out)?;
-            Ok(out)
-        })
     }
 
     /// What a user may write: names of tables, columns, functions and settings.
