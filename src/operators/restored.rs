@@ -52,6 +52,7 @@ impl Restored {
     }
 
     /// Takes what all traces of one operator begin with.
+    #[must_use]
     pub fn part(&mut self, operator: u32) -> Self {
         let mut later = self.sections.split_off(&(operator, 0));
         let other = later.split_off(&(operator + 1, 0));

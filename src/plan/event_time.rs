@@ -150,11 +150,12 @@ fn of_call(
     };
     let micros = |index: usize| call.args.get(index).and_then(literal_micros);
     // Windows of windows go by the last instant of the inner one.
-    let time = |index: usize| match arg(index)? {
-        column => match window(column) {
+    let time = |index: usize| {
+        let column = arg(index)?;
+        match window(column) {
             Some(column) => Some(last_instant(column, 1)),
             None => instant(column),
-        },
+        }
     };
     match call.func.name() {
         "window" | "__tumbling_window" => Some(EventTimeColumn {

@@ -164,10 +164,8 @@ pub(super) fn complete(before: &str, words: &Words, queries: &[String]) -> (usiz
 
 /// What stands behind the last semicolon outside of quotes and comments.
 fn last_statement(before: &str) -> &str {
-    let ends = before.match_indices(';').map(|(at, _)| at + 1);
-    let last = ends
-        .filter(|end| Ending::of(&before[..*end]) == Ending::Complete)
-        .next_back();
+    let mut ends = before.match_indices(';').map(|(at, _)| at + 1);
+    let last = ends.rfind(|end| Ending::of(&before[..*end]) == Ending::Complete);
     &before[last.unwrap_or(0)..]
 }
 

@@ -223,7 +223,7 @@ mod tests {
 
     fn shown(width: Option<usize>, columns: Vec<(&str, ArrayRef)>) -> String {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let rows = rows(&[batch.clone()], Zone::UTC).unwrap();
+        let rows = rows(std::slice::from_ref(&batch), Zone::UTC).unwrap();
         Grid::new(&batch.schema(), &rows, width).table(&rows)
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let number: ArrayRef = Arc::new(Int32Array::from(vec![1_234_567_890]));
         let columns = vec![("n", number), ("t", text(&["a long text without room"]))];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let rows = rows(&[batch.clone()], Zone::UTC).unwrap();
+        let rows = rows(std::slice::from_ref(&batch), Zone::UTC).unwrap();
         let grid = Grid::new(&batch.schema(), &rows, Some(30));
         assert_eq!(grid.line(&rows[0]), "| 1234567890 | a long text … |");
         assert!(grid.fits(&rows));

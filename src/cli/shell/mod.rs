@@ -96,7 +96,7 @@ impl Screen {
     }
 
     /// Writes to standard output. A reader that has gone ends the shell.
-    fn print(&self, text: &str) -> Result<(), Failure> {
+    fn print(text: &str) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         written.map_err(|error| match error.kind() {
@@ -126,7 +126,7 @@ impl Screen {
     /// A line about what was done, on a terminal only.
     fn note(&self, text: &str) -> Result<(), Failure> {
         if self.interactive {
-            self.print(&format!("{}\n", self.dim(text)))
+            Self::print(&format!("{}\n", self.dim(text)))
         } else {
             Ok(())
         }
@@ -179,7 +179,7 @@ impl Shell {
             }
             match script.text(index).to_lowercase().as_str() {
                 "exit" | "quit" => return Ok(Flow::Exit),
-                "help" | "?" => self.screen.print(HELP)?,
+                "help" | "?" => Screen::print(HELP)?,
                 _ => self.statement(&script, index)?,
             }
         }
@@ -196,7 +196,7 @@ impl Shell {
                 Statement::Query(query) => self.insert(query)?,
                 Statement::Explain(query) => {
                     let plan = self.session.plan(query)?;
-                    self.screen.print(&format!("{}\n", plan.explain()))?;
+                    Screen::print(&format!("{}\n", plan.explain()))?;
                 }
                 Statement::Answer(answer) => self.answer(answer, began)?,
                 Statement::ShowQueries(_) => {
@@ -233,12 +233,12 @@ impl Shell {
 
     fn answer(&self, answer: &Answer, began: Instant) -> Result<(), Failure> {
         match answer {
-            Answer::Text(text) => self.screen.print(&format!("{text}\n")),
+            Answer::Text(text) => Screen::print(&format!("{text}\n")),
             Answer::Rows(batch) => {
                 let rows = display::rows(std::slice::from_ref(batch), Zone::UTC).map_err(shown)?;
                 let width = Screen::size().map(|(columns, _)| columns);
                 let grid = Grid::new(&batch.schema(), &rows, width);
-                self.screen.print(&grid.table(&rows))?;
+                Screen::print(&grid.table(&rows))?;
                 let count = display::count(rows.len() as u64);
                 self.screen.note(&format!("{count}, {}", took(began)))
             }

@@ -80,7 +80,9 @@ impl Own {
         delta: &Delta,
     ) -> Result<Rows, OperatorError> {
         // Rows of no columns are only counted.
-        let encoded = if delta.batch.num_columns() == 0 { None } else {
+        let encoded = if delta.batch.num_columns() == 0 {
+            None
+        } else {
             let rows = prepared.rows.encode(delta.batch.columns());
             Some(rows.map_err(|source| prepared.row_error(source))?)
         };

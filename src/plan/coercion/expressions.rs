@@ -232,7 +232,9 @@ fn types(exprs: &[&Expr], schema: &DFSchema) -> Result<Vec<DataType>> {
 
 /// The common type of the arguments of `what`.
 fn one_type(what: &str, found: &[DataType]) -> Result<DataType> {
-    if let Some(common) = common_type_of(found) { Ok(common) } else {
+    if let Some(common) = common_type_of(found) {
+        Ok(common)
+    } else {
         let mut names: Vec<String> = found.iter().map(type_name).collect();
         names.dedup();
         plan_err!(

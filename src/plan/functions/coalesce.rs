@@ -48,7 +48,9 @@ impl ScalarUDFImpl for Coalesce {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        if let Some(common) = common_type_of(types) { Ok(common) } else {
+        if let Some(common) = common_type_of(types) {
+            Ok(common)
+        } else {
             let mut names: Vec<String> = types.iter().map(type_name).collect();
             names.dedup();
             plan_err!(

@@ -194,24 +194,28 @@ pub fn function(
 
 impl Function {
     /// Other names of it.
+    #[must_use]
     pub fn also(mut self, aliases: &[&str]) -> Self {
         self.aliases = aliases.iter().map(|&alias| alias.to_owned()).collect();
         self
     }
 
     /// The last `count` parameters may be left out.
+    #[must_use]
     pub fn optional(mut self, count: usize) -> Self {
         self.optional = count;
         self
     }
 
     /// The last parameter may come several times.
+    #[must_use]
     pub fn repeated(mut self) -> Self {
         self.repeated = true;
         self
     }
 
     /// A rule of its own for the arguments' types, after their number was checked.
+    #[must_use]
     pub fn coerced(mut self, coercion: Coercion) -> Self {
         self.coercion = Some(coercion);
         self

@@ -61,7 +61,7 @@ pub(super) fn rewrite(select: &mut Select) -> Result<(), Failure> {
     let items = select.projection.visit(&mut calls);
     let visited = match items {
         ControlFlow::Continue(()) => select.having.visit(&mut calls),
-        found => found,
+        found @ ControlFlow::Break(_) => found,
     };
     match visited {
         ControlFlow::Continue(()) => Ok(()),

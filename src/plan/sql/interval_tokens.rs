@@ -40,7 +40,9 @@ pub(super) fn rewrite(
         } else {
             None
         };
-        if let Some(tokens) = replaced { done.extend(tokens) } else {
+        if let Some(tokens) = replaced {
+            done.extend(tokens)
+        } else {
             done.push(tokens[cursor.at].clone());
             cursor.at += 1;
         }

@@ -38,6 +38,7 @@ pub(super) struct WindowCall {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a handful a query")]
 enum Shape {
     /// In microseconds.
     Fixed { size: i64, slide: i64, start: i64 },

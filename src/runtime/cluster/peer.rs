@@ -21,12 +21,15 @@ const END: u32 = u32::MAX;
 /// The longest frame that is written.
 const LONGEST: usize = 1 << 24;
 
+/// What is to be done about a lost process.
+type Listener = Box<dyn Fn(&str) + Send>;
+
 /// Told of the first process that is lost.
 #[derive(Default)]
 pub struct Lost {
     told: AtomicBool,
     /// What to do about it.
-    listener: Mutex<Option<Box<dyn Fn(&str) + Send>>>,
+    listener: Mutex<Option<Listener>>,
     /// What was lost before anybody listened.
     early: Mutex<Option<String>>,
 }
@@ -47,7 +50,9 @@ impl Lost {
             return;
         }
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(listener) = &*listener { listener(reason) } else {
+        if let Some(listener) = &*listener {
+            listener(reason)
+        } else {
             let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
             *early = Some(reason.to_owned());
         }

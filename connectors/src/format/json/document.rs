@@ -40,13 +40,17 @@ pub fn object_keys(document: &str) -> Option<Vec<String>> {
 pub fn field_texts(document: &str, names: &[Option<&str>]) -> Vec<Option<String>> {
     let mut found = vec![None; names.len()];
     let whole = fields(document, |name, scanner| {
-        let wanted = |given: &Option<&str>| given.is_some_and(|given| given.as_bytes() == name);
-        if !names.iter().any(wanted) {
+        let wanted = |given: Option<&str>| given.is_some_and(|given| given.as_bytes() == name);
+        if !names.iter().copied().any(wanted) {
             return scanner.skip();
         }
         let mut text = String::new();
         let value = plain(scanner, &mut text)?.then_some(text);
-        for (slot, _) in found.iter_mut().zip(names).filter(|(_, name)| wanted(name)) {
+        for (slot, _) in found
+            .iter_mut()
+            .zip(names)
+            .filter(|(_, name)| wanted(**name))
+        {
             slot.clone_from(&value);
         }
         Ok(())

@@ -55,6 +55,7 @@ pub(super) fn of(function: Function, args: &AccumulatorArgs) -> Result<Box<dyn A
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a group of a batch query")]
 enum State {
     Moments(Moments),
     Bits(BitOperation, Bits),

@@ -48,7 +48,7 @@ pub struct Signature<'a> {
 /// The distinct rows of a group in their order.
 pub(super) struct Values {
     /// The first argument of each row.
-    pub(super) values: ArrayRef,
+    pub(super) first: ArrayRef,
     /// The other kept columns, by argument.
     second: Option<ArrayRef>,
     /// How often each is there: more than 0.
@@ -109,13 +109,13 @@ impl Fold {
         match self.function {
             Function::Sum | Function::Avg | Function::TrySum | Function::TryAvg => {
                 let mut total = Total::new();
-                total.add(&group.values, group.counts.iter().copied())?;
+                total.add(&group.first, group.counts.iter().copied())?;
                 total.finish(self.function, output)
             }
             Function::Statistic(statistic) => {
                 let mut moments = Moments::new(statistic);
-                let second = group.second.as_ref().unwrap_or(&group.values);
-                let (a, b) = (doubles(&group.values)?, doubles(second)?);
+                let second = group.second.as_ref().unwrap_or(&group.first);
+                let (a, b) = (doubles(&group.first)?, doubles(second)?);
                 let (a, b) = (a.as_primitive::<Float64Type>(), b.as_primitive());
                 for (row, count) in group.counts.iter().enumerate() {
                     let b: &arrow::array::Float64Array = b;
@@ -125,7 +125,7 @@ impl Fold {
             }
             Function::Bits(operation) => {
                 let mut bits = Bits::default();
-                let wide = cast(&group.values, &DataType::Int64)?;
+                let wide = cast(&group.first, &DataType::Int64)?;
                 let wide = wide.as_primitive::<Int64Type>();
                 for (row, count) in group.counts.iter().enumerate() {
                     bits.add(wide.value(row), *count);
@@ -166,7 +166,7 @@ pub(super) fn doubles(values: &ArrayRef) -> Result<ArrayRef> {
 impl Values {
     /// A value as the result's type.
     pub(super) fn value(&self, row: usize, output: &DataType) -> Result<ScalarValue> {
-        ScalarValue::try_from_array(&self.values, row)?.cast_to(output)
+        ScalarValue::try_from_array(&self.first, row)?.cast_to(output)
     }
 
     fn first(&self, output: &DataType) -> Result<ScalarValue> {
@@ -198,7 +198,7 @@ impl Values {
                 std::iter::repeat_n(row as u64, times)
             })
             .collect();
-        let values = take(&self.values, &indices, None)?;
+        let values = take(&self.first, &indices, None)?;
         let values = cast(&values, field.data_type())?;
         let offsets = OffsetBuffer::from_lengths([values.len()]);
         let list = ListArray::try_new(Arc::clone(field), offsets, values, None)?;
@@ -216,7 +216,7 @@ impl Values {
                 ScalarValue::Binary(Some(bytes)) => bytes,
                 _ => vec![],
             };
-            let values = cast(&self.values, &DataType::Binary)?;
+            let values = cast(&self.first, &DataType::Binary)?;
             for (value, count) in values.as_binary::<i32>().iter().zip(&self.counts) {
                 parts.extend(std::iter::repeat_n(
                     value.unwrap_or_default().to_vec(),
@@ -229,7 +229,7 @@ impl Values {
             ScalarValue::Utf8(Some(text)) => text,
             _ => String::new(),
         };
-        let values = cast(&self.values, &DataType::Utf8)?;
+        let values = cast(&self.first, &DataType::Utf8)?;
         let mut text = String::new();
         let mut first = true;
         for (value, count) in values.as_string::<i32>().iter().zip(&self.counts) {
@@ -261,7 +261,7 @@ impl Values {
             }
         }
         Ok(Self {
-            values: doubles(&self.values)?,
+            values: doubles(&self.first)?,
             second: None,
             counts,
         })

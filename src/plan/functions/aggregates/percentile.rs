@@ -19,7 +19,11 @@ impl Shares {
             let values = values.as_primitive::<Float64Type>();
             return Ok(Self::Many(values.values().to_vec()));
         }
-        if let ScalarValue::Float64(Some(share)) = constant.cast_to(&DataType::Float64)? { Ok(Self::One(share)) } else { exec_err!("a percentile needs a constant percentage") }
+        if let ScalarValue::Float64(Some(share)) = constant.cast_to(&DataType::Float64)? {
+            Ok(Self::One(share))
+        } else {
+            exec_err!("a percentile needs a constant percentage")
+        }
     }
 
     /// The result: `of` each share; null of no values.
@@ -64,7 +68,7 @@ pub(super) fn between(
     share: &ScalarValue,
     output: &DataType,
 ) -> Result<ScalarValue> {
-    let values = group.values.as_primitive::<Float64Type>();
+    let values = group.first.as_primitive::<Float64Type>();
     let (running, total) = running(&group.counts);
     let at = |place: f64| values.value(running.partition_point(|upto| *upto <= place as i64));
     Shares::new(share)?.each(total == 0, output, |share, _| {
@@ -104,12 +108,12 @@ pub(super) fn histogram(
     let DataType::Struct(of_bin) = field.data_type() else {
         return exec_err!("a bin is a struct, not {}", field.data_type());
     };
-    let (value_type, input_type) = (of_bin[0].data_type(), group.values.data_type());
+    let (value_type, input_type) = (of_bin[0].data_type(), group.first.data_type());
     let numeric = input_type.is_numeric();
     let places = if numeric {
-        doubles(&group.values)?
+        doubles(&group.first)?
     } else {
-        doubles(&arrow::compute::cast(&group.values, &DataType::Int64)?)?
+        doubles(&arrow::compute::cast(&group.first, &DataType::Int64)?)?
     };
     let mut kept: Vec<(f64, f64)> = vec![];
     for (place, count) in places

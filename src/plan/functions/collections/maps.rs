@@ -368,7 +368,11 @@ impl Pattern {
             self.compiled = Some(compiled);
             text.clone_into(&mut self.text);
         }
-        if let Some(compiled) = &self.compiled { Ok(compiled) } else { exec_err!("no pattern") }
+        if let Some(compiled) = &self.compiled {
+            Ok(compiled)
+        } else {
+            exec_err!("no pattern")
+        }
     }
 }
 

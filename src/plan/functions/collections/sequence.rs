@@ -133,10 +133,14 @@ where
         let step = match &steps {
             None if start <= stop => 1,
             None => -1,
-            Some(steps) => if let Some(step) = steps.get(row) { step.into() } else {
-                shape.end(all.len(), false)?;
-                continue;
-            },
+            Some(steps) => {
+                if let Some(step) = steps.get(row) {
+                    step.into()
+                } else {
+                    shape.end(all.len(), false)?;
+                    continue;
+                }
+            }
         };
         each(start, stop, step, |number| {
             all.extend(T::Native::try_from(number));

@@ -27,7 +27,13 @@ pub(super) fn functions() -> Vec<Function> {
 fn places(function: &str, constants: &[Option<&ScalarValue>]) -> Result<i32> {
     match constants.get(1) {
         None => Ok(0),
-        Some(Some(constant)) => if let Ok(ScalarValue::Int32(places)) = constant.cast_to(&Int32) { Ok(places.unwrap_or(0)) } else { plan_err!("[CAST_OVERFLOW] {function}: {constant} is no number of places") },
+        Some(Some(constant)) => {
+            if let Ok(ScalarValue::Int32(places)) = constant.cast_to(&Int32) {
+                Ok(places.unwrap_or(0))
+            } else {
+                plan_err!("[CAST_OVERFLOW] {function}: {constant} is no number of places")
+            }
+        }
         Some(None) => plan_err!(
             "[DATATYPE_MISMATCH.NON_FOLDABLE_INPUT] {function} needs a constant number of places"
         ),
@@ -37,7 +43,9 @@ fn places(function: &str, constants: &[Option<&ScalarValue>]) -> Result<i32> {
 /// A decimal's type with so many places, and a digit more, for `99.9` may become `100`.
 fn decimal(precision: u8, scale: i8, places: i32) -> DataType {
     let integer = i32::from(precision) - i32::from(scale) + 1;
-    let (precision, scale) = if let ..0 = places { (integer.max(1i32.saturating_sub(places)), 0) } else {
+    let (precision, scale) = if let ..0 = places {
+        (integer.max(1i32.saturating_sub(places)), 0)
+    } else {
         let scale = places.min(i32::from(scale));
         (integer + scale, scale)
     };
@@ -74,14 +82,26 @@ fn round(name: &'static str, rounding: Rounding) -> Function {
                 let (number, places) = (call.primitive::<Float32Type>(0), places_of(call)?);
                 call.values::<Float32Type>(|row| {
                     let both = number.get(row).zip(places(row));
-                    Ok(both.map(|(n, places)| if n.is_finite() { rounded(n, places, n < 0.0, rounding) } else { n }))
+                    Ok(both.map(|(n, places)| {
+                        if n.is_finite() {
+                            rounded(n, places, n < 0.0, rounding)
+                        } else {
+                            n
+                        }
+                    }))
                 })
             }
             Float64 => {
                 let (number, places) = (call.doubles(0), places_of(call)?);
                 call.values::<Float64Type>(|row| {
                     let both = number.get(row).zip(places(row));
-                    Ok(both.map(|(n, places)| if n.is_finite() { rounded(n, places, n < 0.0, rounding) } else { n }))
+                    Ok(both.map(|(n, places)| {
+                        if n.is_finite() {
+                            rounded(n, places, n < 0.0, rounding)
+                        } else {
+                            n
+                        }
+                    }))
                 })
             }
             _ => decimals(call, rounding),

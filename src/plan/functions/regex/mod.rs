@@ -119,7 +119,11 @@ impl Patterns {
         if self.last.as_ref().is_none_or(|(last, _)| last != pattern) {
             self.last = Some((pattern.to_owned(), compiled(pattern)?));
         }
-        if let Some((_, regex)) = &self.last { Ok(regex) } else { exec_err!("no pattern") }
+        if let Some((_, regex)) = &self.last {
+            Ok(regex)
+        } else {
+            exec_err!("no pattern")
+        }
     }
 }
 

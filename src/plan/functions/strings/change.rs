@@ -127,8 +127,8 @@ fn quote(text: &str, out: &mut String) {
 
 /// `lpad` or `rpad`: `(value, length[, pad])`. A binary is padded with zeros unless told otherwise.
 fn pad(name: &'static str, left: bool) -> Function {
-    let gives = Gives::Of(|types, _| Ok(types[0].clone()));
     const PARAMS: &[Param] = &[Param::TextOrBytes, Int, Param::TextOrBytes];
+    let gives = Gives::Of(|types, _| Ok(types[0].clone()));
     function(name, PARAMS, gives, move |call| {
         let length = call.ints(1);
         if *call.data_type(0) == Binary {

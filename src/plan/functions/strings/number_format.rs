@@ -253,7 +253,11 @@ impl Format {
         let mut place = places;
         for &wanted in &self.integer {
             if wanted == b',' {
-                if shown { body.push(',') } else { blanks += 1 }
+                if shown {
+                    body.push(',')
+                } else {
+                    blanks += 1
+                }
                 continue;
             }
             place -= 1;
@@ -271,7 +275,11 @@ impl Format {
             shown = true;
         }
         if self.point {
-            let behind = if fits { format!("{fraction:0<width$}", width = self.fraction) } else { "#".repeat(self.fraction) };
+            let behind = if fits {
+                format!("{fraction:0<width$}", width = self.fraction)
+            } else {
+                "#".repeat(self.fraction)
+            };
             body.push(if self.fraction == 0 { ' ' } else { '.' });
             body.push_str(&behind);
         }

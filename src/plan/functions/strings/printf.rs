@@ -56,6 +56,7 @@ enum Piece {
 }
 
 /// `%[index$][flags][width][.precision]conversion`.
+#[expect(clippy::struct_excessive_bools, reason = "printf has as many flags")]
 struct Spec {
     /// Which argument, from 0.
     index: usize,
@@ -234,7 +235,11 @@ impl Spec {
                 );
             }
         };
-        let text = if self.conversion.is_ascii_uppercase() { text.to_uppercase() } else { text };
+        let text = if self.conversion.is_ascii_uppercase() {
+            text.to_uppercase()
+        } else {
+            text
+        };
         let blanks = " ".repeat(self.width.saturating_sub(text.chars().count()));
         if self.left {
             out.push_str(&text);
@@ -254,7 +259,11 @@ impl Spec {
     }
 
     fn padded(&self, digits: String) -> String {
-        if self.zeros { format!("{digits:0>width$}", width = self.width) } else { digits }
+        if self.zeros {
+            format!("{digits:0>width$}", width = self.width)
+        } else {
+            digits
+        }
     }
 
     /// A number of these digits with its sign, commas and zeros.
