@@ -112,7 +112,7 @@ pub(super) fn run(mut shell: Shell) -> Result<(), Failure> {
         // The first time there is none.
         let _ = editor.load_history(path);
     }
-    super::Screen::print(&format!(
+    Screen::print(&format!(
         "tidemark {}   HELP lists the statements, Ctrl-D leaves\n",
         env!("CARGO_PKG_VERSION")
     ))?;

@@ -71,7 +71,7 @@ fn print_final(shell: &Shell, selected: &Selected) -> Result<(), Failure> {
     let rows = display::rows(&batches, zone(selected)).map_err(shown)?;
     let width = Screen::size().map(|(columns, _)| columns);
     let grid = Grid::new(&selected.table.schema(), &rows, width);
-    super::Screen::print(&grid.table(&rows))
+    Screen::print(&grid.table(&rows))
 }
 
 /// The session's time zone, as the query was planned with it.
@@ -265,6 +265,6 @@ impl Watch<'_> {
         }
         text.push_str("\x1b[J");
         self.drawn = frame.lines().count();
-        super::Screen::print(&text)
+        Screen::print(&text)
     }
 }

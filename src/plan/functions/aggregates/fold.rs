@@ -98,7 +98,7 @@ impl Fold {
             return Err(exec_datafusion_err!("an aggregate without an argument"));
         };
         self.finish(&Values {
-            values,
+            first: values,
             second: column(1).or_else(|| column(2)),
             counts,
         })
@@ -261,7 +261,7 @@ impl Values {
             }
         }
         Ok(Self {
-            values: doubles(&self.first)?,
+            first: doubles(&self.first)?,
             second: None,
             counts,
         })
