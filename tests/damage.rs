@@ -127,7 +127,7 @@ fn a_truncated_state_file() {
     fs::write(&file, &bytes).expect("a file");
     let (code, out, said) = place.run();
     assert_eq!(code, 0, "{said}");
-    assert!(out.contains("| a "), "{out}");
+    assert!(out.contains("|  a|  3|  5|"), "{out}");
 }
 
 #[test]
@@ -271,20 +271,21 @@ fn a_checkpoint_of_this_format_version_is_restored() {
 }
 
 #[test]
-fn a_checkpoint_stays_small_and_the_retained_epochs_restorable() {
+fn a_checkpoint_stays_under_two_and_a_half_times_its_live_state() {
     let place = Place::new();
     fs::write(
         place.path("s.sql"),
         format!(
-            "SET 'minBatchesToRetain' = '5';\n{}",
+            "SET 'minBatchesToRetain' = '1';\n{}",
             SCRIPT.replace("'console'", "'noop'")
         ),
     )
     .expect("a file");
-    // The same hundreds of keys again and again: what lives stays as it is.
+    // Thousands of keys, a few of which change with each epoch.
+    let keys: Vec<String> = (0..4000).map(|k| format!("k{}", k * 7919)).collect();
     for epoch in 0..300 {
-        let keys: Vec<String> = (0..400).map(|k| format!("k{}", k * 7919 % 1009)).collect();
-        let rows: Vec<(&str, i32)> = (keys.iter().skip(epoch % 4).step_by(4))
+        let step = if epoch == 0 { 1 } else { 100 };
+        let rows: Vec<(&str, i32)> = (keys.iter().skip(epoch % step).step_by(step))
             .map(|k| (k.as_str(), epoch as i32))
             .collect();
         place.input(&format!("{epoch:05}"), &rows);
@@ -300,10 +301,7 @@ fn a_checkpoint_stays_small_and_the_retained_epochs_restorable() {
     };
     let (code, shown, _) = place.tidemark(&["checkpoint", "ck"]);
     assert_eq!(code, 0, "{shown}");
-    assert!(
-        shown.contains("committed up to epoch 299; the epochs 295 to 299 can be restored"),
-        "{shown}"
-    );
+    assert!(shown.contains("committed up to epoch 299\n"), "{shown}");
     // The same state written once, by another number of workers: a snapshot from each.
     let bytes = state(&place);
     place.input("last", &[("k0", 1)]);
