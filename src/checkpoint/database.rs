@@ -22,8 +22,9 @@ use super::storage::{Moment, Storage};
 /// The database's name in the checkpoint's directory.
 pub(super) const DATABASE: &str = "tidemark.sqlite";
 
-/// The newest version of the tables that is understood.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the tables and of the state that is written and read. In 1 the values that `min`
+/// and `max` keep ascended where they descend now.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// "TDMK", so that `file` and others can tell the database from any other.
 const APPLICATION_ID: i32 = 0x5444_4d4b;
@@ -166,7 +167,7 @@ impl Database {
         }
     }
 
-    /// The version of the tables; 0: there are none. Refuses what is newer, or not ours.
+    /// The version of the tables; 0: there are none. Refuses what is newer, older, or not ours.
     fn version(&self) -> Result<u32> {
         let pragma = |name: &str| {
             self.connection
@@ -186,11 +187,17 @@ impl Database {
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
             .map_err(self.reading("read the version"))?;
         let ours = pragma("application_id")? == i64::from(APPLICATION_ID);
-        if ours == (version > 0) && (ours || tables == 0) {
-            Ok(version)
-        } else {
-            Err(self.damaged("it is not a database of Tidemark's"))
+        if ours != (version > 0) || (!ours && tables > 0) {
+            return Err(self.damaged("it is not a database of Tidemark's"));
         }
+        if ours && version < FORMAT_VERSION {
+            return Err(CheckpointError::OlderFormat {
+                path: self.path.clone(),
+                found: version,
+                supported: FORMAT_VERSION,
+            });
+        }
+        Ok(version)
     }
 
     pub(super) fn meta(&self) -> Result<Meta> {

@@ -106,6 +106,19 @@ pub enum CheckpointError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The operator keeps nothing.
+    #[error(
+        "the checkpoint {} holds no state of operator {operator}; {known}",
+        .dir.display()
+    )]
+    NoState {
+        /// The checkpoint's directory.
+        dir: PathBuf,
+        /// The operator that was asked for.
+        operator: u32,
+        /// Which operators have state, in a sentence.
+        known: String,
+    },
     /// Written by a newer Tidemark.
     #[error(
         "{} has format version {found}, and this Tidemark reads versions up to {supported}; use a newer Tidemark",
@@ -117,6 +130,19 @@ pub enum CheckpointError {
         /// Its version.
         found: u32,
         /// The newest version that is understood.
+        supported: u32,
+    },
+    /// Written by an older Tidemark, whose state means something else.
+    #[error(
+        "{} has format version {found}, and this Tidemark reads version {supported}; go on with the Tidemark that wrote it, or start over with a new 'checkpointLocation'",
+        .path.display()
+    )]
+    OlderFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that is understood.
         supported: u32,
     },
     /// The checkpoint was written by another query.

@@ -285,6 +285,24 @@ impl Checkpoint {
         self.collect_folds(true);
     }
 
+    /// Waits for the folds that were started and records them: for the end of a run, where no commit
+    /// comes that would. Queries of a few epochs a run would never see a fold otherwise.
+    pub fn finish_folds(&mut self) -> Result<()> {
+        self.certain()?;
+        self.collect_folds(true);
+        if self.folded.is_empty() {
+            return Ok(());
+        }
+        let path = self.state.path();
+        self.storage
+            .sync_dir(path)
+            .map_err(CheckpointError::writing("make durable", path))?;
+        let done = self.database.add_files(&*self.storage, &self.folded);
+        self.noting(done)?;
+        self.manifest.add(std::mem::take(&mut self.folded));
+        Ok(())
+    }
+
     /// Forgets commits beyond the newest `min_batches` (at least one stays), their offsets, and
     /// the files that only they need. Works in strides of an eighth, so that it does not cost
     /// every epoch a sync. Returns how many commits and files went.

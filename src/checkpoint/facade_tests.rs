@@ -189,16 +189,26 @@ fn a_database_that_is_none_or_not_ours_or_newer_is_refused() {
     drop(foreign);
     fs::remove_file(&path).unwrap();
     drop(Checkpoint::open(dir.path(), &identity()).unwrap());
-    let newer = rusqlite::Connection::open(&path).unwrap();
-    newer
-        .pragma_update(None, "user_version", FORMAT_VERSION + 1)
-        .unwrap();
-    drop(newer);
-    let text = said(Checkpoint::open(dir.path(), &identity()));
-    assert!(
-        text.contains("format version 2") && text.contains("newer Tidemark"),
-        "{text}"
-    );
+    for (version, wanted) in [
+        (
+            FORMAT_VERSION + 1,
+            "has format version 3, and this Tidemark reads versions up to 2; use a newer Tidemark",
+        ),
+        (
+            FORMAT_VERSION - 1,
+            "has format version 1, and this Tidemark reads version 2; go on with the Tidemark that wrote it",
+        ),
+    ] {
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.pragma_update(None, "user_version", version).unwrap();
+        drop(other);
+        for text in [
+            said(Checkpoint::open(dir.path(), &identity())),
+            said(Checkpoint::inspect(dir.path())),
+        ] {
+            assert!(text.contains(wanted), "{text}");
+        }
+    }
 }
 
 #[test]
@@ -366,6 +376,30 @@ fn purging_keeps_the_retained_epochs_restorable() {
     }
     let logs = checkpoint.logs().unwrap();
     assert_eq!((logs.commits.len(), logs.groups.len()), (5, 5));
+}
+
+#[test]
+fn what_was_folded_at_the_end_of_a_run_is_there_in_the_next() {
+    let dir = directory();
+    let fold: Fold = Arc::new(|parts, _| Ok(parts.concat()));
+    let policy = FoldPolicy {
+        min_deltas: 2,
+        max_deltas: 4,
+    };
+    // One epoch a run, as of a query that something starts every hour.
+    for epoch in 0..40 {
+        let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
+        checkpoint.recover(None).unwrap();
+        checkpoint
+            .fold_in_background(Arc::clone(&fold), policy)
+            .unwrap();
+        advance(&mut checkpoint, epoch, 1);
+        checkpoint.maintain(1).unwrap();
+        checkpoint.finish_folds().unwrap();
+    }
+    let shown = Checkpoint::inspect(dir.path()).unwrap();
+    assert!(shown.is_sound() && shown.orphans.is_empty(), "{shown}");
+    assert!(shown.files.len() < 10, "{shown}");
 }
 
 #[test]

@@ -294,7 +294,7 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 /// A watermark for people.
-struct Watermark(i64);
+pub(super) struct Watermark(pub(super) i64);
 
 impl fmt::Display for Watermark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

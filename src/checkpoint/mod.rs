@@ -33,6 +33,7 @@
 //! | `directory` | the directory as a whole: is it a checkpoint, what is left over in it |
 //! | `facade` | [`Checkpoint`], which puts them together |
 //! | `inspect` | what a checkpoint holds, read only |
+//! | `state_rows` | the rows of an operator, as they are kept |
 
 mod database;
 mod decide;
@@ -46,6 +47,7 @@ mod lock;
 mod log;
 mod manifest;
 pub mod state_files;
+mod state_rows;
 mod storage;
 mod tables;
 
@@ -65,4 +67,5 @@ pub use lock::Holder;
 pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};
 pub use manifest::{FileKind, Manifest, MissingFile, RestorePlan, StateFile};
 pub use state_files::{Section, StateDir, StateFileReader, StateFileWriter};
+pub use state_rows::{StateRow, StateRows};
 pub use storage::{FileStorage, Moment, Storage, StorageReader, StorageWriter};

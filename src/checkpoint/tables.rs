@@ -1,6 +1,6 @@
 //! The tables of `tidemark.sqlite`, row by row: reading all of a log, appending, forgetting.
 
-use rusqlite::params;
+use rusqlite::{Transaction, params};
 use tidemark_connectors::PlannedRange;
 
 use super::database::{Database, crc, json};
@@ -132,23 +132,13 @@ impl Database {
                     text,
                     crc(&text)
                 ])?;
-            let mut statement = tx.prepare_cached(
-                "INSERT OR REPLACE INTO state_files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?;
-            for file in files {
-                statement.execute(params![
-                    file.name,
-                    file.kind.name(),
-                    file.worker as i64,
-                    file.workers as i64,
-                    file.first as i64,
-                    file.last as i64,
-                    file.bytes as i64,
-                    i64::from(file.crc)
-                ])?;
-            }
-            Ok(())
+            manifest(tx, files.iter().copied())
         })
+    }
+
+    /// Adds files to the manifest that stand for others of it.
+    pub(super) fn add_files(&mut self, storage: &dyn Storage, files: &[StateFile]) -> Result<()> {
+        self.write("write the manifest", storage, |tx| manifest(tx, files))
     }
 
     /// Forgets commits before `keep`, their offsets, and these files.
@@ -205,4 +195,26 @@ impl Database {
             .map_err(failed())?;
         Ok(found.into_iter().filter(|line| line != "ok").collect())
     }
+}
+
+fn manifest<'a>(
+    tx: &Transaction<'_>,
+    files: impl IntoIterator<Item = &'a StateFile>,
+) -> rusqlite::Result<()> {
+    let mut statement = tx.prepare_cached(
+        "INSERT OR REPLACE INTO state_files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    for file in files {
+        statement.execute(params![
+            file.name,
+            file.kind.name(),
+            file.worker as i64,
+            file.workers as i64,
+            file.first as i64,
+            file.last as i64,
+            file.bytes as i64,
+            i64::from(file.crc)
+        ])?;
+    }
+    Ok(())
 }

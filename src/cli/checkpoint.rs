@@ -1,23 +1,32 @@
 //! `tidemark checkpoint DIR`.
 
-use std::path::Path;
-
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::cli::{Failure, print};
+use crate::cli::{CheckpointArgs, Failure, print};
 
 /// Prints what a checkpoint holds; an error where it is damaged.
-pub(super) fn show(dir: &Path) -> Result<(), Failure> {
-    let inspection = Checkpoint::inspect(dir).map_err(|error| match error {
-        CheckpointError::NoCheckpoint { .. } => Failure::usage(error.to_string()),
-        damaged => Failure::query(damaged.to_string()),
-    })?;
+pub(super) fn show(args: &CheckpointArgs) -> Result<(), Failure> {
+    let dir = &args.dir;
+    let inspection = Checkpoint::inspect(dir).map_err(failure)?;
     print(&format!("{inspection}\n"))?;
     if inspection.is_sound() {
+        if let Some(operator) = args.state {
+            let rows = inspection.state(operator, args.limit).map_err(failure)?;
+            print(&format!("{rows}\n"))?;
+        }
         Ok(())
     } else {
         Err(Failure::query(format!(
             "the checkpoint {} is damaged, as shown above",
             dir.display()
         )))
+    }
+}
+
+fn failure(error: CheckpointError) -> Failure {
+    match error {
+        CheckpointError::NoCheckpoint { .. } | CheckpointError::NoState { .. } => {
+            Failure::usage(error.to_string())
+        }
+        damaged => Failure::query(damaged.to_string()),
     }
 }

@@ -123,6 +123,12 @@ struct DemoArgs {
 struct CheckpointArgs {
     /// The checkpoint directory
     dir: PathBuf,
+    /// Print the rows that this operator keeps, as `tidemark explain` numbers it
+    #[arg(long, value_name = "OPERATOR")]
+    state: Option<u32>,
+    /// How many rows to print
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "state")]
+    limit: usize,
 }
 
 /// What `--progress` shows.
@@ -152,7 +158,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => run::explain(&args),
         Command::Sql(args) => shell::sql(&args),
         Command::Demo(args) => demo::demo(&args),
-        Command::Checkpoint(args) => checkpoint::show(&args.dir),
+        Command::Checkpoint(args) => checkpoint::show(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
