@@ -89,7 +89,7 @@ impl Place {
             .map(|p| self.start(p, &["-n", &n, "-w", &w]))
             .collect();
         for child in children {
-            let output = ended(child, Duration::from_secs(60));
+            let output = ended(child, Duration::from_mins(1));
             assert!(output.status.success(), "{}", text(&output));
         }
     }

@@ -123,10 +123,7 @@ impl UserDefinedLogicalNodeCore for SessionWindow {
         mut inputs: Vec<LogicalPlan>,
     ) -> Result<Self> {
         let mut exprs = exprs.into_iter().map(Expr::unalias);
-        match (exprs.next(), inputs.pop()) {
-            (Some(window), Some(input)) => Self::try_new(input, window, exprs.collect()),
-            _ => plan_err!("a session window needs its window and its input"),
-        }
+        if let (Some(window), Some(input)) = (exprs.next(), inputs.pop()) { Self::try_new(input, window, exprs.collect()) } else { plan_err!("a session window needs its window and its input") }
     }
 
     /// Those asked for; what the expressions use is added by who asks.

@@ -21,7 +21,7 @@ use tidemark_connectors::{
 };
 
 /// A small query that has not ended by then hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a query gave, by epoch. Clones share it; it outlives the runs of a query that restarts.
 #[derive(Clone, Debug, Default)]

@@ -71,9 +71,7 @@ fn decode(
     while at < input.len() {
         let taken = decoder.push_lines(&input[at..]).map_err(|bad| bad.reason)?;
         at += taken;
-        if taken == 0 && !decoder.is_full() {
-            panic!("the decoder stands still at byte {at}");
-        }
+        assert!(!(taken == 0 && !decoder.is_full()), "the decoder stands still at byte {at}");
         if decoder.is_full() {
             batches.push(decoder.flush().map_err(|error| error.to_string())?.0);
         }

@@ -167,7 +167,7 @@ fn last_statement(before: &str) -> &str {
     let ends = before.match_indices(';').map(|(at, _)| at + 1);
     let last = ends
         .filter(|end| Ending::of(&before[..*end]) == Ending::Complete)
-        .last();
+        .next_back();
     &before[last.unwrap_or(0)..]
 }
 

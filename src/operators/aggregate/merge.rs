@@ -299,14 +299,14 @@ impl Merge {
         };
         multiset.each(keys, &mut |index, value, count| {
             let (current, values, counts) = &mut of_group;
-            if *current != index {
+            if *current == index {
+                values.push(value);
+                counts.push(count);
+            } else {
                 finish(&of_group);
                 of_group = (index, Bytes::default(), vec![]);
                 of_group.1.push(value);
                 of_group.2.push(count);
-            } else {
-                values.push(value);
-                counts.push(count);
             }
             true
         });

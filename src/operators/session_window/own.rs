@@ -80,12 +80,9 @@ impl Own {
         delta: &Delta,
     ) -> Result<Rows, OperatorError> {
         // Rows of no columns are only counted.
-        let encoded = match delta.batch.num_columns() {
-            0 => None,
-            _ => {
-                let rows = prepared.rows.encode(delta.batch.columns());
-                Some(rows.map_err(|source| prepared.row_error(source))?)
-            }
+        let encoded = if delta.batch.num_columns() == 0 { None } else {
+            let rows = prepared.rows.encode(delta.batch.columns());
+            Some(rows.map_err(|source| prepared.row_error(source))?)
         };
         let mut rows = Rows::new(delta.time);
         let mut value = Vec::new();

@@ -49,7 +49,7 @@ pub(super) fn coerced(
             for side in [&mut like.expr, &mut like.pattern] {
                 let from = side.get_type(schema)?;
                 if !matches!(from, DataType::Utf8 | DataType::Null) {
-                    *side = Box::new(brought((**side).clone(), &from, &DataType::Utf8)?);
+                    **side = brought((**side).clone(), &from, &DataType::Utf8)?;
                 }
             }
             Ok(Transformed::yes(Expr::Like(like)))
@@ -232,16 +232,13 @@ fn types(exprs: &[&Expr], schema: &DFSchema) -> Result<Vec<DataType>> {
 
 /// The common type of the arguments of `what`.
 fn one_type(what: &str, found: &[DataType]) -> Result<DataType> {
-    match common_type_of(found) {
-        Some(common) => Ok(common),
-        None => {
-            let mut names: Vec<String> = found.iter().map(type_name).collect();
-            names.dedup();
-            plan_err!(
-                "[DATATYPE_MISMATCH.DATA_DIFF_TYPES] {what} takes values of one type, not {}; add a CAST",
-                names.join(" and ")
-            )
-        }
+    if let Some(common) = common_type_of(found) { Ok(common) } else {
+        let mut names: Vec<String> = found.iter().map(type_name).collect();
+        names.dedup();
+        plan_err!(
+            "[DATATYPE_MISMATCH.DATA_DIFF_TYPES] {what} takes values of one type, not {}; add a CAST",
+            names.join(" and ")
+        )
     }
 }
 

@@ -113,16 +113,13 @@ fn brought_together(union: Union) -> Result<LogicalPlan> {
     let mut types = Vec::with_capacity(width);
     for column in 0..width {
         let found = (union.inputs.iter()).map(|input| input.schema().field(column).data_type());
-        match common_type_of(found.clone()) {
-            Some(data_type) => types.push(data_type),
-            None => {
-                let found: Vec<String> = found.map(type_name).collect();
-                return plan_err!(
-                    "[INCOMPATIBLE_COLUMN_TYPE] column {} of the UNION is {}; add a CAST",
-                    column + 1,
-                    found.join(" and ")
-                );
-            }
+        if let Some(data_type) = common_type_of(found.clone()) { types.push(data_type) } else {
+            let found: Vec<String> = found.map(type_name).collect();
+            return plan_err!(
+                "[INCOMPATIBLE_COLUMN_TYPE] column {} of the UNION is {}; add a CAST",
+                column + 1,
+                found.join(" and ")
+            );
         }
     }
     let inputs = (union.inputs.into_iter())

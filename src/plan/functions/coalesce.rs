@@ -48,16 +48,13 @@ impl ScalarUDFImpl for Coalesce {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match common_type_of(types) {
-            Some(common) => Ok(common),
-            None => {
-                let mut names: Vec<String> = types.iter().map(type_name).collect();
-                names.dedup();
-                plan_err!(
-                    "[DATATYPE_MISMATCH.DATA_DIFF_TYPES] coalesce takes values of one type, not {}; add a CAST",
-                    names.join(" and ")
-                )
-            }
+        if let Some(common) = common_type_of(types) { Ok(common) } else {
+            let mut names: Vec<String> = types.iter().map(type_name).collect();
+            names.dedup();
+            plan_err!(
+                "[DATATYPE_MISMATCH.DATA_DIFF_TYPES] coalesce takes values of one type, not {}; add a CAST",
+                names.join(" and ")
+            )
         }
     }
 

@@ -37,13 +37,10 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         .optional(1),
         function("raise_error", &[Text], Null, |call| {
             let message = call.text(0);
-            match call.rows() {
-                0 => Ok(Arc::new(NullArray::new(0))),
-                _ => exec_err!(
-                    "[USER_RAISED_EXCEPTION] {}",
-                    message.get(0).unwrap_or("null")
-                ),
-            }
+            if call.rows() == 0 { Ok(Arc::new(NullArray::new(0))) } else { exec_err!(
+                "[USER_RAISED_EXCEPTION] {}",
+                message.get(0).unwrap_or("null")
+            ) }
         }),
         constant("version", env!("CARGO_PKG_VERSION")),
         constant("current_catalog", "spark_catalog"),

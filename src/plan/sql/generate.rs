@@ -147,13 +147,9 @@ fn rows(
     context: &dyn RelationPlannerContext,
 ) -> Result<Rows> {
     let schema = input.schema();
-    let udf = |function: &str, args: Vec<Expr>| match context
+    let udf = |function: &str, args: Vec<Expr>| if let Some(udf) = context
         .context_provider()
-        .get_function_meta(function)
-    {
-        Some(udf) => Ok(udf.call(args)),
-        None => plan_err!("there is no function {function}"),
-    };
+        .get_function_meta(function) { Ok(udf.call(args)) } else { plan_err!("there is no function {function}") };
     let structs = |array: Expr| {
         let data_type = array.get_type(schema)?;
         match element(&data_type) {

@@ -40,12 +40,9 @@ pub(super) fn rewrite(
         } else {
             None
         };
-        match replaced {
-            Some(tokens) => done.extend(tokens),
-            None => {
-                done.push(tokens[cursor.at].clone());
-                cursor.at += 1;
-            }
+        if let Some(tokens) = replaced { done.extend(tokens) } else {
+            done.push(tokens[cursor.at].clone());
+            cursor.at += 1;
         }
     }
     Ok(done)

@@ -47,12 +47,9 @@ impl Lost {
             return;
         }
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*listener {
-            Some(listener) => listener(reason),
-            None => {
-                let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-                *early = Some(reason.to_owned());
-            }
+        if let Some(listener) = &*listener { listener(reason) } else {
+            let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+            *early = Some(reason.to_owned());
         }
     }
 }

@@ -45,7 +45,7 @@ fn refuse_letters(text: &str, reading: bool) -> Result<(), PatternError> {
 
 /// Whether `SimpleDateFormat` takes the pattern.
 fn is_legacy(text: &str) -> bool {
-    let closed = text.matches('\'').count() % 2 == 0;
+    let closed = text.matches('\'').count().is_multiple_of(2);
     closed
         && letters_of(text).all(|letter| !letter.is_ascii_alphabetic() || LEGACY.contains(letter))
         && !text.contains("XXXX")
@@ -166,7 +166,7 @@ fn item(letter: char, count: usize) -> Result<Item, String> {
         ('x', 3 | 5) => offset(count, "+00:00"),
         ('x', 2 | 4) | ('Z', 1..=3) => offset(count.max(2) & !1, "+0000"),
         ('Z', 5) => offset(5, "Z"),
-        ('Z', 4) | ('O', 4) => Some(Item::LocalOffset(true)),
+        ('Z' | 'O', 4) => Some(Item::LocalOffset(true)),
         ('O', 1) => Some(Item::LocalOffset(false)),
         ('V', 2) => Some(Item::ZoneId),
         ('z', 1..=3) => Some(Item::ZoneName),

@@ -72,8 +72,8 @@ struct Group {
 impl Group {
     fn change(&mut self, values: &[ArrayRef], by: i64) -> Result<()> {
         let required = self.fold.shape().required(values);
-        let rows = values.first().map_or(0, |values| values.len());
-        let nulls: Vec<_> = required.iter().filter_map(|v| v.logical_nulls()).collect();
+        let rows = values.first().map_or(0, Array::len);
+        let nulls: Vec<_> = required.iter().filter_map(Array::logical_nulls).collect();
         let valid = |row: usize| nulls.iter().all(|nulls| nulls.is_valid(row));
         let rows = (0..rows).filter(|row| valid(*row));
         match &mut self.state {

@@ -19,10 +19,7 @@ impl Shares {
             let values = values.as_primitive::<Float64Type>();
             return Ok(Self::Many(values.values().to_vec()));
         }
-        match constant.cast_to(&DataType::Float64)? {
-            ScalarValue::Float64(Some(share)) => Ok(Self::One(share)),
-            _ => exec_err!("a percentile needs a constant percentage"),
-        }
+        if let ScalarValue::Float64(Some(share)) = constant.cast_to(&DataType::Float64)? { Ok(Self::One(share)) } else { exec_err!("a percentile needs a constant percentage") }
     }
 
     /// The result: `of` each share; null of no values.

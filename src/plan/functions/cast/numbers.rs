@@ -45,14 +45,11 @@ pub(super) fn cast(array: &ArrayRef, to: &DataType, casting: &Casting) -> Result
 
 /// Anything but zero is true, NaN included.
 fn truth(array: &ArrayRef) -> Result<BooleanArray> {
-    Ok(match array.data_type() {
-        DataType::Decimal128(..) => {
-            BooleanArray::from_unary(array.as_primitive::<Decimal128Type>(), |value| value != 0)
-        }
-        _ => {
-            let doubles = arrow_cast(array, &DataType::Float64)?;
-            BooleanArray::from_unary(doubles.as_primitive::<Float64Type>(), |value| value != 0.0)
-        }
+    Ok(if let DataType::Decimal128(..) = array.data_type() {
+        BooleanArray::from_unary(array.as_primitive::<Decimal128Type>(), |value| value != 0)
+    } else {
+        let doubles = arrow_cast(array, &DataType::Float64)?;
+        BooleanArray::from_unary(doubles.as_primitive::<Float64Type>(), |value| value != 0.0)
     })
 }
 

@@ -64,20 +64,17 @@ fn positioned(types: &[DataType], _: &[Option<&ScalarValue>]) -> Result<DataType
 
 fn positions(call: &Call) -> Result<ArrayRef> {
     let collection = call.array(0)?;
-    let (columns, ranges): (Vec<ArrayRef>, Vec<_>) = match collection.data_type() {
-        DataType::Map(..) => {
-            let maps = Maps::new(&collection);
-            let ranges = (0..call.rows()).map(|row| maps.get(row)).collect();
-            (
-                vec![Arc::clone(&maps.keys), Arc::clone(&maps.values)],
-                ranges,
-            )
-        }
-        _ => {
-            let lists = Lists::new(&collection);
-            let ranges = (0..call.rows()).map(|row| lists.get(row)).collect();
-            (vec![Arc::clone(&lists.values)], ranges)
-        }
+    let (columns, ranges): (Vec<ArrayRef>, Vec<_>) = if let DataType::Map(..) = collection.data_type() {
+        let maps = Maps::new(&collection);
+        let ranges = (0..call.rows()).map(|row| maps.get(row)).collect();
+        (
+            vec![Arc::clone(&maps.keys), Arc::clone(&maps.values)],
+            ranges,
+        )
+    } else {
+        let lists = Lists::new(&collection);
+        let ranges = (0..call.rows()).map(|row| lists.get(row)).collect();
+        (vec![Arc::clone(&lists.values)], ranges)
     };
     let Some(DataType::Struct(fields)) = element(call.returns()) else {
         return exec_err!("{POSITIONS} gives structs");

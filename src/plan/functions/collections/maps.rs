@@ -368,10 +368,7 @@ impl Pattern {
             self.compiled = Some(compiled);
             text.clone_into(&mut self.text);
         }
-        match &self.compiled {
-            Some(compiled) => Ok(compiled),
-            None => exec_err!("no pattern"),
-        }
+        if let Some(compiled) = &self.compiled { Ok(compiled) } else { exec_err!("no pattern") }
     }
 }
 

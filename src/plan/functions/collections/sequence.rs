@@ -133,12 +133,9 @@ where
         let step = match &steps {
             None if start <= stop => 1,
             None => -1,
-            Some(steps) => match steps.get(row) {
-                Some(step) => step.into(),
-                None => {
-                    shape.end(all.len(), false)?;
-                    continue;
-                }
+            Some(steps) => if let Some(step) = steps.get(row) { step.into() } else {
+                shape.end(all.len(), false)?;
+                continue;
             },
         };
         each(start, stop, step, |number| {

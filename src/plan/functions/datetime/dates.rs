@@ -15,12 +15,12 @@ use DataType::{Date32, Int32};
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         function("date_add", &[Param::Date, Param::Int], Date32, |call| {
-            from_day_and_number(call, |day, number| day.checked_add(number))
+            from_day_and_number(call, i32::checked_add)
         })
         .also(&["dateadd"])
         .udf(),
         function("date_sub", &[Param::Date, Param::Int], Date32, |call| {
-            from_day_and_number(call, |day, number| day.checked_sub(number))
+            from_day_and_number(call, i32::checked_sub)
         })
         .udf(),
         function("add_months", &[Param::Date, Param::Int], Date32, |call| {

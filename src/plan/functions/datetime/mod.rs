@@ -41,7 +41,7 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// TIMESTAMP_NTZ: microseconds on a wall clock.
+/// `TIMESTAMP_NTZ`: microseconds on a wall clock.
 const WALL: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// All of them.
@@ -78,7 +78,7 @@ fn overflow() -> DataFusionError {
     )
 }
 
-/// The type that a moment of type `given` is taken as: TIMESTAMP_NTZ and DATE stay, a STRING is a
+/// The type that a moment of type `given` is taken as: `TIMESTAMP_NTZ` and DATE stay, a STRING is a
 /// TIMESTAMP. `None` if it is no moment.
 fn moment_type(given: &DataType) -> Option<DataType> {
     match given {

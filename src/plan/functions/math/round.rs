@@ -27,10 +27,7 @@ pub(super) fn functions() -> Vec<Function> {
 fn places(function: &str, constants: &[Option<&ScalarValue>]) -> Result<i32> {
     match constants.get(1) {
         None => Ok(0),
-        Some(Some(constant)) => match constant.cast_to(&Int32) {
-            Ok(ScalarValue::Int32(places)) => Ok(places.unwrap_or(0)),
-            _ => plan_err!("[CAST_OVERFLOW] {function}: {constant} is no number of places"),
-        },
+        Some(Some(constant)) => if let Ok(ScalarValue::Int32(places)) = constant.cast_to(&Int32) { Ok(places.unwrap_or(0)) } else { plan_err!("[CAST_OVERFLOW] {function}: {constant} is no number of places") },
         Some(None) => plan_err!(
             "[DATATYPE_MISMATCH.NON_FOLDABLE_INPUT] {function} needs a constant number of places"
         ),
@@ -40,12 +37,9 @@ fn places(function: &str, constants: &[Option<&ScalarValue>]) -> Result<i32> {
 /// A decimal's type with so many places, and a digit more, for `99.9` may become `100`.
 fn decimal(precision: u8, scale: i8, places: i32) -> DataType {
     let integer = i32::from(precision) - i32::from(scale) + 1;
-    let (precision, scale) = match places {
-        ..0 => (integer.max(1i32.saturating_sub(places)), 0),
-        _ => {
-            let scale = places.min(i32::from(scale));
-            (integer + scale, scale)
-        }
+    let (precision, scale) = if let ..0 = places { (integer.max(1i32.saturating_sub(places)), 0) } else {
+        let scale = places.min(i32::from(scale));
+        (integer + scale, scale)
     };
     Decimal128(precision.min(38) as u8, scale as i8)
 }
@@ -80,20 +74,14 @@ fn round(name: &'static str, rounding: Rounding) -> Function {
                 let (number, places) = (call.primitive::<Float32Type>(0), places_of(call)?);
                 call.values::<Float32Type>(|row| {
                     let both = number.get(row).zip(places(row));
-                    Ok(both.map(|(n, places)| match n.is_finite() {
-                        true => rounded(n, places, n < 0.0, rounding),
-                        false => n,
-                    }))
+                    Ok(both.map(|(n, places)| if n.is_finite() { rounded(n, places, n < 0.0, rounding) } else { n }))
                 })
             }
             Float64 => {
                 let (number, places) = (call.doubles(0), places_of(call)?);
                 call.values::<Float64Type>(|row| {
                     let both = number.get(row).zip(places(row));
-                    Ok(both.map(|(n, places)| match n.is_finite() {
-                        true => rounded(n, places, n < 0.0, rounding),
-                        false => n,
-                    }))
+                    Ok(both.map(|(n, places)| if n.is_finite() { rounded(n, places, n < 0.0, rounding) } else { n }))
                 })
             }
             _ => decimals(call, rounding),
@@ -181,12 +169,9 @@ fn decimals(call: &Call, rounding: Rounding) -> Result<ArrayRef> {
             0 => Some(0),
             rest => 10i128.checked_pow(zeros).and_then(|unit| unit.checked_mul(rest)),
         };
-        match rounded.filter(|rounded| rounded.abs() < limit) {
-            Some(rounded) => Ok(Some(rounded)),
-            None => exec_err!(
-                "[NUMERIC_VALUE_OUT_OF_RANGE.WITHOUT_SUGGESTION] the rounded number does not fit into DECIMAL({precision}, {to}); use fewer digits"
-            ),
-        }
+        if let Some(rounded) = rounded.filter(|rounded| rounded.abs() < limit) { Ok(Some(rounded)) } else { exec_err!(
+            "[NUMERIC_VALUE_OUT_OF_RANGE.WITHOUT_SUGGESTION] the rounded number does not fit into DECIMAL({precision}, {to}); use fewer digits"
+        ) }
     })
 }
 

@@ -119,10 +119,7 @@ impl Patterns {
         if self.last.as_ref().is_none_or(|(last, _)| last != pattern) {
             self.last = Some((pattern.to_owned(), compiled(pattern)?));
         }
-        match &self.last {
-            Some((_, regex)) => Ok(regex),
-            None => exec_err!("no pattern"),
-        }
+        if let Some((_, regex)) = &self.last { Ok(regex) } else { exec_err!("no pattern") }
     }
 }
 
@@ -213,7 +210,7 @@ fn regexp_substr(call: &Call) -> Result<ArrayRef> {
 }
 
 /// The third argument, or 1.
-fn group_of<'c>(call: &'c Call) -> impl Fn(usize) -> Option<i32> + 'c {
+fn group_of(call: &Call) -> impl Fn(usize) -> Option<i32> + '_ {
     let group = (call.len() > 2).then(|| call.ints(2));
     move |row| match &group {
         Some(group) => group.get(row),

@@ -18,7 +18,7 @@ use Param::{Int, Text};
 /// All of this module.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let all = [
-        of_text("upper", |text, out| upper(text, out)).also(&["ucase"]),
+        of_text("upper", upper).also(&["ucase"]),
         of_text("lower", |text, out| {
             text.chars().for_each(|c| out.extend(c.to_lowercase()));
         })

@@ -284,7 +284,7 @@ fn decode(charset: Charset, bytes: &[u8], out: &mut String) -> Result<()> {
         },
         Charset::Utf16Be => utf16(bytes, u16::from_be_bytes),
         Charset::Utf16Le => utf16(bytes, u16::from_le_bytes),
-        Charset::Utf32 if bytes.len() % 4 != 0 => None,
+        Charset::Utf32 if !bytes.len().is_multiple_of(4) => None,
         Charset::Utf32 => (bytes.chunks_exact(4))
             .map(|c| char::from_u32(u32::from_be_bytes([c[0], c[1], c[2], c[3]])))
             .collect(),
@@ -363,7 +363,7 @@ fn strict_base64(text: &str) -> Option<()> {
     let body = &text[..text.len() - padding];
     let known = body.iter().all(|b| BASE64.contains(b));
     let padded = match (body.len() % 4, padding) {
-        (0, 0) | (2 | 3, 0) => true,
+        (0 | 2 | 3, 0) => true,
         (rest, padding) => rest + padding == 4 && padding <= 2,
     };
     (known && padded).then_some(())

@@ -52,10 +52,7 @@ fn is_bytes(data_type: &DataType) -> bool {
 fn all_alike(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let to = alike(types);
     (types.iter().enumerate())
-        .map(|(index, given)| match given.is_nested() {
-            true => unexpected(name, index, "STRING or BINARY", given),
-            false => Ok(to.clone()),
-        })
+        .map(|(index, given)| if given.is_nested() { unexpected(name, index, "STRING or BINARY", given) } else { Ok(to.clone()) })
         .collect()
 }
 

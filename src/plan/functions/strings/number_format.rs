@@ -253,10 +253,7 @@ impl Format {
         let mut place = places;
         for &wanted in &self.integer {
             if wanted == b',' {
-                match shown {
-                    true => body.push(','),
-                    false => blanks += 1,
-                }
+                if shown { body.push(',') } else { blanks += 1 }
                 continue;
             }
             place -= 1;
@@ -274,10 +271,7 @@ impl Format {
             shown = true;
         }
         if self.point {
-            let behind = match fits {
-                true => format!("{fraction:0<width$}", width = self.fraction),
-                false => "#".repeat(self.fraction),
-            };
+            let behind = if fits { format!("{fraction:0<width$}", width = self.fraction) } else { "#".repeat(self.fraction) };
             body.push(if self.fraction == 0 { ' ' } else { '.' });
             body.push_str(&behind);
         }

@@ -234,10 +234,7 @@ impl Spec {
                 );
             }
         };
-        let text = match self.conversion.is_ascii_uppercase() {
-            true => text.to_uppercase(),
-            false => text,
-        };
+        let text = if self.conversion.is_ascii_uppercase() { text.to_uppercase() } else { text };
         let blanks = " ".repeat(self.width.saturating_sub(text.chars().count()));
         if self.left {
             out.push_str(&text);
@@ -257,10 +254,7 @@ impl Spec {
     }
 
     fn padded(&self, digits: String) -> String {
-        match self.zeros {
-            true => format!("{digits:0>width$}", width = self.width),
-            false => digits,
-        }
+        if self.zeros { format!("{digits:0>width$}", width = self.width) } else { digits }
     }
 
     /// A number of these digits with its sign, commas and zeros.

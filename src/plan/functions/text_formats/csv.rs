@@ -87,12 +87,9 @@ fn from_csv(call: &Call) -> Result<ArrayRef> {
     for row in 0..call.rows() {
         let record = records.get(row);
         valid.push(record.is_some());
-        let pushed = match record {
-            Some(record) => decoder.push_record(record.as_bytes()),
-            None => {
-                decoder.push_nulls();
-                Ok(())
-            }
+        let pushed = if let Some(record) = record { decoder.push_record(record.as_bytes()) } else {
+            decoder.push_nulls();
+            Ok(())
         };
         pushed.map_err(malformed)?;
     }

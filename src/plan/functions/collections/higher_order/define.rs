@@ -83,7 +83,7 @@ fn parted<'a, L>(
     for (index, field) in fields.iter().enumerate() {
         match field {
             ValueOrLambda::Value(field) if index < function.values => {
-                values.push(field.data_type())
+                values.push(field.data_type());
             }
             ValueOrLambda::Lambda(lambda) if index >= function.values => lambdas.push(lambda),
             ValueOrLambda::Value(field) => {
