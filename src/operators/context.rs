@@ -26,6 +26,8 @@ pub struct EpochInfo {
     pub previous_watermark: EventTime,
     /// `current_timestamp()`, microseconds since 1970 UTC.
     pub timestamp: i64,
+    /// Another number for each query and epoch: random values without a seed begin with it.
+    pub salt: i64,
 }
 
 impl EpochInfo {

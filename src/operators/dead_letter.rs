@@ -60,22 +60,22 @@ impl LetterOrigin {
 pub fn sift<T>(
     delta: Delta,
     context: &Context,
-    compute: impl Fn(&RecordBatch) -> Result<T, OperatorError>,
+    compute: impl Fn(&Delta) -> Result<T, OperatorError>,
 ) -> Result<(Delta, T), OperatorError> {
-    let error = match compute(&delta.batch) {
+    let error = match compute(&delta) {
         Ok(result) => return Ok((delta, result)),
         Err(error @ OperatorError::Expression { .. }) => error,
         Err(error) => return Err(error),
     };
     if !context.keeps_dead_letters() {
-        let failing = first_failing(&delta.batch, &compute);
+        let failing = first_failing(&delta, &compute);
         return Err(match (&delta.origin, failing) {
             (Some(origin), Some(row)) => context.located(error, delta.time.epoch, (origin, row)),
             _ => error,
         });
     }
     let mut failing = vec![];
-    blame(&delta.batch, 0, &compute, &mut failing)?;
+    blame(&delta, 0, &compute, &mut failing)?;
     let mut keep = vec![true; delta.rows()];
     for (row, error) in failing {
         keep[row] = false;
@@ -91,28 +91,28 @@ pub fn sift<T>(
                 expression: "dead letters".into(),
                 reason: error.to_string(),
             })?;
-    let result = compute(&filtered.batch)?;
+    let result = compute(&filtered)?;
     Ok((filtered, result))
 }
 
 /// The rows on which `compute` fails, each with its error: by halves, so that a few bad rows cost
 /// little more than the good ones.
 fn blame<T>(
-    batch: &RecordBatch,
+    delta: &Delta,
     offset: usize,
-    compute: &impl Fn(&RecordBatch) -> Result<T, OperatorError>,
+    compute: &impl Fn(&Delta) -> Result<T, OperatorError>,
     failing: &mut Vec<(usize, OperatorError)>,
 ) -> Result<(), OperatorError> {
-    match compute(batch) {
+    match compute(delta) {
         Ok(_) => Ok(()),
-        Err(error @ OperatorError::Expression { .. }) if batch.num_rows() == 1 => {
+        Err(error @ OperatorError::Expression { .. }) if delta.rows() == 1 => {
             failing.push((offset, error));
             Ok(())
         }
-        Err(OperatorError::Expression { .. }) if batch.num_rows() > 1 => {
-            let half = batch.num_rows() / 2;
-            blame(&batch.slice(0, half), offset, compute, failing)?;
-            let rest = batch.slice(half, batch.num_rows() - half);
+        Err(OperatorError::Expression { .. }) if delta.rows() > 1 => {
+            let half = delta.rows() / 2;
+            blame(&delta.slice(0, half), offset, compute, failing)?;
+            let rest = delta.slice(half, delta.rows() - half);
             blame(&rest, offset + half, compute, failing)
         }
         Err(error) => Err(error),
@@ -120,21 +120,21 @@ fn blame<T>(
 }
 
 fn first_failing<T>(
-    batch: &RecordBatch,
-    compute: &impl Fn(&RecordBatch) -> Result<T, OperatorError>,
+    delta: &Delta,
+    compute: &impl Fn(&Delta) -> Result<T, OperatorError>,
 ) -> Option<usize> {
-    let (mut rows, mut offset) = (batch.clone(), 0);
-    while rows.num_rows() > 1 {
-        let half = rows.num_rows() / 2;
+    let (mut rows, mut offset) = (delta.clone(), 0);
+    while rows.rows() > 1 {
+        let half = rows.rows() / 2;
         let first = rows.slice(0, half);
         if compute(&first).is_err() {
             rows = first;
         } else {
-            rows = rows.slice(half, rows.num_rows() - half);
+            rows = rows.slice(half, rows.rows() - half);
             offset += half;
         }
     }
-    (rows.num_rows() == 1 && compute(&rows).is_err()).then_some(offset)
+    (rows.rows() == 1 && compute(&rows).is_err()).then_some(offset)
 }
 
 fn letter(delta: &Delta, row: usize, error: &OperatorError) -> DeadLetter {
@@ -197,8 +197,8 @@ mod tests {
         delta
     }
 
-    fn positive(batch: &RecordBatch) -> Result<usize, OperatorError> {
-        let column = batch.column(0).as_primitive::<Int64Type>();
+    fn positive(delta: &Delta) -> Result<usize, OperatorError> {
+        let column = delta.batch.column(0).as_primitive::<Int64Type>();
         if column.values().iter().any(|x| *x < 0) {
             return Err(OperatorError::Expression {
                 expression: "sqrt(x)".into(),
@@ -206,7 +206,7 @@ mod tests {
                 reason: "negative".into(),
             });
         }
-        Ok(batch.num_rows())
+        Ok(delta.rows())
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions,
+    TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
@@ -19,7 +19,8 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use crate::operators::{EpochInfo, OperatorError};
 use crate::plan::functions::short_circuit::short_circuit;
 use crate::plan::reason::reason;
-use crate::plan::{CURRENT_TIMESTAMP_COLUMN, text};
+use crate::plan::{Supplied, text};
+use crate::row::Delta;
 
 /// An expression as it is computed.
 struct Expression {
@@ -55,8 +56,10 @@ impl Expression {
 /// Expressions over one schema, evaluated batch by batch.
 pub struct Expressions {
     expressions: Vec<Expression>,
-    /// The input's schema with the epoch's timestamp behind it, where an expression asks for it.
-    with_timestamp: Option<SchemaRef>,
+    /// The hidden columns that an expression asks for.
+    supplied: Vec<Supplied>,
+    /// The input's schema with those behind it, where there are any.
+    extended: Option<SchemaRef>,
 }
 
 impl Expressions {
@@ -67,14 +70,18 @@ impl Expressions {
         options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
         let expressions: Vec<&Expr> = expressions.into_iter().collect();
-        let needs_timestamp = expressions
-            .iter()
-            .any(|expression| names_timestamp(expression));
+        let supplied: Vec<Supplied> = Supplied::ALL
+            .into_iter()
+            .filter(|supplied| expressions.iter().any(|expr| supplied.is_in(expr)))
+            .collect();
         let mut schema = Arc::clone(input);
-        if needs_timestamp {
-            schema = with_timestamp(input).map_err(|error| OperatorError::Unsupported {
-                expression: CURRENT_TIMESTAMP_COLUMN.into(),
-                reason: error.to_string(),
+        if !supplied.is_empty() {
+            schema = with_supplied(input, &supplied).map_err(|error| {
+                let names: Vec<&str> = supplied.iter().map(|s| s.name()).collect();
+                OperatorError::Unsupported {
+                    expression: names.join(", "),
+                    reason: error.to_string(),
+                }
             })?;
         }
         let mut properties = ExecutionProps::new();
@@ -98,16 +105,17 @@ impl Expressions {
                     })
             })
             .collect::<Result<_, _>>()?;
-        let with_timestamp = needs_timestamp.then(|| Arc::new(schema.as_arrow().clone()));
+        let extended = (!supplied.is_empty()).then(|| Arc::new(schema.as_arrow().clone()));
         Ok(Self {
             expressions,
-            with_timestamp,
+            supplied,
+            extended,
         })
     }
 
     /// The type of each result.
     pub fn types(&self, input: &DFSchemaRef) -> Result<Vec<DataType>, OperatorError> {
-        let schema = self.with_timestamp.as_deref().unwrap_or(input.as_arrow());
+        let schema = self.extended.as_deref().unwrap_or(input.as_arrow());
         self.expressions
             .iter()
             .map(|expression| {
@@ -125,20 +133,20 @@ impl Expressions {
     /// A column for each expression.
     pub fn evaluate(
         &self,
-        batch: &RecordBatch,
+        delta: &Delta,
         epoch: &EpochInfo,
     ) -> Result<Vec<ArrayRef>, OperatorError> {
         let extended;
-        let batch = match &self.with_timestamp {
+        let batch = match &self.extended {
             Some(schema) => {
-                let now = TimestampMicrosecondArray::from_value(epoch.timestamp, batch.num_rows())
-                    .with_timezone("UTC");
-                let mut columns = batch.columns().to_vec();
-                columns.push(Arc::new(now));
-                extended = record_batch(schema, columns, batch.num_rows())?;
+                let mut columns = delta.batch.columns().to_vec();
+                for supplied in &self.supplied {
+                    columns.push(supply(*supplied, delta, epoch)?);
+                }
+                extended = record_batch(schema, columns, delta.rows())?;
                 &extended
             }
-            None => batch,
+            None => &delta.batch,
         };
         self.expressions
             .iter()
@@ -149,10 +157,10 @@ impl Expressions {
     /// The first expression as a condition: null is not true.
     pub fn condition(
         &self,
-        batch: &RecordBatch,
+        delta: &Delta,
         epoch: &EpochInfo,
     ) -> Result<BooleanArray, OperatorError> {
-        let column = self.evaluate(batch, epoch)?.swap_remove(0);
+        let column = self.evaluate(delta, epoch)?.swap_remove(0);
         match column.as_any().downcast_ref::<BooleanArray>() {
             Some(condition) => Ok(condition.clone()),
             None => Err(OperatorError::Unsupported {
@@ -193,7 +201,7 @@ fn failing_row(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Strin
     columns.sort_by_key(datafusion::physical_expr::expressions::Column::index);
     let shown: Vec<String> = columns
         .iter()
-        .filter(|column| column.name() != CURRENT_TIMESTAMP_COLUMN)
+        .filter(|column| !Supplied::ALL.iter().any(|s| s.name() == column.name()))
         .filter_map(|column| {
             let values = rows.columns().get(column.index())?;
             let value = array_value_to_string(values, 0).ok()?;
@@ -244,26 +252,39 @@ pub fn batch_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn names_timestamp(expression: &Expr) -> bool {
-    let mut found = false;
-    let _ = expression.apply(|node| {
-        found |= matches!(node, Expr::Column(column) if column.name == CURRENT_TIMESTAMP_COLUMN);
-        Ok(TreeNodeRecursion::Continue)
-    });
-    found
+/// A hidden column for the rows of `delta`.
+fn supply(supplied: Supplied, delta: &Delta, epoch: &EpochInfo) -> Result<ArrayRef, OperatorError> {
+    let rows = delta.rows();
+    Ok(match supplied {
+        Supplied::CurrentTimestamp => Arc::new(
+            TimestampMicrosecondArray::from_value(epoch.timestamp, rows).with_timezone("UTC"),
+        ),
+        Supplied::Salt => Arc::new(Int64Array::from_value(epoch.salt, rows)),
+        Supplied::Position => match &delta.origin {
+            Some(origin) => Arc::new(origin.positions(delta.time.epoch, rows)),
+            None => {
+                return Err(OperatorError::Unsupported {
+                    expression: supplied.name().into(),
+                    reason: "the rows are not rows that were read".into(),
+                });
+            }
+        },
+    })
 }
 
-fn with_timestamp(input: &DFSchemaRef) -> datafusion::common::Result<DFSchemaRef> {
-    let field = Field::new(
-        CURRENT_TIMESTAMP_COLUMN,
-        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        true,
-    );
-    let mut fields: Vec<_> = input
+fn with_supplied(
+    input: &DFSchemaRef,
+    supplied: &[Supplied],
+) -> datafusion::common::Result<DFSchemaRef> {
+    let hidden = supplied.iter().map(|supplied| {
+        let field = Field::new(supplied.name(), supplied.data_type(), true);
+        (None, Arc::new(field))
+    });
+    let fields = input
         .iter()
         .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .chain(hidden)
         .collect();
-    fields.push((None, Arc::new(field)));
     Ok(Arc::new(DFSchema::new_with_metadata(
         fields,
         std::collections::HashMap::new(),

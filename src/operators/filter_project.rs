@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use datafusion::common::DFSchemaRef;
@@ -80,51 +78,29 @@ impl FilterProject {
 
     fn apply(&self, delta: Delta, context: &Context) -> Result<Option<Delta>, OperatorError> {
         let epoch = context.epoch_of(delta.time, 0)?;
-        let (mut delta, computed) = sift(delta, context, |batch| self.compute(batch, &epoch))?;
-        match computed {
-            Computed { batch, .. } if batch.num_rows() == 0 => Ok(None),
-            Computed { batch, keep: None } => {
-                delta.batch = batch;
-                Ok(Some(delta))
-            }
-            Computed {
-                batch,
-                keep: Some(keep),
-            } => delta.replaced(batch, &keep).map(Some).map_err(filtering),
-        }
+        let (_, computed) = sift(delta, context, |delta| self.compute(delta, &epoch))?;
+        Ok(computed)
     }
 
-    fn compute(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Computed, OperatorError> {
-        let mut kept = None;
-        let mut keep = None;
+    /// The rows that pass, with their columns; `None` where none does.
+    fn compute(&self, delta: &Delta, epoch: &EpochInfo) -> Result<Option<Delta>, OperatorError> {
+        let mut rows = delta.clone();
         if let Some(condition) = &self.filter {
-            let passed = condition.condition(batch, epoch)?;
-            if passed.true_count() == 0 {
-                return Ok(Computed {
-                    batch: RecordBatch::new_empty(Arc::clone(&self.output)),
-                    keep,
-                });
-            }
-            if passed.true_count() < batch.num_rows() {
-                kept = Some(filter_record_batch(batch, &passed).map_err(filtering)?);
-                keep = Some(passed);
+            let passed = condition.condition(delta, epoch)?;
+            if passed.true_count() < delta.rows() {
+                rows = delta.filter(&passed).map_err(filtering)?;
             }
         }
-        let rows = kept.as_ref().unwrap_or(batch);
+        if rows.rows() == 0 {
+            return Ok(None);
+        }
         let columns = match &self.project {
-            Some(project) => project.evaluate(rows, epoch)?,
-            None => rows.columns().to_vec(),
+            Some(project) => project.evaluate(&rows, epoch)?,
+            None => rows.batch.columns().to_vec(),
         };
-        let batch = record_batch(&self.output, columns, rows.num_rows())?;
-        Ok(Computed { batch, keep })
+        rows.batch = record_batch(&self.output, columns, rows.rows())?;
+        Ok(Some(rows))
     }
-}
-
-/// What became of a batch.
-struct Computed {
-    batch: RecordBatch,
-    /// Which of its rows passed; `None`: all, or none where the batch is empty.
-    keep: Option<BooleanArray>,
 }
 
 fn filtering(error: ArrowError) -> OperatorError {

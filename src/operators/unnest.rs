@@ -98,7 +98,7 @@ fn apply(
     Ok(Delta {
         batch: record_batch(schema, columns, count)?,
         diffs,
-        origin: delta.origin.as_ref().map(|origin| origin.take(&rows)),
+        origin: delta.origin.as_ref().map(|origin| origin.expand(&rows)),
         time: delta.time,
     })
 }

@@ -38,6 +38,7 @@ pub fn values<'scope>(
             &RecordBatchOptions::new().with_row_count(Some(1)),
         )
         .expect("a batch without columns takes any row count");
+        let one = Delta::inserts(one, epoch.time());
         let batches = rows
             .iter()
             .map(|row| record_batch(&schema, row.evaluate(&one, epoch)?, 1))

@@ -4,6 +4,7 @@
 //! Watermarks play no part: no row is late. `current_timestamp()` is one instant.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::functions::core::expr_fn::r#struct;
 use datafusion::logical_expr::expr::{AggregateFunction, Case};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, lit};
 use datafusion::prelude::SessionContext;
 use tidemark_connectors::{Read, ReadLimit, Source};
 
@@ -25,6 +26,7 @@ use super::catalog::QueryStatement;
 use super::context::{StreamTable, session_state};
 use super::error::{PlanErrorKind, Result};
 use super::functions::clock::{instant_literal, is_current_timestamp};
+use super::functions::random;
 use super::reason::reason;
 use super::room::with_room;
 
@@ -114,7 +116,7 @@ fn stream(source: &Arc<dyn TableSource>) -> Option<&StreamTable> {
     (&**source as &dyn Any).downcast_ref::<StreamTable>()
 }
 
-/// Reads everything that a source has now.
+/// Reads everything that a source has now: its partitions one after the other.
 fn read_all(
     source: &mut dyn Source,
     columns: &[usize],
@@ -122,24 +124,30 @@ fn read_all(
     source.restore(&[])?;
     source.freeze()?;
     let reader = source.reader();
-    let mut batches = Vec::new();
+    let mut batches: Vec<(Arc<str>, RecordBatch)> = Vec::new();
     while let Some(range) = source.plan(ReadLimit::default())? {
         for split in &range.splits {
             let mut rows = reader.open(split, columns)?;
             loop {
                 match rows.read()? {
-                    Read::Batch { batch, .. } => batches.push(batch),
+                    Read::Batch { batch, .. } => {
+                        batches.push((Arc::clone(&split.partition), batch));
+                    }
                     Read::Pending => std::thread::sleep(source.poll_interval()),
                     Read::End => break,
                 }
             }
         }
     }
-    Ok(batches)
+    // The order of positions, see `crate::row::origin`.
+    batches.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(batches.into_iter().map(|(_, batch)| batch).collect())
 }
 
-/// The plan with `current_timestamp()` at one instant.
+/// The plan with `current_timestamp()` at one instant, and random values of the rows' numbers.
 fn with_instant(plan: LogicalPlan, now: i64) -> Result<LogicalPlan, DataFusionError> {
+    let draws = Cell::new(0);
+    let salt = |now: i64| (lit(now), draws.replace(draws.get() + 1));
     let transformed = plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);
         node.map_expressions(|expr| {
@@ -148,7 +156,10 @@ fn with_instant(plan: LogicalPlan, now: i64) -> Result<LogicalPlan, DataFusionEr
                 Ok(match expr {
                     Expr::AggregateFunction(call) => distinct_rows(call),
                     expr if is_current_timestamp(&expr) => Transformed::yes(instant_literal(now)),
-                    expr => Transformed::no(expr),
+                    expr => match random::drawn(&expr, random::running(), || salt(now))? {
+                        Some(drawn) => Transformed::yes(drawn),
+                        None => Transformed::no(expr),
+                    },
                 })
             })?;
             Ok(replaced.update_data(|expr: Expr| name.restore(expr)))

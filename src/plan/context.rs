@@ -104,7 +104,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(SparkCoercion),
         Arc::new(TypeCoercion::new()),
         Arc::new(ExpandGroupingSets),
-        Arc::new(functions::aggregates::order::OrderByEventTime),
+        Arc::new(functions::aggregates::order::OrderOfRows),
         Arc::new(SparkCasts),
     ]
 }

@@ -6,7 +6,7 @@
 //! | `fold` | aggregates of sessions, folded into the sessions |
 //! | `fuse` | adjacent filters and projections become one operator |
 //! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
-//! | `expr` | `current_timestamp()` becomes a column; what no plan can hold is refused |
+//! | `expr` | `current_timestamp()` and random values become functions of supplied columns; what no plan can hold is refused |
 //! | `order` | one order of columns for one text |
 //! | `key` | which columns of the result identify a row |
 //!
@@ -26,6 +26,7 @@ pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::catalog::QueryStatement;
@@ -44,6 +45,7 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
     let scope = nodes::Scope {
         sources: &statement.sources,
         clock: WallClock::of(&statement.settings.time_zone),
+        draws: &Cell::new(0),
     };
     let mut root = nodes::node(&statement.logical, scope)?;
     let sources: Vec<SourceTable> = statement.sources.iter().map(source_table).collect();

@@ -7,8 +7,8 @@
 //! Invariants of a `Plan`, which `compile` may rely on:
 //!
 //! 1. Every expression is resolved against the schema of the node's input, is type-coerced, and
-//!    holds no aggregate, window or sub-query. `current_timestamp()` is a column of the name
-//!    [`CURRENT_TIMESTAMP_COLUMN`], which `compile` supplies per epoch.
+//!    holds no aggregate, window or sub-query. Beside the columns of that schema it may name those
+//!    of [`Supplied`]; the position of a row only where its input is [`Node::positioned`].
 //! 2. `Node::columns` has one entry for each field of `Node::schema`.
 //! 3. An `Aggregate`'s schema is its keys, then its calls, in order.
 //! 4. Node ids are dense, in post-order, and the same whenever the same text is planned: state on
@@ -33,6 +33,7 @@ pub mod redact;
 mod room;
 pub mod sessions;
 pub mod sql;
+pub mod supplied;
 pub mod text;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ mod tests;
 
 pub use convert::plan_query;
 pub use error::PlanError;
+pub use supplied::Supplied;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,9 +54,6 @@ use serde::{Deserialize, Serialize};
 use tidemark_connectors::{Options, OutputMode};
 
 use crate::row::{BitOperation, Statistic};
-
-/// The hidden column that stands for `current_timestamp()`: the epoch's, microseconds UTC.
-pub const CURRENT_TIMESTAMP_COLUMN: &str = "__current_timestamp";
 
 /// One query, ready to be compiled.
 #[derive(Clone, Debug)]
@@ -178,6 +177,20 @@ pub struct Node {
     pub columns: Vec<Option<EventTimeColumn>>,
     /// Its output never retracts a row.
     pub append_only: bool,
+}
+
+impl Node {
+    /// Whether each row that it gives still is one row that was read, or an element of one: such
+    /// rows have a position ([`Supplied::Position`]), and none is ever retracted.
+    pub fn positioned(&self) -> bool {
+        match &self.operator {
+            Operator::Source { .. } => true,
+            Operator::FilterProject { .. } | Operator::Unnest { .. } | Operator::Union => {
+                self.inputs.iter().all(Self::positioned)
+            }
+            Operator::Aggregate(_) | Operator::SessionWindow(_) | Operator::Values { .. } => false,
+        }
+    }
 }
 
 /// A column that carries event time.

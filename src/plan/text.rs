@@ -11,8 +11,9 @@ use super::event_time::literal_micros;
 use super::functions::aggregates::name_of;
 use super::functions::arithmetic::{Op, as_operator};
 use super::functions::cast::as_cast;
+use super::functions::random;
 use super::sql::type_name;
-use super::{AggregateCall, AggregateFunction as Function, CURRENT_TIMESTAMP_COLUMN};
+use super::{AggregateCall, AggregateFunction as Function, Supplied};
 
 /// The expression as SQL; columns by their bare names.
 pub fn expression(expr: &Expr) -> String {
@@ -53,10 +54,12 @@ pub fn render(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
     }
     match expr {
         Expr::Alias(alias) => go(&alias.expr),
-        Expr::Column(column) if column.name == CURRENT_TIMESTAMP_COLUMN => {
-            "current_timestamp()".into()
-        }
-        Expr::Column(column) => name(column),
+        Expr::Column(column) => match Supplied::of(column) {
+            Some(Supplied::CurrentTimestamp) => "current_timestamp()".into(),
+            Some(Supplied::Salt) => "the query's salt".into(),
+            Some(Supplied::Position) => "the source's order".into(),
+            None => name(column),
+        },
         Expr::Literal(value, _) => literal(value),
         Expr::Not(inner) => format!("NOT {}", operand(inner)),
         Expr::Negative(inner) => format!("-{}", operand(inner)),
@@ -179,7 +182,12 @@ fn render_operation(operation: &Operation, name: &dyn Fn(&Column) -> String) -> 
 
 /// A function call; windows with their sizes in words.
 fn render_call(call: &ScalarFunction, name: &dyn Fn(&Column) -> String) -> String {
-    let args: Vec<String> = call.args.iter().map(|arg| render(arg, name)).collect();
+    let hidden = |arg: &Expr| {
+        random::is_drawn(call)
+            && matches!(arg, Expr::Column(column) if Supplied::of(column).is_some())
+    };
+    let args = call.args.iter().filter(|arg| !hidden(arg));
+    let args: Vec<String> = args.map(|arg| render(arg, name)).collect();
     let micros = |index: usize| call.args.get(index).and_then(literal_micros);
     match (call.func.name(), args.as_slice()) {
         ("get_field", [base, path @ ..]) if !path.is_empty() => {

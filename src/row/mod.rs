@@ -79,15 +79,6 @@ impl Delta {
 
     /// The rows that `keep` keeps.
     pub fn filter(&self, keep: &BooleanArray) -> std::result::Result<Self, ArrowError> {
-        self.replaced(filter_record_batch(&self.batch, keep)?, keep)
-    }
-
-    /// `batch`, made of the rows that `keep` keeps.
-    pub fn replaced(
-        &self,
-        batch: RecordBatch,
-        keep: &BooleanArray,
-    ) -> std::result::Result<Self, ArrowError> {
         let diffs = match &self.diffs {
             Some(all) => {
                 let kept = filter(&Int64Array::from(all.to_vec()), keep)?;
@@ -96,7 +87,7 @@ impl Delta {
             None => None,
         };
         Ok(Self {
-            batch,
+            batch: filter_record_batch(&self.batch, keep)?,
             diffs,
             origin: self.origin.as_ref().map(|origin| origin.filter(keep)),
             time: self.time,

@@ -14,6 +14,7 @@ use crate::checkpoint::{
 };
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
 use crate::plan::{Node, Operator, Plan, Trigger};
+use crate::row::hash;
 use crate::runtime::control::{Command, Done, Order, Report, Start, Waker};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::progress::{
@@ -285,6 +286,7 @@ impl Sequencer {
             watermark: entry.watermark,
             previous_watermark: entry.previous_watermark,
             timestamp: entry.timestamp_us,
+            salt: salt(self.ids.0, entry.timestamp_us),
         };
         let splits = entry
             .sources
@@ -543,4 +545,12 @@ fn millis(since: Instant) -> u64 {
 fn next_trigger(last: Instant, interval: Duration) -> Instant {
     let late = last.elapsed().as_nanos() / interval.as_nanos().max(1);
     last + interval * (u32::try_from(late).unwrap_or(u32::MAX).saturating_add(1))
+}
+
+/// A number of the epoch that a query began at `timestamp_us`: of what is logged alone, so that a
+/// replay has the same.
+fn salt(query: Uuid, timestamp_us: i64) -> i64 {
+    let mut bytes = query.as_bytes().to_vec();
+    bytes.extend(timestamp_us.to_le_bytes());
+    hash(&bytes).cast_signed()
 }

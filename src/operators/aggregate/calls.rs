@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
@@ -13,6 +13,7 @@ use crate::operators::aggregate::call::Call;
 use crate::operators::expression::Expressions;
 use crate::operators::{EpochInfo, OperatorError};
 use crate::plan;
+use crate::row::Delta;
 
 /// Calls, their arguments and filters.
 pub struct Calls {
@@ -81,16 +82,12 @@ impl Calls {
     }
 
     /// Computes the arguments and filters of all calls.
-    pub fn evaluate(
-        &self,
-        batch: &RecordBatch,
-        epoch: &EpochInfo,
-    ) -> Result<Arguments, OperatorError> {
+    pub fn evaluate(&self, delta: &Delta, epoch: &EpochInfo) -> Result<Arguments, OperatorError> {
         let calls = self.arguments.iter().zip(&self.filters);
         calls
             .map(|(arguments, filter)| {
-                let filter = filter.as_ref().map(|f| f.condition(batch, epoch));
-                Ok((arguments.evaluate(batch, epoch)?, filter.transpose()?))
+                let filter = filter.as_ref().map(|f| f.condition(delta, epoch));
+                Ok((arguments.evaluate(delta, epoch)?, filter.transpose()?))
             })
             .collect()
     }

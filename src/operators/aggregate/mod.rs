@@ -22,7 +22,7 @@ mod partial;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
@@ -36,7 +36,7 @@ use crate::operators::{
     Context, DeltaStream, EpochCursor, EpochInfo, OperatorError, Restored, behind,
 };
 use crate::plan::{self, Bound, Emit};
-use crate::row::{KeyCodec, RowError};
+use crate::row::{Delta, KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
 use crate::time::{Epoch, EventTime, NEVER};
 
@@ -80,12 +80,8 @@ impl KeyExpressions {
         self.count == 0
     }
 
-    fn evaluate(
-        &self,
-        batch: &RecordBatch,
-        epoch: &EpochInfo,
-    ) -> Result<Vec<ArrayRef>, OperatorError> {
-        self.expressions.evaluate(batch, epoch)
+    fn evaluate(&self, delta: &Delta, epoch: &EpochInfo) -> Result<Vec<ArrayRef>, OperatorError> {
+        self.expressions.evaluate(delta, epoch)
     }
 }
 
@@ -96,10 +92,10 @@ struct Evaluated {
 }
 
 impl Prepared {
-    fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
+    fn evaluate(&self, delta: &Delta, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
         Ok(Evaluated {
-            keys: self.keys.evaluate(batch, epoch)?,
-            calls: self.calls.evaluate(batch, epoch)?,
+            keys: self.keys.evaluate(delta, epoch)?,
+            calls: self.calls.evaluate(delta, epoch)?,
         })
     }
 

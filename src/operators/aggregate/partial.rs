@@ -57,7 +57,7 @@ impl Partial {
         context: &Context,
     ) -> Result<(), OperatorError> {
         let prepared = Arc::clone(&self.prepared);
-        let (delta, evaluated) = sift(delta, context, |batch| prepared.evaluate(batch, epoch))?;
+        let (delta, evaluated) = sift(delta, context, |delta| prepared.evaluate(delta, epoch))?;
         let Evaluated { keys, calls } = evaluated;
         let rows = delta.rows();
         let bounds = prepared

@@ -25,7 +25,7 @@ mod spans;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StructArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, StructArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
@@ -124,12 +124,12 @@ impl Prepared {
     }
 
     /// The expressions over one batch.
-    fn evaluate(&self, batch: &RecordBatch, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
+    fn evaluate(&self, delta: &Delta, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
         Ok(Evaluated {
-            window: self.window.evaluate(batch, epoch)?.swap_remove(0),
-            partition: self.partition.evaluate(batch, epoch)?,
+            window: self.window.evaluate(delta, epoch)?.swap_remove(0),
+            partition: self.partition.evaluate(delta, epoch)?,
             calls: (self.calls.as_ref())
-                .map(|calls| calls.evaluate(batch, epoch))
+                .map(|calls| calls.evaluate(delta, epoch))
                 .transpose()?,
         })
     }
@@ -141,7 +141,7 @@ impl Prepared {
         epoch: &EpochInfo,
         context: &Context,
     ) -> Result<Rows, OperatorError> {
-        let (delta, evaluated) = sift(delta, context, |batch| self.evaluate(batch, epoch))?;
+        let (delta, evaluated) = sift(delta, context, |delta| self.evaluate(delta, epoch))?;
         let own = Own::new(self, &delta, &evaluated, epoch)?;
         if own.dropped > 0 {
             let stats = OperatorStats {

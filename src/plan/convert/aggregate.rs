@@ -4,7 +4,6 @@ use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction as Call, NullTreatment};
 use datafusion::logical_expr::{Expr, SortExpr};
 
-use super::super::event_time::WallClock;
 use super::super::functions::aggregates;
 use super::super::{
     Aggregate, AggregateCall, AggregateFunction, Emit, Node, Operator, event_time, text,
@@ -12,6 +11,7 @@ use super::super::{
 use super::error::{Result, unsupported};
 use super::expr::resolve;
 use super::fuse::origin;
+use super::nodes::Scope;
 
 /// Groups the rows of `input`. Results are given as changes until the output mode says otherwise.
 pub(super) fn aggregate(
@@ -19,16 +19,16 @@ pub(super) fn aggregate(
     keys: Vec<Expr>,
     calls: &[Expr],
     schema: DFSchemaRef,
-    clock: WallClock,
+    scope: Scope<'_>,
 ) -> Result<Node> {
     let keys = (keys.into_iter())
-        .map(|key| resolve(key, &input.schema))
+        .map(|key| resolve(key, &input, scope))
         .collect::<Result<Vec<_>>>()?;
     let calls = (calls.iter())
-        .map(|call| aggregate_call(call, &input))
+        .map(|call| aggregate_call(call, &input, scope))
         .collect::<Result<Vec<_>>>()?;
     let key_columns: Vec<_> = (keys.iter())
-        .map(|key| event_time::of_expression(key, &input.schema, &input.columns, clock))
+        .map(|key| event_time::of_expression(key, &input.schema, &input.columns, scope.clock))
         .collect();
     let bound = event_time::bound_of(&key_columns);
     let origins = (keys.iter())
@@ -52,22 +52,22 @@ pub(super) fn aggregate(
     })
 }
 
-fn aggregate_call(expr: &Expr, input: &Node) -> Result<AggregateCall> {
+fn aggregate_call(expr: &Expr, input: &Node, scope: Scope<'_>) -> Result<AggregateCall> {
     match expr {
-        Expr::Alias(alias) => aggregate_call(&alias.expr, input),
+        Expr::Alias(alias) => aggregate_call(&alias.expr, input, scope),
         Expr::AggregateFunction(call) => {
             let (function, args) = function_of(call)?;
             let args = (args.into_iter())
-                .map(|arg| resolve(arg, &input.schema))
+                .map(|arg| resolve(arg, input, scope))
                 .collect::<Result<Vec<_>>>()?;
             let order = (call.params.order_by.iter())
                 .map(|by| {
-                    let expr = resolve(by.expr.clone(), &input.schema)?;
+                    let expr = resolve(by.expr.clone(), input, scope)?;
                     Ok(SortExpr::new(expr, by.asc, by.nulls_first))
                 })
                 .collect::<Result<Vec<_>>>()?;
             let filter = (call.params.filter.as_deref())
-                .map(|filter| resolve(filter.clone(), &input.schema))
+                .map(|filter| resolve(filter.clone(), input, scope))
                 .transpose()?;
             let once_or_often = matches!(
                 function,

@@ -1,27 +1,49 @@
 //! Expressions on their way into a plan: the clock becomes a column, what has no place is refused.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator, Volatility};
 
-use super::super::{CURRENT_TIMESTAMP_COLUMN, text};
+use super::super::functions::random;
+use super::super::{Node, Supplied, text};
 use super::error::{ConvertError, Result, unsupported};
+use super::nodes::Scope;
 
-/// Makes an expression fit for a plan (invariant 1): `current_timestamp()` and its like become the
-/// column that `compile` supplies; sub-queries, window functions and random values are refused.
-pub(super) fn resolve(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    refuse_unfit(&expr)?;
-    expr.transform_up(|expr| match clock_type(&expr, schema)? {
-        Some(data_type) => Ok(Transformed::yes(clock_column(data_type))),
-        None => Ok(Transformed::no(expr)),
+/// Makes an expression over `input` fit for a plan (invariant 1): `current_timestamp()` and its like
+/// become the column that operators supply, and random values functions of where a row was read;
+/// sub-queries and window functions are refused.
+pub(super) fn resolve(expr: Expr, input: &Node, scope: Scope<'_>) -> Result<Expr> {
+    let salt = || (Supplied::Salt.column(), scope.draw());
+    let replace = |expr: &Expr| random::drawn(expr, Supplied::Position.column(), salt);
+    resolve_with(expr, &input.schema, input.positioned(), replace)
+}
+
+/// The same for an expression over no rows.
+pub(super) fn resolve_constant(expr: Expr) -> Result<Expr> {
+    resolve_with(expr, &DFSchema::empty(), false, |_| Ok(None))
+}
+
+fn resolve_with(
+    expr: Expr,
+    schema: &DFSchema,
+    positioned: bool,
+    replace: impl Fn(&Expr) -> Result<Option<Expr>, DataFusionError>,
+) -> Result<Expr> {
+    refuse_unfit(&expr, positioned)?;
+    let what = text::expression(&expr);
+    expr.transform_up(|expr| {
+        if let Some(data_type) = clock_type(&expr, schema)? {
+            return Ok(Transformed::yes(clock_column(data_type)));
+        }
+        Ok(match replace(&expr)? {
+            Some(replacement) => Transformed::yes(replacement),
+            None => Transformed::no(expr),
+        })
     })
     .map(|resolved| resolved.data.unalias_nested().data)
-    .map_err(|source| ConvertError::Expression {
-        what: "current_timestamp()".into(),
-        source,
-    })
+    .map_err(|source| ConvertError::Expression { what, source })
 }
 
 /// The type of a call that tells the time, `None` for anything else.
@@ -41,7 +63,7 @@ fn clock_type(expr: &Expr, schema: &DFSchema) -> Result<Option<DataType>, DataFu
 }
 
 fn clock_column(data_type: DataType) -> Expr {
-    let column = Expr::Column(Column::from_name(CURRENT_TIMESTAMP_COLUMN));
+    let column = Supplied::CurrentTimestamp.column();
     match &data_type {
         DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if text::is_utc(zone) => column,
         _ => Expr::Cast(Cast::new(Box::new(column), data_type)),
@@ -50,10 +72,7 @@ fn clock_column(data_type: DataType) -> Expr {
 
 /// Whether the expression tells the time.
 pub(in super::super) fn uses_clock(expr: &Expr) -> bool {
-    exists(
-        expr,
-        |expr| matches!(expr, Expr::Column(column) if column.name == CURRENT_TIMESTAMP_COLUMN),
-    )
+    Supplied::CurrentTimestamp.is_in(expr)
 }
 
 fn exists(expr: &Expr, test: impl Fn(&Expr) -> bool) -> bool {
@@ -71,11 +90,11 @@ fn exists(expr: &Expr, test: impl Fn(&Expr) -> bool) -> bool {
 }
 
 /// The first part of the expression that no plan can hold.
-fn refuse_unfit(expr: &Expr) -> Result<()> {
+fn refuse_unfit(expr: &Expr, positioned: bool) -> Result<()> {
     let mut refusal = None;
     // The visitor never fails.
     let _ = expr.apply(|expr| {
-        refusal = unfit(expr);
+        refusal = unfit(expr, positioned);
         Ok(if refusal.is_some() {
             TreeNodeRecursion::Stop
         } else {
@@ -85,7 +104,7 @@ fn refuse_unfit(expr: &Expr) -> Result<()> {
     refusal.map_or(Ok(()), Err)
 }
 
-fn unfit(expr: &Expr) -> Option<ConvertError> {
+fn unfit(expr: &Expr, positioned: bool) -> Option<ConvertError> {
     let sub_query =
         "write it as a view of its own and run it as a second query, or compute the value before";
     Some(match expr {
@@ -121,6 +140,19 @@ fn unfit(expr: &Expr) -> Option<ConvertError> {
             "it makes rows, not a value",
             "write SELECT unnest(...) AS x in a sub-query in FROM and use x above it",
         ),
+        Expr::ScalarFunction(call) if random::is_asked(expr) => {
+            if positioned {
+                return None;
+            }
+            unsupported(
+                format!(
+                    "{}() over rows that were not read from a source",
+                    call.func.name()
+                ),
+                "its value is derived from where a row was read, and the rows of an aggregation or of constants were read nowhere",
+                "compute it below the aggregation, in a sub-query in FROM",
+            )
+        }
         Expr::ScalarFunction(call)
             if call.func.signature().volatility == Volatility::Volatile
                 && !matches!(

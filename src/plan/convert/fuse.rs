@@ -9,7 +9,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, and};
 
 use super::super::event_time::WallClock;
-use super::super::{CURRENT_TIMESTAMP_COLUMN, Node, Operator, event_time};
+use super::super::{Node, Operator, Supplied, event_time};
 use super::error::{ConvertError, Result};
 use super::expr::{cannot_fail, is_cheap};
 
@@ -163,7 +163,7 @@ fn uses(expr: &Expr, node: &Node) -> Result<Vec<usize>> {
     let mut counts = vec![0; node.schema.fields().len()];
     expr.apply(|part| {
         if let Expr::Column(column) = part
-            && column.name != CURRENT_TIMESTAMP_COLUMN
+            && Supplied::of(column).is_none()
         {
             counts[node.schema.index_of_column(column)?] += 1;
         }
@@ -177,7 +177,7 @@ fn uses(expr: &Expr, node: &Node) -> Result<Vec<usize>> {
 fn inline(expr: Expr, node: &Node, columns: &[Expr]) -> Result<Expr> {
     let failed = unresolved(&expr);
     expr.transform_down(|part| match &part {
-        Expr::Column(column) if column.name != CURRENT_TIMESTAMP_COLUMN => {
+        Expr::Column(column) if Supplied::of(column).is_none() => {
             let index = node.schema.index_of_column(column)?;
             // The replacement speaks of another schema: it is not looked into again.
             Ok(Transformed::new(

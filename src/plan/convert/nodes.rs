@@ -1,5 +1,6 @@
 //! `DataFusion`'s logical operators to ours, one by one.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
@@ -18,7 +19,7 @@ use super::super::{
 };
 use super::aggregate::aggregate;
 use super::error::{ConvertError, Result, unsupported};
-use super::expr::resolve;
+use super::expr::{resolve, resolve_constant};
 use super::fuse::{filter, project, renamed};
 use super::order::settled;
 
@@ -27,6 +28,15 @@ use super::order::settled;
 pub(super) struct Scope<'a> {
     pub(super) sources: &'a [QuerySource],
     pub(super) clock: WallClock,
+    /// How many calls of random functions there were.
+    pub(super) draws: &'a Cell<u64>,
+}
+
+impl Scope<'_> {
+    /// The number of the next call of a random function.
+    pub(super) fn draw(&self) -> u64 {
+        self.draws.replace(self.draws.get() + 1)
+    }
 }
 
 /// The operators of a plan. Ids are left at 0; results are changes everywhere.
@@ -36,12 +46,12 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
         LogicalPlan::TableScan(scan) => source(scan, scope),
         LogicalPlan::Projection(projection) => {
             let input = child(&projection.input)?;
-            let exprs = resolve_all(&projection.expr, &input)?;
+            let exprs = resolve_all(&projection.expr, &input, scope)?;
             project(input, exprs, Arc::clone(&projection.schema), scope.clock)
         }
         LogicalPlan::Filter(inner) => {
             let input = child(&inner.input)?;
-            let predicate = resolve(inner.predicate.clone(), &input.schema)?;
+            let predicate = resolve(inner.predicate.clone(), &input, scope)?;
             filter(input, predicate)
         }
         LogicalPlan::SubqueryAlias(alias) => {
@@ -73,11 +83,11 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
                 group_expr.clone(),
                 aggr_expr,
                 Arc::clone(schema),
-                scope.clock,
+                scope,
             )
         }
         other if let Some(sessions) = session_window_of(other) => {
-            session_window(sessions, child(&sessions.input)?, scope.clock)
+            session_window(sessions, child(&sessions.input)?, scope)
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let input = child(input)?;
@@ -88,7 +98,7 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
                 .map(Expr::Column)
                 .collect();
             let schema = Arc::clone(&input.schema);
-            aggregate(input, keys, &[], schema, scope.clock)
+            aggregate(input, keys, &[], schema, scope)
         }
         LogicalPlan::EmptyRelation(empty) => {
             let rows = if empty.produce_one_row {
@@ -99,11 +109,10 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
             Ok(values(rows, Arc::clone(&empty.schema)))
         }
         LogicalPlan::Values(inner) => {
-            let nothing = DFSchema::empty();
             let rows = (inner.values.iter())
                 .map(|row| {
                     row.iter()
-                        .map(|value| resolve(value.clone(), &nothing))
+                        .map(|value| resolve_constant(value.clone()))
                         .collect()
                 })
                 .collect::<Result<Vec<Vec<_>>>>()?;
@@ -113,20 +122,20 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
     }
 }
 
-fn resolve_all(exprs: &[Expr], input: &Node) -> Result<Vec<Expr>> {
+fn resolve_all(exprs: &[Expr], input: &Node, scope: Scope<'_>) -> Result<Vec<Expr>> {
     exprs
         .iter()
-        .map(|expr| resolve(expr.clone(), &input.schema))
+        .map(|expr| resolve(expr.clone(), input, scope))
         .collect()
 }
 
 fn session_window(
     sessions: &sessions::SessionWindow,
     input: Node,
-    clock: WallClock,
+    scope: Scope<'_>,
 ) -> Result<Node> {
-    let window = resolve(sessions.window.clone(), &input.schema)?;
-    let bound = event_time::of_expression(&window, &input.schema, &input.columns, clock);
+    let window = resolve(sessions.window.clone(), &input, scope)?;
+    let bound = event_time::of_expression(&window, &input.schema, &input.columns, scope.clock);
     // A row is given again, or only then, when its session changes or is complete: by then its
     // other times may lie behind by any length.
     let mut columns = vec![None; input.columns.len()];
@@ -135,7 +144,7 @@ fn session_window(
         id: 0,
         operator: Operator::SessionWindow(SessionWindow {
             window,
-            partition: resolve_all(&sessions.partition, &input)?,
+            partition: resolve_all(&sessions.partition, &input, scope)?,
             calls: None,
             bound,
             emit: Emit::Changes,
@@ -231,7 +240,7 @@ fn source(scan: &TableScan, scope: Scope<'_>) -> Result<Node> {
         append_only: true,
     };
     if let Some(predicate) = scan.filters.iter().cloned().reduce(and) {
-        let predicate = resolve(predicate, &node.schema)?;
+        let predicate = resolve(predicate, &node, scope)?;
         node = filter(node, predicate)?;
     }
     if read == asked {

@@ -18,6 +18,7 @@
 //! | [`strings`], [`regex`], [`url`] | of text |
 //! | [`math`], [`bitwise`], [`digits`] | of numbers |
 //! | [`hash`], [`misc`] | `hash` and `xxhash64`; `typeof`, `raise_error` and the like |
+//! | [`random`] | random values and numbers of rows, by where a row was read |
 //! | [`text_formats`] | values from and to JSON and CSV |
 //! | [`collections`] | arrays, maps and structs |
 //! | [`interval`] | lengths of time in words |
@@ -44,6 +45,7 @@ pub mod intervals;
 pub mod item;
 pub mod math;
 pub mod misc;
+pub mod random;
 pub mod regex;
 pub mod session;
 pub mod short_circuit;
@@ -69,6 +71,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(math::functions());
     all.extend(bitwise::functions());
     all.extend(misc::functions());
+    all.extend(random::functions());
     all.extend(datetime::functions());
     all.extend(text_formats::functions());
     all.extend(collections::functions());

@@ -1,8 +1,10 @@
-//! The order of a group's rows where the query says none: event time, where the rows have it.
+//! The order of a group's rows where the query says none: event time, where the rows have it, then
+//! the order in which their source has them, where they come of one.
 //!
 //! `first`, `last`, `collect_list` and `listagg` depend on an order, and that of arrival would
-//! differ with workers and epochs. Rows of one event time, or without any, are in the order of the
-//! values.
+//! differ with workers and epochs. Within a source the partitions follow one another by their
+//! names. Rows above a `UNION`, an aggregation or sessions come of no single source: of one event
+//! time, or without any, they are in the order of the values.
 
 use std::any::Any;
 
@@ -12,16 +14,17 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, SortExpr};
 use datafusion::optimizer::AnalyzerRule;
 
+use super::super::random;
 use super::{function_of, is_ordered};
 use crate::plan::context::StreamTable;
 
-/// Orders the rows of the aggregates that depend on it by event time.
+/// Orders the rows of the aggregates that depend on it by event time and by position.
 #[derive(Debug)]
-pub struct OrderByEventTime;
+pub struct OrderOfRows;
 
-impl AnalyzerRule for OrderByEventTime {
+impl AnalyzerRule for OrderOfRows {
     fn name(&self) -> &'static str {
-        "order_by_event_time"
+        "order_of_rows"
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
@@ -29,16 +32,21 @@ impl AnalyzerRule for OrderByEventTime {
             let LogicalPlan::Aggregate(aggregate) = node else {
                 return Ok(Transformed::no(node));
             };
-            match event_time(&aggregate.input) {
-                Some(time) => ordered(aggregate, &time),
-                None => Ok(Transformed::no(LogicalPlan::Aggregate(aggregate))),
+            let time = event_time(&aggregate.input).map(Expr::Column);
+            let position = is_read(&aggregate.input).then(random::position);
+            let order: Vec<SortExpr> = (time.into_iter().chain(position))
+                .map(|expr| SortExpr::new(expr, true, true))
+                .collect();
+            if order.is_empty() {
+                return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
             }
+            ordered(aggregate, &order)
         })?;
         Ok(ordered.data)
     }
 }
 
-fn ordered(aggregate: Aggregate, time: &Column) -> Result<Transformed<LogicalPlan>> {
+fn ordered(aggregate: Aggregate, order: &[SortExpr]) -> Result<Transformed<LogicalPlan>> {
     let mut changed = false;
     let calls = aggregate.aggr_expr.iter().cloned().map(|call| {
         let name = call.schema_name().to_string();
@@ -49,8 +57,7 @@ fn ordered(aggregate: Aggregate, time: &Column) -> Result<Transformed<LogicalPla
             let depends = function_of(&call.func).is_some_and(is_ordered);
             let asks = depends && !call.params.distinct && call.params.order_by.is_empty();
             if asks {
-                let time = Expr::Column(time.clone());
-                call.params.order_by.push(SortExpr::new(time, true, true));
+                call.params.order_by = order.to_vec();
             }
             Ok(Transformed::new_transformed(
                 Expr::AggregateFunction(call),
@@ -78,6 +85,22 @@ fn ordered(aggregate: Aggregate, time: &Column) -> Result<Transformed<LogicalPla
         LogicalPlan::Aggregate(aggregate),
         changed,
     ))
+}
+
+/// Whether the rows of a plan are rows of one table, or elements of them.
+fn is_read(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let source: &dyn Any = &*scan.source;
+            source.is::<StreamTable>()
+        }
+        LogicalPlan::SubqueryAlias(alias) => is_read(&alias.input),
+        LogicalPlan::Filter(filter) => is_read(&filter.input),
+        LogicalPlan::Repartition(inner) => is_read(&inner.input),
+        LogicalPlan::Projection(projection) => is_read(&projection.input),
+        LogicalPlan::Unnest(unnest) => is_read(&unnest.input),
+        _ => false,
+    }
 }
 
 /// The column of a plan that is its event time, the one that a table's watermark names.
