@@ -342,8 +342,8 @@ impl ExprPlanner for SparkOperators {
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator::{
-            And, BitwiseAnd, BitwiseOr, BitwiseXor, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo, Multiply, MyIntegerDivide, NotEq,
-            Or, Plus, Spaceship,
+            And, BitwiseAnd, BitwiseOr, BitwiseXor, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo,
+            Multiply, MyIntegerDivide, NotEq, Or, Plus, Spaceship,
         };
         raw.left = typed_literal(raw.left)?;
         raw.right = typed_literal(raw.right)?;

@@ -116,7 +116,11 @@ fn parameters_typed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         }
         let done = Expr::HigherOrderFunction(call).resolve_lambda_variables(schema)?;
         let changed = changed || done.transformed;
-        Ok(Transformed::new(done.data, changed, TreeNodeRecursion::Jump))
+        Ok(Transformed::new(
+            done.data,
+            changed,
+            TreeNodeRecursion::Jump,
+        ))
     })
 }
 

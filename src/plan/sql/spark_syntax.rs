@@ -3,8 +3,8 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Function, Spanned, TrimWhereField,
-    UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, CaseWhen, Expr, Function, Spanned, TrimWhereField, UnaryOperator, Value,
+    ValueWithSpan,
 };
 
 use super::ast::{arguments, call, function_name, name_span, number};
