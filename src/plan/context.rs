@@ -59,10 +59,12 @@ pub fn evaluation_options(time_zone: &str) -> ConfigOptions {
 }
 
 /// Functions of `DataFusion` that are none here. `array_sort` takes a lambda, and a scalar function
-/// of its name would be found first; the others give a TIME, a type that there is not.
-const NOT_SPARKS: [&str; 5] = [
+/// of its name would be found first; `_metadata.file_path` names the file of a row; the others give
+/// a TIME, a type that there is not.
+const NOT_SPARKS: [&str; 6] = [
     "array_sort",
     "current_time",
+    "input_file_name",
     "make_time",
     "time_trunc",
     "to_time",

@@ -10,7 +10,6 @@ use crate::plan::functions::arithmetic::{self, Op};
 use crate::plan::functions::cast::cast_call;
 use crate::plan::functions::common_type::{common_type, common_type_of};
 use crate::plan::functions::decimals::MAX_PRECISION;
-use crate::plan::functions::define::Param;
 use crate::plan::sql::type_name;
 
 const DAY: i64 = 86_400_000_000;
@@ -56,7 +55,7 @@ pub(super) fn coerced(
             Ok(Transformed::yes(Expr::Like(like)))
         }
         Expr::ScalarFunction(mut call) => {
-            arguments_as_spark(&call, schema)?;
+            arguments_as_spark(&call)?;
             let expr = Expr::ScalarFunction(call.clone());
             if let Some((op, [left, right])) = arithmetic::as_operator(&expr) {
                 let (left, right) = (left.clone(), right.clone());
@@ -81,16 +80,11 @@ pub(super) fn coerced(
     }
 }
 
-/// Refuses arguments that `DataFusion`'s function of the name takes and Spark's does not.
-fn arguments_as_spark(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
+/// Refuses a single argument where Spark asks for two or more.
+fn arguments_as_spark(call: &ScalarFunction) -> Result<()> {
     match (call.func.name(), &call.args[..]) {
-        (name @ ("greatest" | "least"), args @ ([] | [_])) => plan_err!(
-            "[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} takes 2 arguments or more, not {}",
-            args.len()
-        ),
-        (name @ ("md5" | "sha" | "sha1" | "sha2" | "crc32"), [first, ..]) => {
-            Param::Bytes.coerce(name, 0, &first.get_type(schema)?)?;
-            Ok(())
+        (name @ ("greatest" | "least"), [_]) => {
+            plan_err!("[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} takes 2 arguments or more, not 1")
         }
         _ => Ok(()),
     }

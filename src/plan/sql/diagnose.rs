@@ -227,6 +227,11 @@ impl Scene<'_> {
             };
             return Some((self.find(name).or_else(window), first_line(reason)));
         }
+        if let Some((before, _)) = message.split_once(" was called without any arguments") {
+            let name = before.rsplit(' ').next().unwrap_or_default();
+            let text = format!("[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} needs arguments");
+            return Some((self.find(name), text));
+        }
         if let Some(call) = between(message, "argument types '", "'") {
             let (name, types) = call.split_once('(').unwrap_or((call, ")"));
             // What a function is called inside need not be what the query calls it.
