@@ -293,7 +293,7 @@ fn bad_sql_shows_its_place() {
     let place = Place::new();
     place.run("SELECT 1;\nSELEC 2;", &[]).fails(
         2,
-        "error: s.sql:2:1: expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'SELEC'
+        "error: s.sql:2:1: [PARSE_SYNTAX_ERROR] expected a statement: CREATE TABLE, CREATE VIEW, INSERT INTO, SELECT, SET, EXPLAIN, DROP, SHOW, DESCRIBE or STOP QUERY, found 'SELEC'
   2 | SELEC 2;
     | ^^^^^",
     );
@@ -531,9 +531,9 @@ fn expressions_that_fail_name_the_row_and_the_remedy() {
     let place = Place::new();
     let select =
         |expression: &str| place.available(&format!("{EVENTS}SELECT {expression} AS x FROM t"));
-    select("CAST(k AS INT)").fails(1, "error: query 'query1': CAST(k AS INT) failed on the row k = 'a': cannot cast string 'a' to INT; use try_cast where NULL will do, or filter such rows before it\n  read from table 't', DIR/in/a.json:1");
-    select("v / (v - 2)").fails(1, "error: query 'query1': CAST(v AS DOUBLE) / CAST(v - 2 AS DOUBLE) failed on the row v = 2: division by zero; use nullif(divisor, 0) where NULL will do\n  read from table 't', DIR/in/a.json:2");
-    select("v % (v - 2)").fails(1, "error: query 'query1': v % (v - 2) failed on the row v = 2: division by zero; use nullif(divisor, 0) where NULL will do\n  read from table 't', DIR/in/a.json:2");
+    select("CAST(k AS INT)").fails(1, "error: query 'query1': CAST(k AS INT) failed on the row k = 'a': [CAST_INVALID_INPUT] the value 'a' of type STRING is no INT; use try_cast where NULL will do, or filter such rows before it\n  read from table 't', DIR/in/a.json:1");
+    select("v / (v - 2)").fails(1, "error: query 'query1': CAST(v AS DOUBLE) / CAST(v - 2 AS DOUBLE) failed on the row v = 2: [DIVIDE_BY_ZERO] division by zero; use try_divide or nullif(divisor, 0) where NULL will do\n  read from table 't', DIR/in/a.json:2");
+    select("v % (v - 2)").fails(1, "error: query 'query1': v % (v - 2) failed on the row v = 2: [REMAINDER_BY_ZERO] division by zero; use try_mod or nullif(divisor, 0) where NULL will do\n  read from table 't', DIR/in/a.json:2");
     select("v + 2147483645").fails(1, "error: query 'query1': v + 2147483645 failed on the row v = 3: [ARITHMETIC_OVERFLOW] overflow happened on: 3 + 2147483645; cast an operand to a wider type, such as BIGINT or DECIMAL(38, 0), or filter such rows before it\n  read from table 't', DIR/in/a.json:3");
     select("-(v - 2147483647 - 2)").fails(1, "error: query 'query1': -(v - 2147483647 - 2) failed on the row v = 1: [ARITHMETIC_OVERFLOW] overflow happened on: 0 - -2147483648; cast an operand to a wider type, such as BIGINT or DECIMAL(38, 0), or filter such rows before it\n  read from table 't', DIR/in/a.json:1");
     select("sum(CAST(v AS BIGINT) * 3000000000000000000)").fails(1, "error: query 'query1': [ARITHMETIC_OVERFLOW] x overflows BIGINT; cast the argument to a wider type, such as DECIMAL(38, 0) or DOUBLE");
@@ -561,7 +561,7 @@ INSERT INTO bad SELECT CAST(k AS INT) AS x FROM t;
 INSERT INTO good SELECT k, count(*) AS n FROM t GROUP BY k");
     place.available(&script).fails(
         1,
-        "error: query 'bad': CAST(k AS INT) failed on the row k = 'a': cannot cast string 'a' to INT; use try_cast where NULL will do, or filter such rows before it\n  read from table 't', DIR/in/a.json:1",
+        "error: query 'bad': CAST(k AS INT) failed on the row k = 'a': [CAST_INVALID_INPUT] the value 'a' of type STRING is no INT; use try_cast where NULL will do, or filter such rows before it\n  read from table 't', DIR/in/a.json:1",
     );
     assert_eq!(
         place.lines("out"),
@@ -893,7 +893,7 @@ fn a_batch_answers_and_fails_like_the_stream() {
     );
     place.run(&format!("{EVENTS}SELECT CAST(k AS INT) AS x FROM t"), &["--batch"]).fails(
         1,
-        "error: query 'query1': batch query failed: cannot cast string 'a' to INT; use try_cast where NULL will do, or filter such rows before it",
+        "error: query 'query1': batch query failed: [CAST_INVALID_INPUT] the value 'a' of type STRING is no INT; use try_cast where NULL will do, or filter such rows before it",
     );
 }
 

@@ -225,7 +225,7 @@ fn the_first_error_ends_the_script_and_names_its_line() {
         &dir,
         "SELECT 1 AS a; SELECT 'open",
         2,
-        "error: -e:1:23: Unterminated string literal\n  1 | SELECT 1 AS a; SELECT 'open\n    |                       ^\n",
+        "error: -e:1:23: [PARSE_SYNTAX_ERROR] Unterminated string literal\n  1 | SELECT 1 AS a; SELECT 'open\n    |                       ^\n",
     );
     let (code, _, err) = text(
         &command(&dir, &["-e", &format!("{EVENTS}SELECT 1 / (v - 2) FROM t")])
@@ -447,15 +447,15 @@ CREATE TABLE `my events` (
     for (sql, message) in [
         (
             "DESCRIBE nothing",
-            "error: -e:1:10: unknown table 'nothing'; no table is declared yet: write CREATE TABLE first\n  1 | DESCRIBE nothing\n    |          ^^^^^^^\n",
+            "error: -e:1:10: [TABLE_OR_VIEW_NOT_FOUND] unknown table 'nothing'; no table is declared yet: write CREATE TABLE first\n  1 | DESCRIBE nothing\n    |          ^^^^^^^\n",
         ),
         (
             "SHOW FUNCTIONS 'a*' 1",
-            "error: -e:1:21: expected ';' or the end of the script, found '1'\n  1 | SHOW FUNCTIONS 'a*' 1\n    |                     ^\n",
+            "error: -e:1:21: [PARSE_SYNTAX_ERROR] expected ';' or the end of the script, found '1'\n  1 | SHOW FUNCTIONS 'a*' 1\n    |                     ^\n",
         ),
         (
             "SHOW",
-            "error: -e:1:5: expected TABLES, VIEWS, FUNCTIONS, COLUMNS, CREATE TABLE or QUERIES, found the end of the statement\n  1 | SHOW\n    |     ^\n",
+            "error: -e:1:5: [PARSE_SYNTAX_ERROR] expected TABLES, VIEWS, FUNCTIONS, COLUMNS, CREATE TABLE or QUERIES, found the end of the statement\n  1 | SHOW\n    |     ^\n",
         ),
         (
             "SET triger",
@@ -463,7 +463,7 @@ CREATE TABLE `my events` (
         ),
         (
             "DESCRIBE FUNCTION uper",
-            "error: -e:1:19: unknown function 'uper'; did you mean 'upper'?\n  1 | DESCRIBE FUNCTION uper\n    |                   ^^^^\n",
+            "error: -e:1:19: [UNRESOLVED_ROUTINE] unknown function 'uper'; did you mean 'upper'?\n  1 | DESCRIBE FUNCTION uper\n    |                   ^^^^\n",
         ),
     ] {
         fails(&dir, sql, 2, message);

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
 use tidemark_connectors::{Distribution, OutputMode, SinkWriter, SourceReader};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
@@ -20,7 +19,7 @@ use crate::operators::unnest::unnest;
 use crate::operators::values::values;
 use crate::operators::whole::whole;
 use crate::operators::{Context, DeltaStream, OperatorError, Restored};
-use crate::plan::context::evaluation_options;
+use crate::plan::context::{EvaluationOptions, evaluation_options};
 use crate::plan::{Node, Operator, Plan};
 use crate::state::Recorder;
 use crate::time::Time;
@@ -114,6 +113,7 @@ pub fn compile(
         operator: plan.root.id,
         mode: plan.mode,
         key: plan.key.clone(),
+        key_is_group: plan.key_is_group,
         direct: complete || plan.root.append_only,
         schema: Arc::clone(&plan.schema),
         distribution: parts.distribution,
@@ -130,7 +130,7 @@ struct Compiler<'scope, 'plan> {
     sources: Vec<(usize, SourceHandle)>,
     uses: usize,
     /// What expressions are computed with.
-    options: Arc<ConfigOptions>,
+    options: EvaluationOptions,
 }
 
 impl<'scope> Compiler<'scope, '_> {

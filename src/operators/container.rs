@@ -4,6 +4,7 @@
 //! when a flush meets an empty count, and a dataflow would then wait for ever.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
@@ -203,8 +204,8 @@ impl Distributor<Rows> for ByKey {
 pub enum BatchRoute {
     /// All to the first worker.
     First,
-    /// Each row by the hash of all its columns, encoded by this codec.
-    ByRow(KeyCodec),
+    /// Each row by the hash of these columns, encoded by this codec.
+    By(Vec<usize>, KeyCodec),
 }
 
 impl Distributor<Deltas> for BatchRoute {
@@ -214,14 +215,18 @@ impl Distributor<Deltas> for BatchRoute {
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        let codec = match self {
-            Self::ByRow(codec) if pushers.len() > 1 => codec,
+        let (columns, codec) = match self {
+            Self::By(columns, codec) if pushers.len() > 1 => (columns, codec),
             _ => return Message::push_at(deltas, stamp.clone(), &mut pushers[0]),
         };
         let mut parts = vec![Deltas::default(); pushers.len()];
         for delta in std::mem::take(deltas).0 {
+            let columns: Vec<_> = columns
+                .iter()
+                .map(|column| Arc::clone(delta.batch.column(*column)))
+                .collect();
             let keys = codec
-                .encode(delta.batch.columns())
+                .encode(&columns)
                 .expect("the codec was made for the columns of this stream");
             let mut rows = vec![Vec::<u32>::new(); pushers.len()];
             for (row, key) in keys.iter().enumerate() {

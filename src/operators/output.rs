@@ -35,6 +35,8 @@ pub struct OutputSpec {
     pub mode: OutputMode,
     /// The columns that identify a row, where they are known.
     pub key: Option<Vec<usize>>,
+    /// All rows of one key come from one worker.
+    pub key_is_group: bool,
     /// Nothing is ever retracted from what comes: it is written as it comes.
     pub direct: bool,
     /// The columns of the result.
@@ -117,7 +119,13 @@ pub fn output(
         key,
         waiting: BTreeMap::new(),
     };
-    let handle = match (spec.distribution, spec.key.is_none()) {
+    // What the sink is told of a key is told by one writer, and so is what is told of a row.
+    let routed = match &spec.key {
+        Some(_) if spec.key_is_group => None,
+        Some(columns) => Some(columns.clone()),
+        None => Some((0..types.len()).collect()),
+    };
+    let handle = match (spec.distribution, routed) {
         (Distribution::Single, _) => attach(
             input,
             context,
@@ -125,17 +133,18 @@ pub fn output(
             spec.writer,
             writing,
         ),
-        (Distribution::PerWorker, true) => {
+        (Distribution::PerWorker, Some(columns)) => {
+            let types: Vec<_> = columns.iter().map(|c| types[*c].clone()).collect();
             let codec = KeyCodec::new(&types).map_err(failed)?;
             attach(
                 input,
                 context,
-                DistributorPact(|_| BatchRoute::ByRow(codec)),
+                DistributorPact(|_| BatchRoute::By(columns, codec)),
                 spec.writer,
                 writing,
             )
         }
-        (Distribution::PerWorker, false) => attach(input, context, Pipeline, spec.writer, writing),
+        (Distribution::PerWorker, None) => attach(input, context, Pipeline, spec.writer, writing),
     };
     Ok(handle)
 }

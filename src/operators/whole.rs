@@ -38,7 +38,10 @@ pub fn whole<'scope>(
         .map(|field| field.data_type().clone())
         .collect();
     let codec = KeyCodec::new(&types).map_err(failed)?;
-    let route = BatchRoute::ByRow(KeyCodec::new(&types).map_err(failed)?);
+    let route = BatchRoute::By(
+        (0..types.len()).collect(),
+        KeyCodec::new(&types).map_err(failed)?,
+    );
     let id = operator as u32;
     let sections = restored
         .take(id, 0)

@@ -49,6 +49,9 @@ use super::sql::generate::GeneratorPlanner;
 use super::sql::literals::typed_literal;
 use super::sql::types::{SparkTypePlanner, type_name};
 
+/// What [`evaluation_options`] gives, as operators hand it around.
+pub type EvaluationOptions = Arc<ConfigOptions>;
+
 /// What expressions are computed with: functions find the session's time zone, and that failures
 /// are errors, in their `config_options.execution`.
 pub fn evaluation_options(time_zone: &str) -> ConfigOptions {

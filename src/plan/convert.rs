@@ -31,7 +31,7 @@ use std::sync::Arc;
 use super::catalog::QueryStatement;
 use super::event_time::WallClock;
 use super::room::with_room;
-use super::{Node, Plan, SinkTable, SourceTable, modes};
+use super::{Node, Operator, Plan, SinkTable, SourceTable, modes};
 
 pub use error::{ConvertError, Result};
 
@@ -52,6 +52,8 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         modes::assign(&mut root, &sources, statement.mode, derived.is_some())?;
     let mut root = fold::fold_sessions(root, scope.clock)?;
     number(&mut root, &mut 0);
+    // A session is known by its start, while its groups also hold its end, which moves.
+    let key_is_group = statement.primary_key.is_empty() && !has_sessions(&root);
     let key = if statement.primary_key.is_empty() {
         derived
     } else {
@@ -67,6 +69,7 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         mode_reason,
         trigger: statement.trigger,
         key,
+        key_is_group,
         settings: statement.settings.clone(),
         on_error: statement.on_error,
         dead_letter: statement.dead_letter.as_ref().map(|table| SinkTable {
@@ -76,6 +79,10 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         }),
         logical: statement.logical.clone(),
     })
+}
+
+fn has_sessions(node: &Node) -> bool {
+    matches!(node.operator, Operator::SessionWindow(_)) || node.inputs.iter().any(has_sessions)
 }
 
 fn source_table(source: &super::catalog::QuerySource) -> SourceTable {

@@ -77,6 +77,8 @@ pub struct Plan {
     pub trigger: Trigger,
     /// The columns of the result that identify a row, where they are known.
     pub key: Option<Vec<usize>>,
+    /// All rows of one key come from one worker: it is what the result is grouped by.
+    pub key_is_group: bool,
     /// The query's own settings (`checkpointLocation` and the like), defaults filled in.
     pub settings: QuerySettings,
     /// What becomes of a row whose expression fails.

@@ -141,6 +141,7 @@ pub(in super::super) async fn logical(sql: &str) -> LogicalPlan {
         ("__sliding_windows", windows.clone()),
         ("__cumulate_windows", windows),
         ("window_time", timestamp()),
+        ("trunc", DataType::Date32),
     ] {
         context.register_udf(typed(name, result, Volatility::Immutable));
     }

@@ -103,7 +103,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "CREATE TABLE t (a INT) WITH ('connector' = 'memory', 'Connector' = 'x')",
-            "3:54: option 'Connector' is given twice",
+            "3:54: [PARSE_SYNTAX_ERROR] option 'Connector' is given twice",
         ),
         (
             "CREATE TABLE t (a INT) WITH ('connector' = 'memory', 'idleTimeout' = '${ENV:TIDEMARK_NO_SUCH}')",
