@@ -188,7 +188,10 @@ fn event_time_follows_what_keeps_it() {
             at(Instant, 31 * 24 * HOUR - 1),
         ),
         ("trunc(CAST(ts AS DATE), 'day')", None),
-        ("CAST(get_field(window(ts, '5 minutes'), 'end') AS DATE)", None),
+        (
+            "CAST(get_field(window(ts, '5 minutes'), 'end') AS DATE)",
+            None,
+        ),
         ("ts - INTERVAL '1 hour'", at(Instant, HOUR)),
         ("ts + INTERVAL '1 hour'", at(Instant, 0)),
         (

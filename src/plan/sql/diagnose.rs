@@ -212,6 +212,11 @@ impl Scene<'_> {
                 ),
             ));
         }
+        if let Some((before, _)) = message.split_once(" was called without any arguments") {
+            let name = before.rsplit(' ').next().unwrap_or_default();
+            let text = format!("[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} needs arguments");
+            return Some((self.find(name), text));
+        }
         // Our own functions say it themselves.
         if let Some((_, reason)) =
             message.split_once("coercion failed with: Error during planning: ")
@@ -226,11 +231,6 @@ impl Scene<'_> {
                     .find_map(|n| self.find(n))
             };
             return Some((self.find(name).or_else(window), first_line(reason)));
-        }
-        if let Some((before, _)) = message.split_once(" was called without any arguments") {
-            let name = before.rsplit(' ').next().unwrap_or_default();
-            let text = format!("[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} needs arguments");
-            return Some((self.find(name), text));
         }
         if let Some(call) = between(message, "argument types '", "'") {
             let (name, types) = call.split_once('(').unwrap_or((call, ")"));
