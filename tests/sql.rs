@@ -156,7 +156,9 @@ fn shown(answer: Result<(SchemaRef, Vec<RecordBatch>), SessionError>) -> String 
 fn class(message: &str) -> String {
     let named = message.match_indices('[').find_map(|(at, _)| {
         let (name, _) = message[at + 1..].split_once(']')?;
-        let fits = name.len() > 3
+        // `[2147483647]` is a value.
+        let fits = name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.len() > 3
             && name
                 .chars()
                 .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || "_.".contains(c));

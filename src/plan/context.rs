@@ -61,6 +61,18 @@ pub fn evaluation_options(time_zone: &str) -> ConfigOptions {
     options
 }
 
+/// Functions of `DataFusion` that are none here. `array_sort` takes a lambda, and a scalar function
+/// of its name would be found first; `_metadata.file_path` names the file of a row; the others give
+/// a TIME, a type that there is not.
+const NOT_SPARKS: [&str; 6] = [
+    "array_sort",
+    "current_time",
+    "input_file_name",
+    "make_time",
+    "time_trunc",
+    "to_time",
+];
+
 /// `DataFusion`'s state with our functions, operators and rules.
 pub fn session_state(time_zone: &str) -> SessionState {
     let mut config = SessionConfig::from(evaluation_options(time_zone))
@@ -87,8 +99,7 @@ pub fn session_state(time_zone: &str) -> SessionState {
     aggregates.extend(functions::aggregate_functions());
     let scalars = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalars.extend(datafusion_spark::all_default_scalar_functions());
-    // It takes a lambda here; a scalar function of its name would be found first.
-    scalars.retain(|function| function.name() != "array_sort");
+    scalars.retain(|function| !NOT_SPARKS.contains(&function.name()));
     scalars.extend(functions::scalar_functions());
     let higher_order = builder
         .higher_order_functions()
@@ -336,8 +347,8 @@ impl ExprPlanner for SparkOperators {
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator::{
-            And, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo, Multiply, MyIntegerDivide, NotEq,
-            Or, Plus, Spaceship,
+            And, BitwiseAnd, BitwiseOr, BitwiseXor, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo,
+            Multiply, MyIntegerDivide, NotEq, Or, Plus, Spaceship,
         };
         raw.left = typed_literal(raw.left)?;
         raw.right = typed_literal(raw.right)?;
@@ -352,6 +363,7 @@ impl ExprPlanner for SparkOperators {
                 return compared(raw, schema);
             }
             And | Or => return conditions(raw, schema),
+            BitwiseAnd | BitwiseOr | BitwiseXor => return bits(raw, schema),
             _ => return Ok(PlannerResult::Original(raw)),
         };
         let types = [raw.left.get_type(schema)?, raw.right.get_type(schema)?];
@@ -468,6 +480,33 @@ fn conditions(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<Raw
         op: raw.op,
         left: truth(raw.left, left),
         right: truth(raw.right, right),
+    }))
+}
+
+/// `&`, `|` and `^`: whole numbers, or a text beside one, which is read as a BIGINT.
+fn bits(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
+    let whole = |t: &DataType| t.is_integer() || t.is_null();
+    let wrong = |class: &str| {
+        plan_err!(
+            "[DATATYPE_MISMATCH.{class}] there is no {} {} {}; CAST both sides to whole numbers",
+            type_name(&left),
+            raw.op,
+            type_name(&right)
+        )
+    };
+    let number = |expr| cast(expr, DataType::Int64);
+    let (left, right) = match (&left, &right) {
+        (a, b) if whole(a) && whole(b) => (raw.left, raw.right),
+        (DataType::Utf8, b) if b.is_integer() => (number(raw.left), raw.right),
+        (a, DataType::Utf8) if a.is_integer() => (raw.left, number(raw.right)),
+        (a, b) if a == b => return wrong("BINARY_OP_WRONG_TYPE"),
+        _ => return wrong("BINARY_OP_DIFF_TYPES"),
+    };
+    Ok(PlannerResult::Original(RawBinaryExpr {
+        op: raw.op,
+        left,
+        right,
     }))
 }
 

@@ -1,7 +1,7 @@
 //! The sink for the eye: an aligned table per epoch, in the form of Spark's console sink.
 //!
 //! Options: `numRows` (20), `truncate` (`true`: 20 characters; `false`; a number), `timeZone`
-//! (UTC), `sorted` (`false`): rows in the order of their text, where the order of arrival does not
+//! (UTC; a query gives its session's), `sorted` (`false`): rows in the order of their text, where the order of arrival does not
 //! matter to the reader.
 //!
 //! In changelog mode the first column is `_change_type`; in update mode it is there in an epoch

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
-use datafusion::logical_expr::expr::{Between, Case, InList};
+use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, binary_expr};
 
 use crate::plan::functions::arithmetic::{self, Op};
@@ -55,6 +55,7 @@ pub(super) fn coerced(
             Ok(Transformed::yes(Expr::Like(like)))
         }
         Expr::ScalarFunction(mut call) => {
+            arguments_as_spark(&call)?;
             let expr = Expr::ScalarFunction(call.clone());
             if let Some((op, [left, right])) = arithmetic::as_operator(&expr) {
                 let (left, right) = (left.clone(), right.clone());
@@ -76,6 +77,16 @@ pub(super) fn coerced(
             Ok(Transformed::yes(Expr::ScalarFunction(call)))
         }
         other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Refuses a single argument where Spark asks for two or more.
+fn arguments_as_spark(call: &ScalarFunction) -> Result<()> {
+    match (call.func.name(), &call.args[..]) {
+        (name @ ("greatest" | "least"), [_]) => {
+            plan_err!("[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} takes 2 arguments or more, not 1")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, plan_err};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -87,7 +87,7 @@ pub(super) fn rewritten(plan: LogicalPlan, rewrite: Rewrite) -> Result<LogicalPl
             let name = names.save(&expr);
             let done = expr.transform_up(|expr| rewrite(expr, &schema))?;
             // The parameters of lambdas follow the types of the values beside them.
-            let done = done.transform_data(|expr| expr.resolve_lambda_variables(&schema))?;
+            let done = done.transform_data(|expr| parameters_typed(expr, &schema))?;
             Ok(done.update_data(|expr| name.restore(expr)))
         })?;
         plan.map_data(|plan| match plan {
@@ -97,6 +97,31 @@ pub(super) fn rewritten(plan: LogicalPlan, rewrite: Rewrite) -> Result<LogicalPl
         })
     })?;
     Ok(done.data)
+}
+
+/// The expression with the parameters of its lambdas typed. `DataFusion` leaves the values of the
+/// outermost call as they are, and these may be calls with lambdas, too.
+fn parameters_typed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_down(|expr| {
+        let Expr::HigherOrderFunction(mut call) = expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let mut changed = false;
+        for arg in &mut call.args {
+            if !matches!(arg, Expr::Lambda(_)) {
+                let done = parameters_typed(std::mem::take(arg), schema)?;
+                changed |= done.transformed;
+                *arg = done.data;
+            }
+        }
+        let done = Expr::HigherOrderFunction(call).resolve_lambda_variables(schema)?;
+        let changed = changed || done.transformed;
+        Ok(Transformed::new(
+            done.data,
+            changed,
+            TreeNodeRecursion::Jump,
+        ))
+    })
 }
 
 /// The inputs of a union with the columns of all brought to their common types.

@@ -212,6 +212,11 @@ impl Scene<'_> {
                 ),
             ));
         }
+        if let Some((before, _)) = message.split_once(" was called without any arguments") {
+            let name = before.rsplit(' ').next().unwrap_or_default();
+            let text = format!("[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} needs arguments");
+            return Some((self.find(name), text));
+        }
         // Our own functions say it themselves.
         if let Some((_, reason)) =
             message.split_once("coercion failed with: Error during planning: ")

@@ -2,7 +2,9 @@
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident, ObjectName};
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, DataType, Expr, Ident, ObjectName, TimezoneInfo, TypedString,
+};
 use datafusion::sql::sqlparser::dialect::{Dialect, SparkSqlDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -99,10 +101,22 @@ impl Dialect for TidemarkDialect {
         true
     }
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
-        exists_call(parser).map(|name| {
+        if is_local_timestamp(parser) {
             parser.next_token();
-            parser.parse_function(ObjectName::from(vec![name]))
-        })
+            return Some(parser.parse_value().map(|value| {
+                Expr::TypedString(TypedString {
+                    data_type: DataType::Timestamp(None, TimezoneInfo::None),
+                    value,
+                    uses_odbc_syntax: false,
+                })
+            }));
+        }
+        exists_call(parser)
+            .or_else(|| rounding_call(parser))
+            .map(|name| {
+                parser.next_token();
+                parser.parse_function(ObjectName::from(vec![name]))
+            })
     }
     fn parse_infix(
         &self,
@@ -135,6 +149,27 @@ impl Dialect for TidemarkDialect {
                 .map(|places| call("shiftrightunsigned", vec![expr.clone(), places], span)),
         )
     }
+}
+
+/// Whether a `TIMESTAMP_LTZ '..'` follows.
+fn is_local_timestamp(parser: &Parser) -> bool {
+    let text = &parser.peek_nth_token_ref(1).token;
+    matches!(
+        &parser.peek_token_ref().token,
+        Token::Word(word) if word.quote_style.is_none()
+            && word.value.eq_ignore_ascii_case("TIMESTAMP_LTZ")
+    ) && matches!(text, Token::SingleQuotedString(_))
+}
+
+/// The name in `ceil(x, -3)` and `floor(x, -3)`, where sqlparser takes no negative number.
+fn rounding_call(parser: &Parser) -> Option<Ident> {
+    let name = parser.peek_token_ref();
+    let Token::Word(word) = &name.token else {
+        return None;
+    };
+    let called = matches!(word.keyword, Keyword::CEIL | Keyword::FLOOR)
+        && parser.peek_nth_token_ref(1).token == Token::LParen;
+    called.then(|| Ident::with_span(name.span, word.value.to_lowercase()))
 }
 
 /// The name in `exists(array, x -> ..)`, which sqlparser takes for `EXISTS (sub-query)`.

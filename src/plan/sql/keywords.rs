@@ -9,14 +9,12 @@ use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_IDENTIFIER};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 /// Constructs with a bracket; without one the word is a name.
-const WITH_BRACKET: [Keyword; 9] = [
+const WITH_BRACKET: [Keyword; 7] = [
     Keyword::CAST,
     Keyword::TRY_CAST,
     Keyword::SAFE_CAST,
     Keyword::CONVERT,
     Keyword::EXTRACT,
-    Keyword::CEIL,
-    Keyword::FLOOR,
     Keyword::SUBSTR,
     Keyword::SUBSTRING,
 ];

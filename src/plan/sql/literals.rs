@@ -33,6 +33,13 @@ pub(super) fn typed(plan: LogicalPlan) -> Result<LogicalPlan> {
             }
             Ok(Transformed::yes(Expr::ScalarFunction(call)))
         }
+        // `-INTERVAL '1 02:03:04' DAY TO SECOND` is a constant, too.
+        Expr::ScalarFunction(call) if call.func.name() == "__negate" => {
+            Ok(match opposite(&call.args) {
+                Some(interval) => Transformed::yes(Expr::Literal(interval, None)),
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            })
+        }
         // `count(*)` counts this constant, and is known by its type.
         Expr::AggregateFunction(mut call)
             if call.func.name() == "count"
@@ -45,6 +52,22 @@ pub(super) fn typed(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(Transformed::yes(Expr::AggregateFunction(call)))
         }
         other => Ok(Transformed::no(other)),
+    })
+}
+
+/// The constant interval of the other sign, of a single argument that is one.
+fn opposite(args: &[Expr]) -> Option<ScalarValue> {
+    let [Expr::Literal(interval, _)] = args else {
+        return None;
+    };
+    Some(match interval {
+        ScalarValue::DurationMicrosecond(Some(micros)) => {
+            ScalarValue::DurationMicrosecond(Some(micros.checked_neg()?))
+        }
+        ScalarValue::IntervalYearMonth(Some(months)) => {
+            ScalarValue::IntervalYearMonth(Some(months.checked_neg()?))
+        }
+        _ => return None,
     })
 }
 

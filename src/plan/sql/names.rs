@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, SelectItem,
+    SetExpr,
+};
 
 use super::ast::function_name;
 use super::generators;
@@ -79,6 +82,7 @@ fn item_name(item: &SelectItem, source: &SourceText) -> Option<String> {
         {
             Some("window".into())
         }
+        SelectItem::UnnamedExpr(Expr::Function(f)) if counts_rows(f) => Some("count(1)".into()),
         // More than one column may come of it.
         SelectItem::UnnamedExpr(Expr::Function(f))
             if f.name.to_string().eq_ignore_ascii_case("unnest") =>
@@ -88,6 +92,18 @@ fn item_name(item: &SelectItem, source: &SourceText) -> Option<String> {
         SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
         _ => None,
     }
+}
+
+/// Whether it is a plain `count(*)`.
+fn counts_rows(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else {
+        return false;
+    };
+    let star = FunctionArg::Unnamed(FunctionArgExpr::Wildcard);
+    function_name(function) == "count"
+        && list.args == [star]
+        && function.filter.is_none()
+        && function.over.is_none()
 }
 
 /// Takes up the aliases of a query and all its sub-queries.

@@ -17,11 +17,10 @@ pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
     match expr {
         Expr::UnaryOp { op, expr } => match (op, &**expr) {
             (UnaryOperator::BitwiseNot, operand) => to("bitwise_not", vec![operand.clone()]),
-            // The planner makes one constant of these.
+            // The planner makes one constant of it.
             (
                 UnaryOperator::Minus,
-                Expr::Interval(_)
-                | Expr::Value(ValueWithSpan {
+                Expr::Value(ValueWithSpan {
                     value: Value::Number(..),
                     ..
                 }),

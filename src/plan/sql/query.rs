@@ -18,7 +18,7 @@ use tidemark_connectors::{METADATA_COLUMN, Options};
 use super::diagnose::Scene;
 use super::dialect::TidemarkDialect;
 use super::names::{self, Spellings};
-use super::options::Settings;
+use super::options::{DEFAULT_TIME_ZONE, Settings};
 use super::scope::QueryTables;
 use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
@@ -143,7 +143,7 @@ impl Planner<'_> {
             .as_ref()
             .map_or_else(|| format!("query{number}"), |t| t.name.clone());
         let name = engine.query_name.unwrap_or(default_name);
-        let sink = match &declared {
+        let mut sink = match &declared {
             None => SinkTable {
                 name: name.clone(),
                 connector: "console".into(),
@@ -155,6 +155,11 @@ impl Planner<'_> {
                 options: table.options.clone(),
             },
         };
+        let zone = self.settings.time_zone();
+        let shown = sink.connector.eq_ignore_ascii_case("console");
+        if shown && zone != DEFAULT_TIME_ZONE && sink.options.get("timeZone").is_none() {
+            sink.options.set("timeZone", zone);
+        }
         let dead_letter = engine
             .dead_letter
             .as_deref()

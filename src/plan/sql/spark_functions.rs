@@ -13,6 +13,8 @@ use crate::plan::error::PlanErrorKind;
 /// The expression that stands for `expr`, if it is another.
 pub(super) fn rewritten(expr: &Expr) -> Result<Option<Expr>, PlanErrorKind> {
     if let Some(other) = spark_syntax::rewritten(expr) {
+        // `like(a, b, '/')` is an operator that is another.
+        let other = operators::rewritten(&other)?.unwrap_or(other);
         return Ok(Some(other));
     }
     if let Some(other) = operators::rewritten(expr)? {

@@ -3,8 +3,8 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, CeilFloorKind, Expr, Function, Spanned, TrimWhereField,
-    UnaryOperator, Value,
+    BinaryOperator, CaseWhen, Expr, Function, Spanned, TrimWhereField, UnaryOperator, Value,
+    ValueWithSpan,
 };
 
 use super::ast::{arguments, call, function_name, name_span, number};
@@ -60,21 +60,8 @@ pub(super) fn rewritten(expr: &Expr) -> Option<Expr> {
             args.extend(overlay_for.as_deref().cloned());
             to("overlay", args)
         }
-        Expr::Ceil { expr, field } => to("ceil", scaled(expr, field)),
-        Expr::Floor { expr, field } => to("floor", scaled(expr, field)),
         _ => None,
     }
-}
-
-/// The arguments of `ceil` or `floor`.
-fn scaled(expr: &Expr, field: &CeilFloorKind) -> Vec<Expr> {
-    let mut args = vec![expr.clone()];
-    if let CeilFloorKind::Scale(scale) = field
-        && !matches!(scale.value, Value::Null)
-    {
-        args.push(Expr::Value(scale.clone()));
-    }
-    args
 }
 
 fn rewritten_call(function: &Function) -> Option<Expr> {
@@ -99,6 +86,20 @@ fn rewritten_call(function: &Function) -> Option<Expr> {
         ("nullif", 2) => case(vec![(equal(own(0), own(1)), null())], Some(own(0))),
         ("nullifzero", 1) => case(vec![(equal(own(0), zero()), null())], Some(own(0))),
         ("zeroifnull", 1) => call("coalesce", vec![own(0), zero()], span),
+        ("like", 2 | 3) => Expr::Like {
+            negated: false,
+            any: false,
+            expr: Box::new(own(0)),
+            pattern: Box::new(own(1)),
+            escape_char: escape(args.get(2))?,
+        },
+        ("ilike", 2 | 3) => Expr::ILike {
+            negated: false,
+            any: false,
+            expr: Box::new(own(0)),
+            pattern: Box::new(own(1)),
+            escape_char: escape(args.get(2))?,
+        },
         ("equal_null", 2) => Expr::IsNotDistinctFrom(Box::new(own(0)), Box::new(own(1))),
         ("negative", 1) => Expr::UnaryOp {
             op: UnaryOperator::Minus,
@@ -116,6 +117,17 @@ fn rewritten_call(function: &Function) -> Option<Expr> {
         }
         _ => return None,
     })
+}
+
+/// The character of an ESCAPE, where there is an argument for it; `None` if that is no text.
+fn escape(given: Option<&&Expr>) -> Option<Option<ValueWithSpan>> {
+    match given {
+        None => Some(None),
+        Some(Expr::Value(value)) if matches!(value.value, Value::SingleQuotedString(_)) => {
+            Some(Some(value.clone()))
+        }
+        Some(_) => None,
+    }
 }
 
 /// `CASE WHEN condition THEN result .. ELSE otherwise END`.

@@ -296,3 +296,33 @@ fn queries_are_answered_as_spark_answers_them() {
         assert_eq!(answer(sql), *expected, "{sql}");
     }
 }
+
+#[test]
+fn the_console_shows_the_clock_of_the_session() {
+    let zone = |sql: &str| {
+        let sink = planned(sql).sink;
+        sink.options.get("timeZone").map(str::to_owned)
+    };
+    let tokyo = "SET 'session.timeZone' = 'Asia/Tokyo';";
+    assert_eq!(zone("SELECT ts FROM events"), None);
+    let found = zone(&format!("{tokyo} SELECT ts FROM events"));
+    assert_eq!(found.as_deref(), Some("Asia/Tokyo"));
+    let own = "CREATE TABLE out WITH ('connector' = 'console', 'timeZone' = '+02:00');";
+    let found = zone(&format!(
+        "{tokyo} {own} INSERT INTO out SELECT ts FROM events"
+    ));
+    assert_eq!(found.as_deref(), Some("+02:00"));
+}
+
+#[test]
+fn a_count_of_rows_is_named_as_in_spark() {
+    let names = |sql: &str| {
+        let plan = planned(sql).logical;
+        let fields = plan.schema().fields().iter();
+        fields.map(|f| f.name().clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names("SELECT count(*), COUNT( * ) AS n, count(n) FROM events"),
+        ["count(1)", "n", "count(n)"]
+    );
+}

@@ -35,14 +35,27 @@ pub fn aggregate() -> Arc<HigherOrderUDF> {
 
 /// While a query is planned whole numbers may be wider than they will be; the call looks again.
 fn returns(values: &[&DataType], results: &[&DataType]) -> Result<DataType> {
-    let whole = values[1].is_integer() && results[0].is_integer();
-    if !whole && !results[0].equals_datatype(values[1]) {
+    if !alike(results[0], values[1]) {
         return plan_err!("{}", mismatch(results[0], values[1]));
     }
     Ok(results
         .get(1)
         .map_or(values[1], |finished| finished)
         .clone())
+}
+
+/// Whether the types are the same but for the widths of whole numbers.
+fn alike(one: &DataType, other: &DataType) -> bool {
+    match (one, other) {
+        (DataType::Struct(a), DataType::Struct(b)) => {
+            a.len() == b.len()
+                && (a.iter().zip(b)).all(|(a, b)| alike(a.data_type(), b.data_type()))
+        }
+        (DataType::Map(a, _), DataType::Map(b, _)) | (DataType::List(a), DataType::List(b)) => {
+            alike(a.data_type(), b.data_type())
+        }
+        _ => one.is_integer() && other.is_integer() || one.equals_datatype(other),
+    }
 }
 
 fn mismatch(result: &DataType, start: &DataType) -> String {
