@@ -464,6 +464,7 @@ fn kill(place: &Place, shape: Shape, random: &mut StdRng, life: Duration, contex
         if lost {
             let text = said(output);
             let known = [
+                "did not answer for query",
                 "has ended",
                 "cannot be reached",
                 "has not come",

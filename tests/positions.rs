@@ -51,7 +51,7 @@ fn run(query: &str, workers: usize, epochs: &[RecordBatch]) -> Vec<Vec<String>> 
 #[test]
 fn values_of_a_seed_do_not_depend_on_workers() {
     let epochs = [numbers(0..500), numbers(500..900)];
-    let query = "SELECT n, rand(1) AS a, randn(2) AS b, uuid(3) AS c, shuffle(array(1, 2, 3, n), 4) AS d,
+    let query = "SELECT n, rand(1) AS a, random(1) AS r, randn(2) AS b, uuid(3) AS c, shuffle(array(1, 2, 3, n), 4) AS d,
         monotonically_increasing_id() AS e, spark_partition_id() AS f FROM numbers WHERE rand(5) < 0.5";
     let one = run(query, 1, &epochs);
     assert!((300..600).contains(&one.len()), "{}", one.len());
@@ -104,6 +104,8 @@ fn a_batch_has_random_values_too_and_aggregated_rows_have_none() {
     assert_eq!(column.values().len(), 100);
     assert!(column.values().iter().all(|r| (0.0..1.0).contains(r)));
 
+    let session = Session::builder().build().unwrap();
+    session.add_source("numbers", MemorySource::new(numbers([0]).schema()));
     let above = format!(
         "{TABLE} CREATE TABLE result WITH ('connector' = 'memory');
          INSERT INTO result SELECT n, rand() AS r FROM (SELECT n, count(*) AS c FROM numbers GROUP BY n);"

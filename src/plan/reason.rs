@@ -33,7 +33,10 @@ pub fn reason(error: &DataFusionError) -> String {
 
 /// A message that names its remedy behind a semicolon keeps it.
 fn with_remedy(message: &str) -> String {
-    if message.contains("; use ") {
+    if ["; use ", "; cast ", "; filter "]
+        .iter()
+        .any(|remedy| message.contains(remedy))
+    {
         message.to_owned()
     } else {
         format!("{message}; filter such rows before it, or guard it with CASE WHEN")

@@ -6,14 +6,13 @@ use arrow::array::ArrayRef;
 
 use crate::operators::aggregate::accumulate::Groups;
 use crate::operators::aggregate::call::{Folded, Kind};
-use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG, expiry_of};
+use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG};
 use crate::operators::expression::record_batch;
 use crate::operators::keyed::Keyed;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta, RowError, hash, route};
 use crate::state::{Multiset, Recorder, RestoredSections, Rows, StateError, Table, TableKind};
-use crate::time::Time;
 use timely::dataflow::operators::generic::OperatorInfo;
 
 /// Rows are given in batches of this size.
@@ -186,7 +185,7 @@ impl Merge {
                 continue;
             }
             updated += 1;
-            changes.push(key, before, after, expiry_of(key, prepared.bound.is_some()));
+            changes.push(key, before, after, prepared.expiry_of(key));
             if before.is_some() {
                 gone.push(group);
             }
@@ -227,12 +226,7 @@ impl Merge {
         let (mut of_keys, mut of_values) = (Bytes::default(), Bytes::default());
         for (group, value, change) in changes {
             let key = keys.get(*group);
-            rows.push(
-                key,
-                value,
-                *change,
-                expiry_of(key, prepared.bound.is_some()),
-            );
+            rows.push(key, value, *change, prepared.expiry_of(key));
             of_keys.push(key);
             of_values.push(value);
         }
@@ -419,12 +413,11 @@ impl Keyed for Merge {
             ..OperatorStats::default()
         };
         stats.rows_updated = self.update(epoch, touched, give)?;
-        let watermark = self.prepared.watermark(epoch);
         if self.prepared.emit == Emit::OnClose {
             self.close(epoch, give)?;
         }
         let before = self.groups.size().rows;
-        let forgotten = Time::new(epoch.epoch, watermark);
+        let forgotten = epoch.time();
         self.groups.forget(forgotten);
         stats.rows_removed = before.saturating_sub(self.groups.size().rows);
         stats.add_size(self.groups.size());

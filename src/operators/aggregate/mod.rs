@@ -110,6 +110,18 @@ impl Prepared {
         self.bound.map_or(0, |bound| bound.column.lag)
     }
 
+    /// The watermark at which the group of this key is complete: its bound and the lag. Whoever
+    /// merges state, here or on disk, knows the watermark only.
+    fn expiry_of(&self, key: &[u8]) -> EventTime {
+        match self.bound {
+            Some(bound) => match crate::row::read_bound(key) {
+                NEVER => NEVER,
+                end => end.saturating_add(bound.column.lag).min(NEVER - 1),
+            },
+            None => NEVER,
+        }
+    }
+
     /// Groups whose bound lies at or below this are complete in `epoch`.
     fn watermark(&self, epoch: &EpochInfo) -> EventTime {
         behind(epoch.watermark, self.lag())
@@ -229,14 +241,5 @@ impl Aggregate {
                 }
             },
         )
-    }
-}
-
-/// The expiry of a group with this bound.
-fn expiry_of(key: &[u8], bounded: bool) -> EventTime {
-    if bounded {
-        crate::row::read_bound(key)
-    } else {
-        NEVER
     }
 }

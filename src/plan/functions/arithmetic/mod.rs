@@ -231,7 +231,7 @@ fn overflow(what: &str) -> DataFusionError {
 
 fn overflow_of(class: &str, what: &str) -> DataFusionError {
     DataFusionError::Execution(format!(
-        "[{class}] overflow of {what}; cast an operand to a wider type, such as BIGINT or DECIMAL(38, 0), or use the try_ form of the function where NULL will do; or filter such rows before it"
+        "[{class}] overflow of {what}; cast an operand to a wider type, such as BIGINT or DECIMAL(38, 0), use the try_ form where NULL will do, or filter such rows before it"
     ))
 }
 

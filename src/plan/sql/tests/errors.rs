@@ -179,7 +179,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT window.begin FROM events GROUP BY window(ts, '5 minutes')",
-            "3:15: there is no field 'begin' in this STRUCT",
+            "3:15: [FIELD_NOT_FOUND] there is no field 'begin' in this STRUCT",
         ),
         (
             "SELECT window_time(ts) FROM events",
@@ -199,7 +199,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT upper(n, ts) FROM events",
-            "3:8: there is no upper(INT, TIMESTAMP); check the arguments or add a CAST",
+            "3:8: [WRONG_NUM_ARGS.WITHOUT_SUGGESTION] upper takes 1 argument, not 2",
         ),
         (
             "SELECT from_json(userId, 'a NOTYPE') FROM events",
