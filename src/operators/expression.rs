@@ -55,7 +55,7 @@ impl Expression {
 
 /// Expressions over one schema, evaluated batch by batch.
 pub struct Expressions {
-    expressions: Vec<Expression>,
+    each: Vec<Expression>,
     /// The hidden columns that an expression asks for.
     supplied: Vec<Supplied>,
     /// The input's schema with those behind it, where there are any.
@@ -107,7 +107,7 @@ impl Expressions {
             .collect::<Result<_, _>>()?;
         let extended = (!supplied.is_empty()).then(|| Arc::new(schema.as_arrow().clone()));
         Ok(Self {
-            expressions,
+            each: expressions,
             supplied,
             extended,
         })
@@ -116,7 +116,7 @@ impl Expressions {
     /// The type of each result.
     pub fn types(&self, input: &DFSchemaRef) -> Result<Vec<DataType>, OperatorError> {
         let schema = self.extended.as_deref().unwrap_or(input.as_arrow());
-        self.expressions
+        self.each
             .iter()
             .map(|expression| {
                 expression

@@ -139,7 +139,7 @@ fn brought_together(union: Union) -> Result<LogicalPlan> {
     for column in 0..width {
         let found = (union.inputs.iter()).map(|input| input.schema().field(column).data_type());
         if let Some(data_type) = common_type_of(found.clone()) {
-            types.push(data_type)
+            types.push(data_type);
         } else {
             let found: Vec<String> = found.map(type_name).collect();
             return plan_err!(

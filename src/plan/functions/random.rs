@@ -446,9 +446,10 @@ fn split(position: &[u8]) -> Result<i32> {
 }
 
 fn place(position: &[u8]) -> Result<Place> {
-    match Place::of(position) {
-        Some(place) => Ok(place),
-        None => internal_err!("{position:?} is no position"),
+    if let Some(place) = Place::of(position) {
+        Ok(place)
+    } else {
+        internal_err!("{position:?} is no position")
     }
 }
 

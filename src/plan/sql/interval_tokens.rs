@@ -41,7 +41,7 @@ pub(super) fn rewrite(
             None
         };
         if let Some(tokens) = replaced {
-            done.extend(tokens)
+            done.extend(tokens);
         } else {
             done.push(tokens[cursor.at].clone());
             cursor.at += 1;

@@ -51,7 +51,7 @@ impl Lost {
         }
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(listener) = &*listener {
-            listener(reason)
+            listener(reason);
         } else {
             let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
             *early = Some(reason.to_owned());

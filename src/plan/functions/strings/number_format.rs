@@ -254,9 +254,9 @@ impl Format {
         for &wanted in &self.integer {
             if wanted == b',' {
                 if shown {
-                    body.push(',')
+                    body.push(',');
                 } else {
-                    blanks += 1
+                    blanks += 1;
                 }
                 continue;
             }
