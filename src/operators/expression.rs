@@ -148,7 +148,7 @@ impl Expressions {
             }
             None => &delta.batch,
         };
-        self.expressions
+        self.each
             .iter()
             .map(|expression| expression.evaluate(batch))
             .collect()
@@ -164,7 +164,7 @@ impl Expressions {
         match column.as_any().downcast_ref::<BooleanArray>() {
             Some(condition) => Ok(condition.clone()),
             None => Err(OperatorError::Unsupported {
-                expression: self.expressions[0].text.clone(),
+                expression: self.each[0].text.clone(),
                 reason: format!("a condition must be BOOLEAN, not {}", column.data_type()),
             }),
         }

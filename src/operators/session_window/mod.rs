@@ -5,16 +5,16 @@
 //! one. Rows that are in no window are left out, and so are rows whose own window ends at or before
 //! the watermark of the epoch before, however long the session that they would have joined.
 //!
-//! Two stages. Here rows are encoded ([`own`]) and sent to the worker that owns their key; there an
+//! Two stages. Here rows are encoded (`own`) and sent to the worker that owns their key; there an
 //! epoch's rows are taken into state, once the epoch is complete. A session whose end the watermark
 //! has reached is complete: it is given (in append mode) and forgotten.
 //!
 //! | module | gives | keeps |
 //! |---|---|---|
-//! | [`assign`] | each row with its session, over any input | the open sessions and their rows |
-//! | [`fold`] | aggregates of each session, over input that never retracts | accumulators of the open sessions |
+//! | `assign` | each row with its session, over any input | the open sessions and their rows |
+//! | `fold` | aggregates of each session, over input that never retracts | accumulators of the open sessions |
 //!
-//! State: trace 0 holds the open sessions by key and end ([`index`]), trace 1 their rows by key and
+//! State: trace 0 holds the open sessions by key and end (`index`), trace 1 their rows by key and
 //! start. The moment behind a key takes no part in where it lives ([`routed`]).
 
 mod assign;

@@ -2,7 +2,7 @@
 //!
 //! A replay after a crash must give the rows that were given before. So `rand()` and its like draw
 //! nothing: their value is a hash of a seed and of the row's position ([`crate::row::origin`]).
-//! Without a seed it is the epoch's salt ([`Supplied::Salt`]) with the number of the call in the
+//! Without a seed it is the epoch's salt (`Supplied::Salt`) with the number of the call in the
 //! query, so that two calls differ; with a seed equal calls give equal values, as in Spark.
 //!
 //! SQL knows them as volatile functions, which no optimiser folds or moves. On the way into a plan

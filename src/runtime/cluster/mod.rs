@@ -6,7 +6,7 @@
 //!
 //! A process listens at its address in the list. For each query a process dials those before it in
 //! the list, says what it runs, and is told whether that fits. After that both sides write frames
-//! (see [`peer`]), at least one a second: silence means that the other one is stopped or cut off.
+//! (see `peer`), at least one a second: silence means that the other one is stopped or cut off.
 
 mod peer;
 

@@ -6,8 +6,8 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`parse`] | a pattern's text to its items; what is refused |
-//! | [`read`] | text to a moment |
+//! | `parse` | a pattern's text to its items; what is refused |
+//! | `read` | text to a moment |
 //! | [`write`] | a moment to text |
 
 mod parse;

@@ -1,6 +1,6 @@
 //! Spark's aggregates, beside `count`, `min` and `max`, which are `DataFusion`'s.
 //!
-//! Each is one [`SparkAggregate`]: a name, and the [`Function`] that it is. The engine keeps a
+//! Each is one `SparkAggregate`: a name, and the [`Function`] that it is. The engine keeps a
 //! group's state for it (`operators::aggregate`); a batch uses [`accumulator`]. Both compute with
 //! the same code, so that both give the same answer:
 //!

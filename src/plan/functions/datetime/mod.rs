@@ -2,14 +2,14 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`dates`] | days added, counted and found: `date_add`, `add_months`, `next_day`, `trunc`, ... |
-//! | [`parts`] | `year` to `second`, `extract`, `dayname` |
-//! | [`shift`] | `timestampadd`, `timestampdiff`, `months_between` |
-//! | [`truncate`] | `date_trunc`, `time_bucket` |
-//! | [`text`] | what reads and writes by a pattern: `to_timestamp`, `date_format`, ... |
-//! | [`epoch`] | timestamps from and to counts since 1970 |
-//! | [`make`] | timestamps, dates and intervals from their parts |
-//! | [`zones`] | `from_utc_timestamp`, `convert_timezone`, ... |
+//! | `dates` | days added, counted and found: `date_add`, `add_months`, `next_day`, `trunc`, ... |
+//! | `parts` | `year` to `second`, `extract`, `dayname` |
+//! | `shift` | `timestampadd`, `timestampdiff`, `months_between` |
+//! | `truncate` | `date_trunc`, `time_bucket` |
+//! | `text` | what reads and writes by a pattern: `to_timestamp`, `date_format`, ... |
+//! | `epoch` | timestamps from and to counts since 1970 |
+//! | `make` | timestamps, dates and intervals from their parts |
+//! | `zones` | `from_utc_timestamp`, `convert_timezone`, ... |
 //!
 //! A TIMESTAMP is an instant, and the session's zone says what a clock shows at it. An hour that
 //! spring leaves out reads as one hour later; of an hour that autumn repeats the first is taken,

@@ -1,4 +1,4 @@
-//! Functions of regular expressions, in Java's syntax; see [`pattern`] for what is translated.
+//! Functions of regular expressions, in Java's syntax; see `pattern` for what is translated.
 
 mod pattern;
 

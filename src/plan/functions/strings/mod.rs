@@ -2,13 +2,13 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`measure`] | lengths, searching, distances, checks |
-//! | [`slice`] | parts of strings |
-//! | [`change`] | case, padding, trimming, replacing |
-//! | [`codec`] | base 16, 32 and 64, character sets, valid UTF-8 |
-//! | [`format_number`](self::format_number()) | numbers by the patterns of Java's `DecimalFormat` |
-//! | [`number_format`] | `to_number` and `to_char` by Spark's number formats |
-//! | [`printf`] | `format_string` |
+//! | `measure` | lengths, searching, distances, checks |
+//! | `slice` | parts of strings |
+//! | `change` | case, padding, trimming, replacing |
+//! | `codec` | base 16, 32 and 64, character sets, valid UTF-8 |
+//! | `format_number` | numbers by the patterns of Java's `DecimalFormat` |
+//! | `number_format` | `to_number` and `to_char` by Spark's number formats |
+//! | `printf` | `format_string` |
 
 mod change;
 mod codec;

@@ -2,9 +2,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`json`] | `from_json`, `to_json`, `get_json_object` and what asks JSON documents |
-//! | [`csv`] | `from_csv`, `to_csv`, `schema_of_csv` |
-//! | [`formatted`] | dates and timestamps by the patterns of the options |
+//! | `json` | `from_json`, `to_json`, `get_json_object` and what asks JSON documents |
+//! | `csv` | `from_csv`, `to_csv`, `schema_of_csv` |
+//! | `formatted` | dates and timestamps by the patterns of the options |
 //!
 //! Reading and writing are those of the formats of files (`tidemark-connectors`). Options and
 //! schemas are constants: the SQL of `map('k', 'v')` arrives here as the text of a JSON object,
