@@ -72,7 +72,7 @@ fn decode(
         let taken = decoder.push_lines(&input[at..]).map_err(|bad| bad.reason)?;
         at += taken;
         assert!(
-            !(taken == 0 && !decoder.is_full()),
+            taken != 0 || decoder.is_full(),
             "the decoder stands still at byte {at}"
         );
         if decoder.is_full() {
