@@ -8,6 +8,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use serde::{Deserialize, Serialize};
 use tidemark_connectors::Place;
 
+use crate::operators::expression::first_failing;
 use crate::operators::{Context, OperatorError};
 use crate::row::{Delta, Origin};
 use crate::time::Epoch;
@@ -15,15 +16,16 @@ use crate::time::Epoch;
 /// A worker sets aside at most this many rows of an epoch; more end the query.
 pub const MOST_LETTERS: usize = 100_000;
 
-/// A row that could not be processed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A row that could not be processed. Letters are ordered by where their rows were read, which does
+/// not depend on workers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// Why, as the query's error would have said it.
-    pub reason: String,
-    /// The values of the row that failed, as JSON.
-    pub row: Option<String>,
     /// Where it was read.
     pub origin: Option<LetterOrigin>,
+    /// The values of the row that failed, as JSON.
+    pub row: Option<String>,
+    /// Why, as the query's error would have said it.
+    pub reason: String,
 }
 
 /// Where a dead letter was read.
@@ -68,7 +70,9 @@ pub fn sift<T>(
         Err(error) => return Err(error),
     };
     if !context.keeps_dead_letters() {
-        let failing = first_failing(&delta, &compute);
+        let failing = first_failing(delta.rows(), |offset, rows| {
+            compute(&delta.slice(offset, rows)).is_err()
+        });
         return Err(match (&delta.origin, failing) {
             (Some(origin), Some(row)) => context.located(error, delta.time.epoch, (origin, row)),
             _ => error,
@@ -119,24 +123,6 @@ fn blame<T>(
     }
 }
 
-fn first_failing<T>(
-    delta: &Delta,
-    compute: &impl Fn(&Delta) -> Result<T, OperatorError>,
-) -> Option<usize> {
-    let (mut rows, mut offset) = (delta.clone(), 0);
-    while rows.rows() > 1 {
-        let half = rows.rows() / 2;
-        let first = rows.slice(0, half);
-        if compute(&first).is_err() {
-            rows = first;
-        } else {
-            rows = rows.slice(half, rows.rows() - half);
-            offset += half;
-        }
-    }
-    (rows.rows() == 1 && compute(&rows).is_err()).then_some(offset)
-}
-
 fn letter(delta: &Delta, row: usize, error: &OperatorError) -> DeadLetter {
     DeadLetter {
         reason: error.to_string(),
@@ -164,7 +150,7 @@ fn values(row: &RecordBatch) -> Option<String> {
 /// not depend on workers.
 pub fn take_letters(context: &Context, epoch: Epoch) -> Vec<DeadLetter> {
     let mut letters = context.take_dead_letters(epoch);
-    letters.sort_by(|a, b| (&a.origin, &a.row, &a.reason).cmp(&(&b.origin, &b.row, &b.reason)));
+    letters.sort();
     for same in letters.chunk_by_mut(|a, b| {
         let split = |letter: &DeadLetter| letter.origin.as_ref().map(|o| (o.source, o.split));
         split(a).is_some() && split(a) == split(b)

@@ -174,8 +174,25 @@ impl Expressions {
 /// How much of a value an error shows.
 const SHOWN: usize = 80;
 
+/// The first of `rows` rows that fails; `fails` says it of some that lie side by side: where they
+/// begin, and how many. By halves, so that it costs about twice what all rows do. `None` where rows
+/// fail only in company.
+pub fn first_failing(rows: usize, fails: impl Fn(usize, usize) -> bool) -> Option<usize> {
+    let (mut offset, mut left) = (0, rows);
+    while left > 1 {
+        let half = left / 2;
+        if fails(offset, half) {
+            left = half;
+        } else {
+            offset += half;
+            left -= half;
+        }
+    }
+    (left == 1 && fails(offset, 1)).then_some(offset)
+}
+
 /// ` on the row k = 'a', v = 1`: the first row on which `expression` fails, by the columns that it
-/// reads; nothing where it reads none. Evaluates halves, so a batch costs twice its size at most.
+/// reads; nothing where it reads none.
 fn failing_row(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> String {
     let fails = |rows: &RecordBatch| {
         expression
@@ -183,20 +200,12 @@ fn failing_row(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Strin
             .and_then(|value| value.into_array(rows.num_rows()))
             .is_err()
     };
-    let mut rows = batch.clone();
-    while rows.num_rows() > 1 {
-        let half = rows.num_rows() / 2;
-        let first = rows.slice(0, half);
-        rows = if fails(&first) {
-            first
-        } else {
-            rows.slice(half, rows.num_rows() - half)
-        };
-    }
-    // What fails only in company has no row to show.
-    if rows.num_rows() != 1 || !fails(&rows) {
+    let Some(row) = first_failing(batch.num_rows(), |offset, rows| {
+        fails(&batch.slice(offset, rows))
+    }) else {
         return String::new();
-    }
+    };
+    let rows = batch.slice(row, 1);
     let mut columns: Vec<_> = collect_columns(expression).into_iter().collect();
     columns.sort_by_key(datafusion::physical_expr::expressions::Column::index);
     let shown: Vec<String> = columns

@@ -77,7 +77,7 @@ impl DeadLetters {
         epoch: &EpochInfo,
         mut letters: Vec<DeadLetter>,
     ) -> Result<Staged, QueryError> {
-        letters.sort_by(|a, b| (&a.origin, &a.row, &a.reason).cmp(&(&b.origin, &b.row, &b.reason)));
+        letters.sort();
         if !letters.is_empty() {
             let output = Output {
                 batch: self.batch(epoch, &letters)?,

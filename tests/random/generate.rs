@@ -66,7 +66,7 @@ impl Generator<'_> {
         }
     }
 
-    /// Another relation on top. Session windows belong here as one more way to group.
+    /// Another relation on top.
     fn step(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
         match self.random.random_range(0..10) {
             0..=1 => self.project(relation),
@@ -176,7 +176,7 @@ impl Generator<'_> {
         if let Some((time, _)) = &event
             && self.chance(0.75)
         {
-            self.time_key(time, &mut select, &mut keys, &mut columns);
+            self.time_key(time, &relation.columns, &mut select, &mut keys, &mut columns);
         }
         for _ in 0..self.random.random_range(0..3) {
             let (text, kind) = if self.chance(0.6) {
@@ -221,10 +221,11 @@ impl Generator<'_> {
         self.relation(&text, columns)
     }
 
-    /// A window of the event time, or its day, hour or minute.
+    /// A window or a session of the event time, or its day, hour or minute.
     fn time_key(
         &mut self,
         time: &str,
+        of: &[(String, Kind)],
         select: &mut Vec<String>,
         keys: &mut Vec<String>,
         columns: &mut Vec<(String, Kind)>,
@@ -237,16 +238,34 @@ impl Generator<'_> {
             keys.push(key);
             return;
         }
-        keys.push(match self.random.random_range(0..4) {
-            0 => format!("window({time}, '20 minutes', '10 minutes')"),
-            1 => format!("window({time}, '15 minutes', '5 minutes', '2 minutes')"),
-            2 => format!("window({time}, '1 hour')"),
-            _ => format!("window({time}, '5 minutes')"),
-        });
-        let (start, at) = (self.name(), self.name());
-        select.push(format!("window.start AS {start}"));
-        columns.push((start, Kind::Time));
-        select.push(format!("window_time(window) AS {at}"));
+        let (window, key) = match self.random.random_range(0..7) {
+            0 => ("window", format!("window({time}, '20 minutes', '10 minutes')")),
+            1 => (
+                "window",
+                format!("window({time}, '15 minutes', '5 minutes', '2 minutes')"),
+            ),
+            2 => ("window", format!("window({time}, '1 hour')")),
+            3 => ("window", format!("window({time}, '5 minutes')")),
+            4 => {
+                // Null, zero and negative gaps leave their rows out.
+                let long = self.expression(of, Kind::Bool, 1);
+                let short = self.one_of(&["'90 seconds'", "'0 seconds'", "CAST(NULL AS STRING)"]);
+                let gap = format!("CASE WHEN {long} THEN '15 minutes' ELSE {short} END");
+                ("session_window", format!("session_window({time}, {gap})"))
+            }
+            _ => {
+                let gap = self.one_of(&["1 minute", "7 minutes", "40 minutes"]);
+                ("session_window", format!("session_window({time}, '{gap}')"))
+            }
+        };
+        keys.push(key);
+        for edge in ["start", "end"] {
+            let name = self.name();
+            select.push(format!("{window}.{edge} AS {name}"));
+            columns.push((name, Kind::Time));
+        }
+        let at = self.name();
+        select.push(format!("window_time({window}) AS {at}"));
         columns.push((at, Kind::EventTime));
     }
 

@@ -153,28 +153,7 @@ impl Sink for ConsoleSink {
     }
 
     fn writer(&self, _: usize) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(ConsoleWriter {
-            held: self.held.clone(),
-            outputs: Vec::new(),
-        }))
-    }
-}
-
-struct ConsoleWriter {
-    held: Held,
-    outputs: Vec<(u64, Output)>,
-}
-
-impl SinkWriter for ConsoleWriter {
-    fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
-        if output.batch.num_rows() > 0 {
-            self.outputs.push((epoch, output.clone()));
-        }
-        Ok(())
-    }
-
-    fn stage(&mut self, epoch: u64) -> Result<Staged> {
-        Ok(self.held.stage(epoch, std::mem::take(&mut self.outputs)))
+        Ok(self.held.writer())
     }
 }
 

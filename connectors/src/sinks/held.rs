@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::{ConnectorError, Output, Result, Staged};
+use crate::{ConnectorError, Output, Result, SinkWriter, Staged};
 
 /// What was staged for each epoch: outputs, each with the epoch that it was written in.
 type ByEpoch = BTreeMap<u64, Vec<(u64, Output)>>;
@@ -16,7 +16,7 @@ pub(crate) struct Held(Arc<Mutex<ByEpoch>>);
 
 impl Held {
     /// Keeps what was written for `epoch`, replacing an earlier try.
-    pub(crate) fn stage(&self, epoch: u64, outputs: Vec<(u64, Output)>) -> Staged {
+    fn stage(&self, epoch: u64, outputs: Vec<(u64, Output)>) -> Staged {
         let rows = outputs
             .iter()
             .map(|(_, output)| output.batch.num_rows() as u64)
@@ -44,6 +44,14 @@ impl Held {
         }
     }
 
+    /// A writer that keeps its rows here.
+    pub(crate) fn writer(&self) -> Box<dyn SinkWriter> {
+        Box::new(HeldWriter {
+            held: self.clone(),
+            outputs: Vec::new(),
+        })
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         self.lock().clear();
@@ -51,5 +59,23 @@ impl Held {
 
     fn lock(&self) -> MutexGuard<'_, ByEpoch> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct HeldWriter {
+    held: Held,
+    outputs: Vec<(u64, Output)>,
+}
+
+impl SinkWriter for HeldWriter {
+    fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
+        if output.batch.num_rows() > 0 {
+            self.outputs.push((epoch, output.clone()));
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, epoch: u64) -> Result<Staged> {
+        Ok(self.held.stage(epoch, std::mem::take(&mut self.outputs)))
     }
 }

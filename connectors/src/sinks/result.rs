@@ -260,28 +260,7 @@ impl Sink for ResultSink {
     }
 
     fn writer(&self, _: usize) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(ResultWriter {
-            held: self.held.clone(),
-            outputs: Vec::new(),
-        }))
-    }
-}
-
-struct ResultWriter {
-    held: Held,
-    outputs: Vec<(u64, Output)>,
-}
-
-impl SinkWriter for ResultWriter {
-    fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
-        if output.batch.num_rows() > 0 {
-            self.outputs.push((epoch, output.clone()));
-        }
-        Ok(())
-    }
-
-    fn stage(&mut self, epoch: u64) -> Result<Staged> {
-        Ok(self.held.stage(epoch, std::mem::take(&mut self.outputs)))
+        Ok(self.held.writer())
     }
 }
 

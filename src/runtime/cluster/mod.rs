@@ -27,7 +27,7 @@ use crate::runtime::QueryError;
 pub use peer::Lost;
 use peer::Peer;
 
-/// How long a dialled process may take to be there, and how long one may be silent.
+/// How long a process may be silent.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How often a process that is not there yet is dialled.
 const RETRY: Duration = Duration::from_millis(100);
