@@ -26,6 +26,7 @@
 //! | `decide` | how a query starts: ready, replay, or refuse |
 //! | `fingerprint` | is this the checkpoint of this query? |
 //! | `state_files` | the container file: write, read, verify |
+//! | `sections` | sections of such files as streams |
 //! | `manifest` | which files make the state of an epoch |
 //! | `fold` | many files become one, in the background |
 //! | `database`, `tables` | the logs in `SQLite` |
@@ -46,6 +47,7 @@ mod inspect;
 mod lock;
 mod log;
 mod manifest;
+mod sections;
 pub mod state_files;
 mod state_rows;
 mod storage;
@@ -61,11 +63,12 @@ pub use decide::{Decision, Refusal, Replay, decide};
 pub use error::{CheckpointError, Outcome, Result};
 pub use facade::{Checkpoint, Maintenance};
 pub use fingerprint::{Difference, Fingerprint, Identity};
-pub use fold::{Fold, FoldPolicy};
+pub use fold::{Fold, FoldPolicy, fold_rows};
 pub use inspect::{FileReport, Inspection};
 pub use lock::Holder;
 pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};
 pub use manifest::{FileKind, Manifest, MissingFile, RestorePlan, StateFile};
+pub use sections::{SectionReader, SectionWriter, StateFiles};
 pub use state_files::{Section, StateDir, StateFileReader, StateFileWriter};
 pub use state_rows::{StateRow, StateRows};
 pub use storage::{FileStorage, Moment, Storage, StorageReader, StorageWriter};

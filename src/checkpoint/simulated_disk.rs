@@ -212,6 +212,13 @@ impl StorageWriter for Open {
         Ok(())
     }
 
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.writable()?;
+        let from = offset as usize;
+        self.content().bytes[from..from + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.disk.writable()?;
         let mut content = self.content();

@@ -39,8 +39,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 use super::error::{CheckpointError, Result};
-use super::storage::{Storage, StorageReader, StorageWriter};
-use super::{FileKind, FileStorage, StateFile};
+use super::storage::{Storage, StorageWriter};
+use super::{FileKind, FileStorage, SectionReader, SectionWriter, StateFile};
 use crate::time::Epoch;
 
 /// The newest version of the container that is understood.
@@ -86,6 +86,10 @@ impl StateDir {
     /// The query whose state it holds.
     pub fn query_id(&self) -> Uuid {
         self.query
+    }
+
+    pub(super) fn storage(&self) -> &dyn Storage {
+        &*self.storage
     }
 
     /// The files that are there, with their sizes.
@@ -159,16 +163,32 @@ impl StateFileWriter {
 
     /// Adds a section: what `trace` of `operator` has to say.
     pub fn section(&mut self, operator: u32, trace: u32, bytes: &[u8]) -> Result<()> {
+        let start = self.offset;
+        self.write(bytes)?;
+        self.enter((operator, trace), start, crc32c::crc32c(bytes));
+        Ok(())
+    }
+
+    /// Begins a section that comes bit by bit.
+    pub fn stream(&mut self, operator: u32, trace: u32) -> SectionWriter<'_> {
+        SectionWriter::new(self, (operator, trace))
+    }
+
+    /// Enters what was written from `start` on into the index.
+    pub(super) fn enter(&mut self, (operator, trace): (u32, u32), start: u64, crc: u32) {
         self.index.extend_from_slice(&operator.to_le_bytes());
         self.index.extend_from_slice(&trace.to_le_bytes());
-        self.index.extend_from_slice(&self.offset.to_le_bytes());
+        self.index.extend_from_slice(&start.to_le_bytes());
         self.index
-            .extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.index
-            .extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
+            .extend_from_slice(&(self.offset - start).to_le_bytes());
+        self.index.extend_from_slice(&crc.to_le_bytes());
         self.index.extend_from_slice(&[0; 4]);
         self.sections += 1;
-        self.write(bytes)
+    }
+
+    /// Where the next byte goes.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// How many sections were added.
@@ -231,7 +251,7 @@ impl StateFileWriter {
         })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if self.buffer.len() + bytes.len() > BUFFER {
             self.flush()?;
         }
@@ -242,6 +262,23 @@ impl StateFileWriter {
         }
         self.offset += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Writes over what was written at `offset`.
+    pub(super) fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let flushed = self.offset - self.buffer.len() as u64;
+        if let Some(at) = offset.checked_sub(flushed) {
+            let at = at as usize;
+            self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
+            return Ok(());
+        }
+        self.flush()?;
+        let file = self
+            .file
+            .as_mut()
+            .expect("the file is taken by `finish` alone");
+        file.write_at(offset, bytes)
+            .map_err(CheckpointError::writing("write", &self.temporary))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -289,11 +326,11 @@ pub struct Section {
 }
 
 /// Reads a state file that the manifest names. Opening checks everything but the sections;
-/// reading a section checks it.
+/// reading a section checks it. Holds no open file.
 #[derive(Debug)]
 pub struct StateFileReader {
+    dir: StateDir,
     path: PathBuf,
-    file: Box<dyn StorageReader>,
     sections: Vec<Section>,
 }
 
@@ -376,8 +413,8 @@ impl StateFileReader {
             damaged("its sections do not follow one another without a gap".into())
         })?;
         Ok(Self {
+            dir: dir.clone(),
             path,
-            file,
             sections,
         })
     }
@@ -387,32 +424,32 @@ impl StateFileReader {
         &self.sections
     }
 
-    /// The bytes of a section of this file.
-    pub fn read(&mut self, section: &Section) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; section.length as usize];
-        self.file
-            .read_at(section.offset, &mut bytes)
-            .map_err(CheckpointError::reading("read the state file", &self.path))?;
-        if crc32c::crc32c(&bytes) != section.crc {
-            let Section {
-                operator, trace, ..
-            } = section;
-            return Err(CheckpointError::DamagedFile {
-                path: self.path.clone(),
-                reason: format!(
-                    "the section of operator {operator}, trace {trace} does not have its checksum"
-                ),
-            });
+    /// The bytes of a section of this file, after a look at all of them: they are those that were written.
+    pub fn read(&self, section: &Section) -> Result<SectionReader> {
+        let Section {
+            operator,
+            trace,
+            offset,
+            length,
+            crc,
+        } = *section;
+        let reader = || SectionReader::new(&self.dir, self.path.clone(), offset, length);
+        if reader().checksum()? == crc {
+            return Ok(reader());
         }
-        Ok(bytes)
+        Err(CheckpointError::DamagedFile {
+            path: self.path.clone(),
+            reason: format!(
+                "the section of operator {operator}, trace {trace} does not have its checksum"
+            ),
+        })
     }
 
     /// Reads all sections and forgets them: is the file whole?
-    pub fn verify(&mut self) -> Result<()> {
-        for section in self.sections.clone() {
-            self.read(&section)?;
-        }
-        Ok(())
+    pub fn verify(&self) -> Result<()> {
+        self.sections
+            .iter()
+            .try_for_each(|section| self.read(section).map(drop))
     }
 }
 

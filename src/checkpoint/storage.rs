@@ -41,6 +41,8 @@ pub trait Storage: Send + Sync + Debug {
 pub trait StorageWriter: Send + Debug {
     /// Appends all of `bytes`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes over bytes that were written at `offset`.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes what was written durable.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -112,6 +114,12 @@ impl Storage for FileStorage {
 impl StorageWriter for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.seek(SeekFrom::Start(offset))?;
+        self.write_all(bytes)?;
+        self.seek(SeekFrom::End(0)).map(drop)
     }
 
     fn sync(&mut self) -> io::Result<()> {
