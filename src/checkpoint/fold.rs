@@ -440,7 +440,7 @@ pub(super) mod tests {
             decided(2, Some(40), &[6, 5, 1]),
             Some((FileKind::Snapshot, 3, 2))
         );
-        assert_eq!(decided(3, Some(40), &[6, 5, 70]), None);
+        assert_eq!(decided(3, Some(40), &[6, 5, 60]), None);
     }
 
     #[test]
