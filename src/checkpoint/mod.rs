@@ -25,6 +25,7 @@
 //! | `log` | the entries of the logs |
 //! | `decide` | how a query starts: ready, replay, or refuse |
 //! | `fingerprint` | is this the checkpoint of this query? |
+//! | `state_dir` | where the state files are |
 //! | `state_files` | the container file: write, read, verify |
 //! | `sections` | sections of such files as streams |
 //! | `manifest` | which files make the state of an epoch |
@@ -48,6 +49,7 @@ mod lock;
 mod log;
 mod manifest;
 mod sections;
+mod state_dir;
 pub mod state_files;
 mod state_rows;
 mod storage;
@@ -57,6 +59,8 @@ mod tables;
 mod crash_tests;
 #[cfg(test)]
 mod simulated_disk;
+#[cfg(test)]
+mod size_tests;
 
 pub use database::FORMAT_VERSION;
 pub use decide::{Decision, Refusal, Replay, decide};
@@ -69,6 +73,7 @@ pub use lock::Holder;
 pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};
 pub use manifest::{FileKind, Manifest, MissingFile, RestorePlan, StateFile};
 pub use sections::{SectionReader, SectionWriter, StateFiles};
-pub use state_files::{Section, StateDir, StateFileReader, StateFileWriter};
+pub use state_dir::StateDir;
+pub use state_files::{Section, StateFileReader, StateFileWriter};
 pub use state_rows::{StateRow, StateRows};
 pub use storage::{FileStorage, Moment, Storage, StorageReader, StorageWriter};

@@ -8,11 +8,15 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use super::error::{CheckpointError, Result};
+use super::fold::Pace;
 use super::{StateDir, StateFile, StateFileReader, StateFileWriter};
 use crate::state::Input;
 
 /// How much is read at a time.
 const PIECE: u64 = 128 << 10;
+
+/// How much a gentle writer leaves unsynced.
+const WRITE_BACK: u64 = 4 << 20;
 
 /// Reads the bytes of a section.
 #[derive(Debug)]
@@ -97,6 +101,7 @@ pub struct SectionWriter<'a> {
     /// The bytes in front for which room was left.
     head: u64,
     crc: u32,
+    pace: Option<&'a mut Pace>,
 }
 
 impl<'a> SectionWriter<'a> {
@@ -107,7 +112,14 @@ impl<'a> SectionWriter<'a> {
             file,
             head: 0,
             crc: 0,
+            pace: None,
         }
+    }
+
+    /// Gives way to others: keeps to `pace`, and leaves no large write-back for somebody's sync to wait for.
+    pub(super) fn gently(mut self, pace: &'a mut Pace) -> Self {
+        self.pace = Some(pace);
+        self
     }
 
     /// Before anything is written: leaves room for as many bytes, which are known at the end.
@@ -135,6 +147,12 @@ impl Write for SectionWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes).map_err(io::Error::other)?;
         self.crc = crc32c::crc32c_append(self.crc, bytes);
+        if let Some(pace) = &mut self.pace {
+            self.file
+                .sync_if_behind(WRITE_BACK)
+                .map_err(io::Error::other)?;
+            pace.pause()?;
+        }
         Ok(bytes.len())
     }
 

@@ -32,15 +32,14 @@
 //! A file is written under a temporary name, synced and renamed. The name is durable when the
 //! directory is synced, which the commit does once for all workers.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
 use super::error::{CheckpointError, Result};
-use super::storage::{Storage, StorageWriter};
-use super::{FileKind, FileStorage, SectionReader, SectionWriter, StateFile};
+use super::storage::StorageWriter;
+use super::{FileKind, SectionReader, SectionWriter, StateDir, StateFile};
 use crate::time::Epoch;
 
 /// The newest version of the container that is understood.
@@ -54,61 +53,6 @@ const TRAILER: usize = 64;
 const TRAILER_CRC: usize = 48;
 const BUFFER: usize = 256 << 10;
 const TEMPORARY: &str = "tmp-";
-
-/// The directory of state files, as workers hold it. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct StateDir {
-    path: PathBuf,
-    query: Uuid,
-    storage: Arc<dyn Storage>,
-}
-
-impl StateDir {
-    /// `state/` of the checkpoint in `checkpoint`, for a process that does not hold the
-    /// checkpoint itself.
-    pub fn new(checkpoint: &Path, query: Uuid) -> Self {
-        Self::with_storage(checkpoint, query, Arc::new(FileStorage))
-    }
-
-    pub(super) fn with_storage(checkpoint: &Path, query: Uuid, storage: Arc<dyn Storage>) -> Self {
-        Self {
-            path: checkpoint.join("state"),
-            query,
-            storage,
-        }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The query whose state it holds.
-    pub fn query_id(&self) -> Uuid {
-        self.query
-    }
-
-    pub(super) fn storage(&self) -> &dyn Storage {
-        &*self.storage
-    }
-
-    /// The files that are there, with their sizes.
-    pub(super) fn list(&self) -> Result<Vec<(String, u64)>> {
-        self.storage
-            .list(&self.path)
-            .map_err(CheckpointError::reading("list", &self.path))
-    }
-
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
-        let path = self.path.join(name);
-        match self.storage.remove(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(CheckpointError::writing("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Writes one state file, section by section. Dropped before [`finish`](Self::finish), it leaves
 /// nothing behind.
@@ -124,6 +68,8 @@ pub struct StateFileWriter {
     index: Vec<u8>,
     sections: u32,
     offset: u64,
+    /// What is durable, up to here.
+    synced: u64,
 }
 
 impl StateFileWriter {
@@ -131,12 +77,12 @@ impl StateFileWriter {
     pub fn create(dir: &StateDir, worker: usize, workers: usize) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let temporary = dir.path.join(format!(
+        let temporary = dir.path().join(format!(
             "{TEMPORARY}w{worker}of{workers}-{}-{number}",
             std::process::id()
         ));
         let file = dir
-            .storage
+            .storage()
             .create(&temporary)
             .map_err(CheckpointError::writing(
                 "create the state file",
@@ -145,7 +91,7 @@ impl StateFileWriter {
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&STATE_FORMAT_VERSION.to_le_bytes());
-        header[16..].copy_from_slice(dir.query.as_bytes());
+        header[16..].copy_from_slice(dir.query_id().as_bytes());
         let dir = dir.clone();
         Ok(Self {
             dir,
@@ -158,6 +104,7 @@ impl StateFileWriter {
             index: Vec::new(),
             sections: 0,
             offset: HEADER as u64,
+            synced: 0,
         })
     }
 
@@ -220,7 +167,7 @@ impl StateFileWriter {
         self.write(&index)?;
         self.write(&trailer)?;
         self.flush()?;
-        let path = self.dir.path.join(&name);
+        let path = self.dir.path().join(&name);
         let mut file = self
             .file
             .take()
@@ -229,7 +176,7 @@ impl StateFileWriter {
             file.sync()
                 .map_err(CheckpointError::writing("make durable", &self.temporary))
                 .and_then(|()| {
-                    self.dir.storage.rename(&self.temporary, &path).map_err(
+                    self.dir.storage().rename(&self.temporary, &path).map_err(
                         CheckpointError::writing("give the state file its name", &path),
                     )
                 });
@@ -262,6 +209,21 @@ impl StateFileWriter {
         }
         self.offset += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Makes what was written durable, if it is more than `limit`.
+    pub(super) fn sync_if_behind(&mut self, limit: u64) -> Result<()> {
+        if self.offset - self.synced <= limit {
+            return Ok(());
+        }
+        self.flush()?;
+        self.synced = self.offset;
+        let file = self
+            .file
+            .as_mut()
+            .expect("the file is taken by `finish` alone");
+        file.sync()
+            .map_err(CheckpointError::writing("make durable", &self.temporary))
     }
 
     /// Writes over what was written at `offset`.
@@ -306,7 +268,7 @@ impl Drop for StateFileWriter {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             // What is left in spite of this is removed when the checkpoint is opened again.
-            let _ = self.dir.storage.remove(&self.temporary);
+            let _ = self.dir.storage().remove(&self.temporary);
         }
     }
 }
@@ -337,13 +299,13 @@ pub struct StateFileReader {
 impl StateFileReader {
     /// Opens `expected` and checks that it is what was written.
     pub fn open(dir: &StateDir, expected: &StateFile) -> Result<Self> {
-        let path = dir.path.join(&expected.name);
+        let path = dir.path().join(&expected.name);
         let read = || CheckpointError::reading("read the state file", &path);
         let damaged = |reason: String| CheckpointError::DamagedFile {
             path: path.clone(),
             reason,
         };
-        let mut file = dir.storage.open(&path).map_err(read())?;
+        let mut file = dir.storage().open(&path).map_err(read())?;
         let length = file.length().map_err(read())?;
         if length != expected.bytes || length < (HEADER + TRAILER) as u64 {
             return Err(damaged(format!(
@@ -392,7 +354,7 @@ impl StateFileReader {
                 "a field that is zero in this version is not".into(),
             ));
         }
-        if header[16..] != *dir.query.as_bytes() {
+        if header[16..] != *dir.query_id().as_bytes() {
             return Err(damaged(format!(
                 "it is of another query ({})",
                 uuid_at(&header)

@@ -157,10 +157,8 @@ fn a_whole_file_in_the_place_of_another_is_an_error() {
         read_all(&dir, &file),
         Err(CheckpointError::DamagedFile { .. })
     ));
-    let foreign = StateDir {
-        query: Uuid::from_u128(8),
-        ..dir.clone()
-    };
+    let checkpoint = dir.path().parent().unwrap();
+    let foreign = StateDir::new(checkpoint, Uuid::from_u128(8));
     let error = read_all(&foreign, &other).unwrap_err();
     assert!(error.to_string().contains("another query"), "{error}");
 }

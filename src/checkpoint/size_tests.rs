@@ -1,0 +1,156 @@
+//! How large a checkpoint grows over some hundred epochs, by what is retained and what changes.
+
+use std::sync::Arc;
+
+use rand::prelude::*;
+use timely::dataflow::operators::generic::OperatorInfo;
+
+use super::simulated_disk::directory;
+use super::*;
+use crate::state::{HEADER_LEN, Recorder, Sections, Table, TableKind};
+use crate::time::{Epoch, NEVER, NO_WATERMARK, Time};
+
+const KEYS: u64 = 3000;
+
+/// A table of which a share changes each epoch, and its checkpoint.
+struct Run {
+    checkpoint: Checkpoint,
+    table: Table,
+    recorder: Recorder,
+    rng: StdRng,
+    epoch: Epoch,
+    /// The bytes of each epoch's delta.
+    deltas: Vec<u64>,
+    _dir: tempfile::TempDir,
+}
+
+impl Run {
+    fn new() -> Self {
+        let dir = directory();
+        let identity = Identity {
+            name: "sizes".into(),
+            fingerprint: Fingerprint::new(),
+        };
+        let mut checkpoint = Checkpoint::open(dir.path(), &identity).unwrap();
+        let policy = FoldPolicy {
+            min_bytes: 0,
+            ..FoldPolicy::default()
+        };
+        checkpoint
+            .fold_in_background(Arc::new(fold_rows), policy)
+            .unwrap();
+        let recorder = Recorder::new();
+        let info = OperatorInfo::new(0, 0, [0].into());
+        Self {
+            table: Table::new(TableKind::AppendOnly, info, recorder.clone(), None).unwrap(),
+            checkpoint,
+            recorder,
+            rng: StdRng::seed_from_u64(5),
+            epoch: 0,
+            deltas: vec![],
+            _dir: dir,
+        }
+    }
+
+    /// An epoch in which so many of the keys below `below` get a value.
+    fn step(&mut self, mut count: usize, below: u64, retained: u64) {
+        let epoch = self.epoch;
+        let entry = OffsetEntry {
+            epoch,
+            watermark: 0,
+            previous_watermark: 0,
+            timestamp_us: 0,
+            partitions: vec![],
+            sources: vec![],
+            no_data: false,
+        };
+        self.checkpoint.log_offsets(&[entry]).unwrap();
+        let mut changes = self.table.changes();
+        for key in 0..below {
+            // Each set of as many keys is as likely as any other.
+            if self.rng.random_range(0..below - key) < count as u64 {
+                count -= 1;
+                let value: [u8; 12] = self.rng.random();
+                changes.push(&(key * 7919).to_be_bytes(), None, Some(&value), NEVER);
+            }
+        }
+        self.table.apply(Time::new(epoch, 0), &changes).unwrap();
+        let mut writer = StateFileWriter::create(self.checkpoint.state_dir(), 0, 1).unwrap();
+        for batch in self.recorder.take(epoch) {
+            let mut bytes = vec![];
+            batch.encode(&mut bytes);
+            writer.section(0, 0, &bytes).unwrap();
+        }
+        let file = writer.finish(FileKind::Delta, epoch, epoch).unwrap();
+        self.deltas.push(file.bytes);
+        let commit = CommitEntry {
+            first: epoch,
+            last: epoch,
+            workers: 1,
+            ..CommitEntry::default()
+        };
+        self.checkpoint.commit(&commit, &[file]).unwrap();
+        let done = self.checkpoint.maintain(retained).unwrap();
+        assert!(done.fold_failures.is_empty(), "{:?}", done.fold_failures);
+        self.epoch += 1;
+    }
+
+    /// The bytes of all state files.
+    fn bytes(&self) -> u64 {
+        let files = self.checkpoint.state_dir().list().unwrap();
+        files.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The bytes of a snapshot, made for nothing but to be measured.
+    fn live(&self) -> u64 {
+        let plan = self.checkpoint.restore_plan(self.epoch - 1).unwrap();
+        let files = StateFiles::open(self.checkpoint.state_dir(), plan.files_of(0, 1)).unwrap();
+        let mut bytes = vec![];
+        let sections = Sections::open(files.sections(0, 0).unwrap()).unwrap();
+        sections.fold(NO_WATERMARK, &mut bytes).unwrap();
+        (bytes.len() + HEADER_LEN) as u64
+    }
+}
+
+/// The greatest size of a checkpoint in times of the live state: as an epoch leaves it, and as long as a
+/// fold is not recorded. Then what an epoch's delta comes to, and what is written for one by folding.
+fn sizes(retained: u64, changed: usize, below: u64) -> [f64; 4] {
+    let mut run = Run::new();
+    run.step(KEYS as usize, KEYS, retained);
+    let epochs = 300.max(2 * retained);
+    let (mut settled, mut folding, mut written) = (0.0f64, 0.0f64, 0);
+    let live = run.live() as f64;
+    for epoch in 0..epochs {
+        run.step(changed, below, retained);
+        let before = run.bytes();
+        run.checkpoint.wait_for_folds();
+        let after = run.bytes();
+        written += after - before;
+        if epoch > retained + 20 {
+            settled = settled.max(before as f64 / live);
+            folding = folding.max(after as f64 / live);
+        }
+    }
+    let delta = run.deltas.iter().skip(1).sum::<u64>() as f64 / epochs as f64;
+    let amplified = written as f64 / epochs as f64 / delta;
+    [settled, folding, delta / live, amplified]
+}
+
+#[test]
+fn a_checkpoint_is_little_larger_than_the_state_and_what_is_retained() {
+    // How many epochs are retained, and how many of the keys change in each, of how many.
+    for (retained, changed, below) in [
+        (1, 30, KEYS),
+        (1, 750, KEYS),
+        (5, 30, KEYS),
+        (5, 750, KEYS),
+        (100, 30, KEYS),
+        (100, 3, KEYS),
+        (100, 30, 30),
+    ] {
+        let [settled, folding, delta, written] = sizes(retained, changed, below);
+        println!(
+            "{retained} retained, {changed} of {below} changed: {settled:.2}, {folding:.2} while folding, a delta {delta:.4}, {written:.1} times folded"
+        );
+    }
+}
