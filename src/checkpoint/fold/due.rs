@@ -17,7 +17,7 @@ pub struct FoldPolicy {
 impl Default for FoldPolicy {
     fn default() -> Self {
         Self {
-            min_bytes: 1 << 20,
+            min_bytes: 64 << 10,
             min_deltas: 8,
             max_deltas: 32,
         }
