@@ -97,7 +97,7 @@ fn megabytes(bytes: u64) -> String {
 
 /// What an epoch writes and takes, by how much state there is and how much of it changes.
 fn epochs(sizes: &[i64]) {
-    const EPOCHS: usize = 200;
+    const EPOCHS: usize = 100;
     println!(
         "| keys | changed an epoch | bytes written, median | mean | syncs | epoch, median | 99 % |"
     );
@@ -109,7 +109,7 @@ fn epochs(sizes: &[i64]) {
         phases.extend(
             changes
                 .iter()
-                .flat_map(|rows| [(10, *rows), (EPOCHS, *rows)]),
+                .flat_map(|rows| [(5, *rows), (EPOCHS, *rows)]),
         );
         let (seen, _) = measure(&task(&directory("epochs"), 2, *keys, &phases), false);
         phases

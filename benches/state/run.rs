@@ -107,12 +107,13 @@ pub(crate) fn perform(task: &Task) -> Seen {
         (QUERY, "")
     };
     let script = format!(
-        "CREATE TABLE rows (k BIGINT, v BIGINT, ts TIMESTAMP{watermark})
+        "SET 'minBatchesToRetain' = '{}';
+         CREATE TABLE rows (k BIGINT, v BIGINT, ts TIMESTAMP{watermark})
            WITH ('connector' = 'datagen', 'rowsPerSecond' = '1');
          CREATE TABLE out WITH ('connector' = 'noop', 'checkpointLocation' = '{}',
-           'trigger' = '{} ms', 'minBatchesToRetain' = '{}');
+           'trigger' = '{} ms');
          INSERT INTO out {query};",
-        task.dir, task.interval, task.retained
+        task.retained, task.dir, task.interval
     );
     let session = Session::builder().workers(task.workers).build();
     let session = session.expect("a session");
