@@ -52,7 +52,8 @@ fn run(query: &str, workers: usize, epochs: &[RecordBatch]) -> Vec<Vec<String>> 
 fn values_of_a_seed_do_not_depend_on_workers() {
     let epochs = [numbers(0..500), numbers(500..900)];
     let query = "SELECT n, rand(1) AS a, random(1) AS r, randn(2) AS b, uuid(3) AS c, shuffle(array(1, 2, 3, n), 4) AS d,
-        monotonically_increasing_id() AS e, spark_partition_id() AS f FROM numbers WHERE rand(5) < 0.5";
+        monotonically_increasing_id() AS e, spark_partition_id() AS f,
+        uniform(-5, 5, 6) AS g, randstr(8, 7) AS h FROM numbers WHERE rand(5) < 0.5";
     let one = run(query, 1, &epochs);
     assert!((300..600).contains(&one.len()), "{}", one.len());
     assert_eq!(one, run(query, 3, &epochs));
@@ -71,6 +72,25 @@ fn uuids_differ_for_all_rows_and_calls() {
         all.iter()
             .all(|uuid| uuid.len() == 36 && uuid.as_bytes()[14] == b'4')
     );
+}
+
+#[test]
+fn uniform_and_randstr_keep_to_what_is_asked() {
+    let query = "SELECT uniform(-5, 5L) AS a, uniform(1.5, 20.25) AS b, uniform(0.25D, 1.5D) AS c, uniform(n, NULL) AS d,
+        randstr(8) AS e, randstr(n % 3) AS f, typeof(uniform(1.5, 20.25)) AS g FROM numbers";
+    let rows = run(query, 2, &[numbers(0..1000)]);
+    let number = |row: &[String], column: usize| row[column].parse::<f64>().unwrap();
+    for row in &rows {
+        assert!((-4.0..=4.0).contains(&number(row, 0)), "{row:?}");
+        assert!((1.5..=20.25).contains(&number(row, 1)), "{row:?}");
+        assert!((0.25..1.5).contains(&number(row, 2)), "{row:?}");
+        assert!(row[3].is_empty() && row[5].len() < 3, "{row:?}");
+        let alphanumeric = row[4].bytes().all(|c| c.is_ascii_alphanumeric());
+        assert!(alphanumeric && row[4].len() == 8, "{row:?}");
+        assert_eq!(row[6], "decimal(4,2)");
+    }
+    let whole: BTreeSet<&String> = rows.iter().map(|row| &row[0]).collect();
+    assert_eq!(whole.len(), 9, "{whole:?}");
 }
 
 #[test]

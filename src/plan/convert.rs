@@ -54,8 +54,7 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         modes::assign(&mut root, &sources, statement.mode, derived.is_some())?;
     let mut root = fold::fold_sessions(root, scope.clock)?;
     number(&mut root, &mut 0);
-    // A session is known by its start, while its groups also hold its end, which moves.
-    let key_is_group = statement.primary_key.is_empty() && !has_sessions(&root);
+    let key_is_group = statement.primary_key.is_empty() && gives_keys_whole(&root);
     let key = if statement.primary_key.is_empty() {
         derived
     } else {
@@ -81,6 +80,19 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         }),
         logical: statement.logical.clone(),
     })
+}
+
+/// Whether all rows of one derived key come from one worker.
+///
+/// Sessions that fold their groups have them where their partition's rows are, and every key holds
+/// the partition. Elsewhere a session is known by its start, while the groups of it also hold its
+/// end, which moves and takes the group to another worker.
+fn gives_keys_whole(node: &Node) -> bool {
+    match &node.operator {
+        Operator::FilterProject { .. } => node.inputs.iter().all(gives_keys_whole),
+        Operator::SessionWindow(sessions) => sessions.calls.is_some(),
+        _ => !has_sessions(node),
+    }
 }
 
 fn has_sessions(node: &Node) -> bool {

@@ -458,7 +458,13 @@ fn kept_beside(call: &AggregateCall, from_changes: bool) -> Option<String> {
         | Function::ApproxPercentile
         | Function::Median
         | Function::Mode
-        | Function::HistogramNumeric => format!("every distinct value of {call}"),
+        | Function::HistogramNumeric
+        | Function::TopK
+        | Function::CollectUnion
+        | Function::BitmapOf
+        | Function::BitmapAnd
+        | Function::BitmapOr
+        | Function::CountMinSketch => format!("every distinct value of {call}"),
         _ if call.distinct => format!("every distinct value of {call}"),
         _ => return None,
     })

@@ -376,6 +376,18 @@ pub enum AggregateFunction {
     Mode,
     /// At most so many bins, merged from the values in their order.
     HistogramNumeric,
+    /// The values that come most often with how often that is, the most frequent first.
+    TopK,
+    /// The distinct elements of all arrays, ascending.
+    CollectUnion,
+    /// A bitmap of the numbers that come.
+    BitmapOf,
+    /// The bits that all bitmaps have.
+    BitmapAnd,
+    /// The bits that any bitmap has.
+    BitmapOr,
+    /// Spark's Count-Min sketch.
+    CountMinSketch,
 }
 
 impl Aggregate {
