@@ -7,6 +7,7 @@
 //! | `fuse` | adjacent filters and projections become one operator |
 //! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
 //! | `expr` | `current_timestamp()` and random values become functions of supplied columns; what no plan can hold is refused |
+//! | `sorted` | `ORDER BY` over a whole result |
 //! | `order` | one order of columns for one text |
 //! | `key` | which columns of the result identify a row |
 //!
@@ -14,13 +15,14 @@
 //! each operator gives its results ([`super::modes`]).
 
 mod aggregate;
-mod error;
+pub(super) mod error;
 pub(super) mod expr;
 mod fold;
 mod fuse;
 mod key;
 mod nodes;
 mod order;
+mod sorted;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -47,11 +49,22 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         clock: WallClock::of(&statement.settings.time_zone),
         draws: &Cell::new(0),
     };
-    let mut root = nodes::node(&statement.logical, scope)?;
+    let sorted = sorted::unsorted(&statement.logical)?;
+    let (logical, order) = match &sorted {
+        Some((logical, order)) => (logical, Some(order)),
+        None => (&statement.logical, None),
+    };
+    let mut root = nodes::node(logical, scope)?;
     let sources: Vec<SourceTable> = statement.sources.iter().map(source_table).collect();
+    let schema = Arc::new(statement.logical.schema().as_arrow().clone());
     let derived = key::of_result(&root);
-    let (mode, mode_reason) =
-        modes::assign(&mut root, &sources, statement.mode, derived.is_some())?;
+    // What the result is ordered by may be in the key, and not in the result.
+    let derived = derived.filter(|key| key.iter().all(|column| *column < schema.fields().len()));
+    let asked = match order {
+        Some(order) => Some(modes::for_order(&root, order, statement.mode)?),
+        None => statement.mode,
+    };
+    let (mode, mode_reason) = modes::assign(&mut root, &sources, asked, derived.is_some())?;
     let mut root = fold::fold_sessions(root, scope.clock)?;
     number(&mut root, &mut 0);
     let key_is_group = statement.primary_key.is_empty() && gives_keys_whole(&root);
@@ -63,8 +76,9 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
     Ok(Plan {
         name: statement.name.clone(),
         sources,
-        schema: Arc::new(statement.logical.schema().as_arrow().clone()),
+        schema,
         root,
+        order: sorted.map(|(_, order)| order),
         sink: statement.sink.clone(),
         mode,
         mode_reason,

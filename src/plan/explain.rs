@@ -73,6 +73,9 @@ impl Plan {
             ("checkpoint", checkpoint),
             ("state", self.state_in_short()),
         ];
+        if let Some(order) = &self.order {
+            notes.insert(2, ("order", order.to_string()));
+        }
         if self
             .sources
             .iter()
