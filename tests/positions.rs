@@ -1,6 +1,8 @@
 //! Random values, and the order of a group's rows: by where a row was read, so neither workers nor
 //! a replay change them.
 
+mod common;
+
 use std::collections::BTreeSet;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
@@ -8,6 +10,8 @@ use arrow::util::display::array_value_to_string;
 use std::sync::Arc;
 use tidemark::session::Session;
 use tidemark_connectors::sources::memory::MemorySource;
+
+use common::{Captured, Run};
 
 const TABLE: &str =
     "CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'memory', 'name' = 'numbers');";
@@ -72,6 +76,41 @@ fn uuids_differ_for_all_rows_and_calls() {
         all.iter()
             .all(|uuid| uuid.len() == 36 && uuid.as_bytes()[14] == b'4')
     );
+}
+
+#[test]
+fn values_without_a_seed_are_the_same_after_a_crash_on_other_workers() {
+    let script = format!(
+        "{TABLE} SELECT n, rand() AS a, uuid() AS b, randstr(6) AS c, uniform(0, 1000000) AS d
+         FROM numbers WHERE rand() < 0.8;"
+    );
+    let given = |workers: [usize; 2]| {
+        let source = MemorySource::new(numbers([0]).schema()).one_batch_per_epoch();
+        (0..3).for_each(|epoch| source.add(numbers(epoch * 100..(epoch + 1) * 100)).unwrap());
+        let checkpoint = tempfile::tempdir().unwrap();
+        let run = |workers, captured: &Captured| {
+            let run = Run {
+                script: &script,
+                mode: "append",
+                workers,
+                tables: &[("numbers".into(), source.clone())],
+                checkpoint: Some(checkpoint.path()),
+            };
+            run.stream(captured)
+        };
+        let captured = Captured::default();
+        captured.fail_commit_of(1);
+        assert!(run(workers[0], &captured).is_err());
+        let mut lost = captured.lost();
+        run(workers[1], &captured).unwrap();
+        let mut again = captured.epochs()[&1].clone();
+        lost.sort_by(|a, b| a.1.cmp(&b.1));
+        again.sort_by(|a, b| a.1.cmp(&b.1));
+        assert!((50..100).contains(&lost.len()), "{}", lost.len());
+        assert_eq!(lost, again);
+        again
+    };
+    assert_ne!(given([1, 3]), given([3, 2]), "each query draws for itself");
 }
 
 #[test]

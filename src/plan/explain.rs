@@ -74,7 +74,7 @@ impl Plan {
             ("state", self.state_in_short()),
         ];
         if let Some(order) = &self.order {
-            notes.insert(2, ("order", order.to_string()));
+            notes.insert(2, ("order", order.by(&self.root) + &order.to_string()));
         }
         if self
             .sources

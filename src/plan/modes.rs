@@ -56,7 +56,7 @@ pub fn for_order(
     order: &ResultOrder,
     asked: Option<OutputMode>,
 ) -> Result<OutputMode> {
-    let what = format!("ORDER BY {}", order.text);
+    let what = format!("ORDER BY {}", order.by(root));
     if aggregates(root).is_empty() {
         return Err(unsupported(
             what,

@@ -4,11 +4,12 @@ use std::fmt;
 
 use arrow::compute::SortOptions;
 
+use super::Node;
+use super::lineage::{Naming, column_texts};
+
 /// How the rows of a whole result are put in order and cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultOrder {
-    /// `n DESC, kind`.
-    pub text: String,
     /// What they are ordered by, the first first. Rows that are alike in all of it are in the order
     /// of their columns.
     pub by: Vec<OrderBy>,
@@ -29,9 +30,22 @@ pub struct OrderBy {
     pub options: SortOptions,
 }
 
+impl ResultOrder {
+    /// `n DESC, kind`, of the columns of `root`.
+    pub(super) fn by(&self, root: &Node) -> String {
+        let names = column_texts(root, Naming::Shown);
+        let by = self.by.iter().map(|by| {
+            let way = if by.options.descending { " DESC" } else { "" };
+            let name = names.get(by.column).map_or("", String::as_str);
+            format!("{name}{way}")
+        });
+        by.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// How many rows there are, as what follows [`ResultOrder::by`].
 impl fmt::Display for ResultOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)?;
         if self.skip > 0 {
             write!(f, "; without the first {}", rows(self.skip))?;
         }

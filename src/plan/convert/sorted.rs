@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
     Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, SkipType, Sort,
 };
 
-use super::super::{OrderBy, ResultOrder, text};
+use super::super::{OrderBy, ResultOrder};
 use super::error::{ConvertError, Result};
 
 /// A plan whose rows are in an order, without what orders and cuts them; `None` for other plans.
@@ -98,12 +98,6 @@ impl Found<'_> {
             let column = |place: &usize| Column::from(plan.schema().qualified_field(*place));
             keys = places.iter().map(column).map(Expr::Column).collect();
         }
-        let text: Vec<String> = (self.sort.expr.iter())
-            .map(|by| {
-                let way = if by.asc { "" } else { " DESC" };
-                format!("{}{way}", text::expression(&by.expr))
-            })
-            .collect();
         let by = (self.sort.expr.iter().zip(places))
             .map(|(by, column)| OrderBy {
                 column,
@@ -113,7 +107,6 @@ impl Found<'_> {
         Ok((
             plan,
             ResultOrder {
-                text: text.join(", "),
                 by,
                 columns: shown,
                 skip: self.skip,

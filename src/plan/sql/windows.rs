@@ -10,9 +10,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Ident, OrderByExpr, OrderByKind, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableFactor, Value, VisitMut,
-    VisitorMut, WildcardAdditionalOptions,
+    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Ident, OrderByExpr, OrderByKind, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableFactor, Value,
+    VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
@@ -163,7 +163,10 @@ fn order_by_all(query: &mut Query) {
         return;
     };
     let counted = |item: &SelectItem| {
-        matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+        matches!(
+            item,
+            SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+        )
     };
     if select.projection.iter().all(counted) {
         let by = (1..=select.projection.len()).map(|position| OrderByExpr {

@@ -51,11 +51,11 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT CAST(n AS INTT) FROM events",
-            "3:18: unknown type 'INTT'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
+            "3:18: [UNSUPPORTED_DATATYPE] unknown type 'INTT'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
         ),
         (
             "CREATE TABLE t (a INTT) WITH ('connector' = 'memory')",
-            "3:19: unknown type 'INTT'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
+            "3:19: [UNSUPPORTED_DATATYPE] unknown type 'INTT'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
         ),
         (
             "CREATE TABLE t (a INT, A STRING) WITH ('connector' = 'memory')",
@@ -75,11 +75,11 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "CREATE TABLE t (a INT, PRIMARY KEY (b)) WITH ('connector' = 'memory')",
-            "3:37: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'b'; columns of t: a",
+            "3:37: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'b'; columns of t: a",
         ),
         (
             "CREATE TABLE t (a INT, WATERMARK FOR b AS b) WITH ('connector' = 'memory')",
-            "3:38: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'b'; columns of t: a",
+            "3:38: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'b'; columns of t: a",
         ),
         (
             "CREATE TABLE t (a INT, WATERMARK FOR a AS a - INTERVAL '5' MINUTE) WITH ('connector' = 'memory')",
@@ -139,7 +139,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "CREATE TABLE t (a INT, b INT) WITH ('connector' = 'console'); INSERT INTO t (a, c) SELECT n, n + 1 FROM events",
-            "3:81: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'c'; columns of t: a, b",
+            "3:81: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'c'; columns of t: a, b",
         ),
         (
             "CREATE TABLE t (a ARRAY<INT>) WITH ('connector' = 'console'); INSERT INTO t SELECT n FROM events",
