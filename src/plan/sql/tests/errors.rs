@@ -187,11 +187,11 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT n, count(*) FROM events",
-            "3:8: [MISSING_AGGREGATION] column 'n' must stand in GROUP BY or inside an aggregate function",
+            "3:8: [MISSING_GROUP_BY] column 'n' must stand in GROUP BY or inside an aggregate function",
         ),
         (
             "SELECT sum(ts) FROM events",
-            "3:8: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] sum takes numbers, not TIMESTAMP; use CAST to make it one",
+            "3:8: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] sum takes numbers or intervals, not TIMESTAMP; use CAST to make it one",
         ),
         (
             "SELECT userId + ts FROM events",
@@ -203,7 +203,27 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT from_json(userId, 'a NOTYPE') FROM events",
-            "3:1: [PARSE_SYNTAX_ERROR] the schema 'a NOTYPE' cannot be read: no type 'NOTYPE'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
+            "3:8: [PARSE_SYNTAX_ERROR] the schema 'a NOTYPE' cannot be read: no type 'NOTYPE'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
+        ),
+        (
+            "SELECT n FROM events WHERE n > CAST(array(1) AS INT)",
+            "3:32: [DATATYPE_MISMATCH.CAST_WITHOUT_SUGGESTION] cannot cast ARRAY<INT> to INT",
+        ),
+        (
+            "SELECT x FROM (SELECT n, transform(n, v -> v) AS x FROM events)",
+            "3:26: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] argument 1 of transform must be an ARRAY, not INT; add a CAST",
+        ),
+        (
+            "SELECT n, count(*) FROM events GROUP BY 1, CASE WHEN n THEN 1 END",
+            "3:44: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] a condition must be BOOLEAN, not INT",
+        ),
+        (
+            "SELECT md5(n) FROM events",
+            "3:8: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] there is no md5(INT); check the arguments or add a CAST",
+        ),
+        (
+            "SELECT n.* FROM events",
+            "3:8: [CANNOT_RESOLVE_STAR_EXPAND] 'n' before .* is no table of this query and no STRUCT; write a table's name, or the columns",
         ),
         (
             "SELECT n AS a, amount AS A FROM events",
