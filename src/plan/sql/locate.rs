@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use super::ast::{alone, name_span};
 
 /// So many expressions are tried.
-const MOST: usize = 400;
+const MOST: usize = 200;
 
 /// The place of the expression that `fails`, where one does by itself.
 pub(super) fn culprit(
@@ -22,11 +22,11 @@ pub(super) fn culprit(
     let mut blocks = Blocks::default();
     let _ = query.visit(&mut blocks);
     let tried = blocks.0.iter().flat_map(|block| {
-        let exprs = block.exprs.iter().take(MOST);
+        let exprs = block.exprs.iter();
         exprs.map(move |expr| (&block.select, expr))
     });
     let mut tried = tried.map(|(select, expr)| (span(expr, tokens), select, expr));
-    tried
+    (tried.by_ref().take(MOST))
         .find(|(span, select, expr)| {
             span.start.line > 0 && fails(alone(query, select, (*expr).clone()))
         })
@@ -85,7 +85,12 @@ impl Visitor for Exprs {
         if !matches!(expr, Expr::Value(_) | Expr::Nested(_)) {
             self.0.push(expr.clone());
         }
-        ControlFlow::Continue(())
+        // Long chains hold one another.
+        if self.0.len() < MOST {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     }
 }
 
