@@ -22,16 +22,13 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let all = all.also(&["printf"]).optional(1).repeated();
     let all = all.coerced(|name, types| {
         let mut all = vec![Param::Text.coerce(name, 0, &types[0])?];
-        for (index, given) in types.iter().enumerate().skip(1) {
+        for given in &types[1..] {
             all.push(match given {
                 // As Java finds them: numbers of days, months or microseconds.
                 DataType::Date32
                 | DataType::Timestamp(..)
                 | DataType::Duration(_)
-                | DataType::Interval(IntervalUnit::YearMonth) => given.clone(),
-                DataType::Interval(_) => {
-                    return unexpected(name, index, "a number or a STRING", given);
-                }
+                | DataType::Interval(_) => given.clone(),
                 float if float.is_floating() => DataType::Float64,
                 DataType::Boolean | DataType::Int32 | DataType::Int64 => given.clone(),
                 DataType::Int8 | DataType::Int16 => DataType::Int32,
@@ -83,6 +80,9 @@ fn format_string(call: &Call) -> Result<ArrayRef> {
             // All that is a whole number is read as BIGINT.
             match array.data_type() {
                 DataType::Boolean | DataType::Float64 | DataType::Utf8 => Ok(array),
+                mixed @ DataType::Interval(IntervalUnit::MonthDayNano) => {
+                    unexpected("format_string", index, "a number or a STRING", mixed)
+                }
                 _ => Ok(Arc::new(whole(&array)?) as ArrayRef),
             }
         })
