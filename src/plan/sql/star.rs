@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, Fields};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor,
+    Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned, TableFactor,
     TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
@@ -104,7 +104,7 @@ fn is_called(from: &TableWithJoins, name: &Ident) -> bool {
 
 /// Each field as a column of its name.
 fn columns(column: &Expr, fields: &Fields) -> Vec<SelectItem> {
-    let span = datafusion::sql::sqlparser::ast::Spanned::span(column);
+    let span = column.span();
     let fields = fields.iter().map(|field| {
         let name = string(field.name(), span);
         SelectItem::ExprWithAlias {

@@ -95,12 +95,13 @@ impl Algorithm {
 
     fn named(name: &str) -> Result<Self> {
         let plain = name.to_ascii_lowercase().replace('-', "");
-        match Self::ALL.into_iter().find(|known| known.name() == plain) {
-            Some(algorithm) => Ok(algorithm),
-            None => exec_err!(
-                "[INVALID_PARAMETER_VALUE.HMAC_ALGORITHM] hmac knows no algorithm '{name}'; use 'SHA-224', 'SHA-256', 'SHA-384', 'SHA-512', 'SHA-1' or 'MD5'"
-            ),
+        let found = Self::ALL.into_iter().find(|known| known.name() == plain);
+        if let Some(algorithm) = found {
+            return Ok(algorithm);
         }
+        exec_err!(
+            "[INVALID_PARAMETER_VALUE.HMAC_ALGORITHM] hmac knows no algorithm '{name}'; use 'SHA-224', 'SHA-256', 'SHA-384', 'SHA-512', 'SHA-1' or 'MD5'"
+        )
     }
 
     /// The key as long as a block of the hash; one that is longer is hashed.
