@@ -22,6 +22,7 @@ use crate::runtime::cluster::Lost;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
 use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
+use crate::runtime::reports::Reports;
 use crate::runtime::sequencer::{Beginning, Sequencer};
 use crate::runtime::worker::{self, Setup};
 use crate::state::merge_sections;
@@ -46,15 +47,16 @@ pub fn start(
     config: &QueryConfig,
     listener: Option<Listener>,
 ) -> Result<StreamingQuery, QueryError> {
-    let leads = config
-        .cluster
-        .as_ref()
-        .is_none_or(|cluster| cluster.process() == 0);
-    if leads {
-        lead(plan, sources, &open_sink, config, listener)
-    } else {
-        follow(plan, &sources, open_sink, config, listener)
+    let started = match &config.cluster {
+        Some(cluster) if cluster.process() > 0 => {
+            follow(plan, &sources, open_sink, config, listener)
+        }
+        _ => lead(plan, sources, &open_sink, config, listener),
+    };
+    if let (Err(error), Some(cluster)) = (&started, &config.cluster) {
+        cluster.refuse(&plan.name, &error.to_string());
     }
+    started
 }
 
 fn sink_config(plan: &Plan, query: Uuid) -> SinkConfig {
@@ -142,11 +144,14 @@ fn lead(
     let mut sequencer = Sequencer::new(
         Arc::clone(plan),
         (id, run_id),
-        config.workers * processes,
         sources,
         (sink, dead_letters),
         checkpoint,
-        (command_sender, reports, waker),
+        (
+            command_sender,
+            Reports::new(reports, config.workers * processes, Arc::clone(&shared)),
+            waker,
+        ),
         Arc::clone(&shared),
     );
     let handle = Arc::clone(&shared);
@@ -268,13 +273,7 @@ fn launch(config: &QueryConfig, setup: &Arc<Setup>) -> Result<WorkerGuards<()>, 
             .map_err(QueryError::Start)?,
         Some(cluster) => {
             let lost = Arc::<Lost>::default();
-            let plan = setup.plan.fingerprint();
-            let plan: Vec<String> = plan
-                .into_iter()
-                .map(|(part, text)| format!("{part}: {text}"))
-                .collect();
-            let built =
-                cluster.connect(&setup.plan.name, &plan.join("\n"), config.workers, &lost)?;
+            let built = cluster.connect(&setup.plan, config.workers, &lost)?;
             let setup = Arc::clone(setup);
             lost.listen(move |reason| {
                 setup.broken.store(true, Ordering::SeqCst);
