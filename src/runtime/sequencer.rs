@@ -282,6 +282,9 @@ impl Sequencer {
         }
         let mut outcome = Outcome::new(self.sources.len(), done);
         decided.durations.insert("addBatch", millis(working));
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.check_written(&outcome.files)?;
+        }
         let committing = Instant::now();
         self.commit_sinks(&decided, &info, &mut outcome)?;
         decided.durations.insert("commitBatch", millis(committing));
