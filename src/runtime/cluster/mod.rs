@@ -151,7 +151,8 @@ impl Cluster {
         self.door.changed.notify_all();
     }
 
-    /// Tells all that come for a query that it cannot run here.
+    /// Tells all that come for a query that it cannot run here. Stays until those who wait already
+    /// have dialled again: this process may be about to end.
     pub fn refuse(&self, query: &str, reason: &str) {
         let mut guests = self.door.lock();
         guests.refused.insert(query.into(), reason.into());
@@ -162,6 +163,8 @@ impl Cluster {
             }
             wanted != query
         });
+        drop(guests);
+        std::thread::sleep(3 * RETRY);
     }
 
     /// Connects with all other processes for one query.
