@@ -3,6 +3,7 @@
 //! The first process holds the checkpoint, plans epochs and commits; the others bring workers, and
 //! end when the first one says so or is lost.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -18,7 +19,6 @@ use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity}
 use crate::compile::source_uses;
 use crate::plan::{Plan, SinkTable};
 use crate::runtime::QueryError;
-use crate::runtime::cluster::Lost;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
 use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
@@ -158,7 +158,13 @@ fn lead(
     let thread = std::thread::Builder::new()
         .name(format!("tidemark-{}", plan.name))
         .spawn(move || {
-            let failed = sequencer.run(beginning).err();
+            let ran = catch_unwind(AssertUnwindSafe(|| sequencer.run(beginning)));
+            let failed = ran
+                .unwrap_or_else(|panic| {
+                    let error = worker::panicked("the sequencer", &*panic);
+                    Err(QueryError::Worker(error))
+                })
+                .err();
             let cause = failed
                 .filter(|error| !error.is_reader_gone())
                 .map(|error| error.to_string());
@@ -272,12 +278,12 @@ fn launch(config: &QueryConfig, setup: &Arc<Setup>) -> Result<WorkerGuards<()>, 
             .try_build()
             .map_err(QueryError::Start)?,
         Some(cluster) => {
-            let lost = Arc::<Lost>::default();
-            let built = cluster.connect(&setup.plan, config.workers, &lost)?;
-            let setup = Arc::clone(setup);
-            lost.listen(move |reason| {
-                setup.broken.store(true, Ordering::SeqCst);
-                (setup.failed)(setup.process * setup.local_workers, reason.to_owned());
+            let built = cluster.connect(&setup.plan, config.workers, &setup.link)?;
+            let listener = Arc::downgrade(setup);
+            setup.link.listen(move |reason| {
+                if let Some(setup) = listener.upgrade() {
+                    (setup.failed)(setup.process * setup.local_workers, reason.to_owned());
+                }
             });
             built
         }
@@ -294,7 +300,7 @@ fn farewell(workers: WorkerGuards<()>, connected: bool, setup: &Setup) {
     if !connected {
         return drop(workers);
     }
-    if setup.broken.load(Ordering::SeqCst) {
+    if setup.link.is_broken() {
         return std::mem::forget(workers);
     }
     let (gone, all_gone) = mpsc::channel();
@@ -351,7 +357,7 @@ impl Setup {
             failed: Box::new(|_, _| {}),
             ended: Box::new(|_| {}),
             stop_asked: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
+            link: Arc::default(),
             process: config.cluster.as_ref().map_or(0, |c| c.process()),
             local_workers: config.workers,
         }

@@ -259,19 +259,20 @@ fn a_process_that_is_killed_ends_the_others_and_a_restart_goes_on() {
 }
 
 #[test]
-fn a_process_that_is_stopped_is_noticed_by_its_silence() {
+fn a_process_that_is_stopped_is_noticed_by_its_silence_and_ends_when_it_wakes_up() {
     for victim in [1, 0] {
         let place = Place::new(ENDLESS);
         let [first, second] = place.under_way();
-        let (mut silent, left) = if victim == 0 {
+        let (silent, left) = if victim == 0 {
             (first, second)
         } else {
             (second, first)
         };
         signal(&silent, "-STOP");
         fails(left, "has given no sign of life for 8 s");
-        silent.kill().unwrap();
-        silent.wait().unwrap();
+        // It finds itself alone when it wakes up.
+        signal(&silent, "-CONT");
+        fails(silent, "start all processes again");
     }
 }
 

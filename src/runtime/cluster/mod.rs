@@ -9,6 +9,7 @@
 //! (see `peer`), at least one a second: silence means that the other one is stopped or cut off.
 
 mod hello;
+mod link;
 mod peer;
 
 use std::collections::HashMap;
@@ -26,7 +27,7 @@ use crate::plan::Plan;
 use crate::runtime::QueryError;
 
 use hello::{Answer, Hello, receive, send};
-pub use peer::Lost;
+pub use link::Link;
 use peer::Peer;
 
 /// How long a process may be silent.
@@ -167,12 +168,12 @@ impl Cluster {
         std::thread::sleep(3 * RETRY);
     }
 
-    /// Connects with all other processes for one query.
+    /// Connects with all other processes for one query; `link` is told of one that is lost.
     pub fn connect(
         &self,
         plan: &Plan,
         workers: usize,
-        lost: &Arc<Lost>,
+        link: &Arc<Link>,
     ) -> Result<Built, QueryError> {
         let hello = Hello::new(plan, self.process(), self.processes(), workers);
         self.door.lock().refused.remove(&plan.name);
@@ -185,7 +186,7 @@ impl Cluster {
                     std::cmp::Ordering::Greater => self.accept(process, &hello, deadline)?,
                 };
                 let name = self.name(process);
-                let peer = Peer::new(stream, name, PATIENCE, Arc::clone(lost))
+                let peer = Peer::new(stream, name, PATIENCE, Arc::clone(link))
                     .map_err(|error| QueryError::Start(error.to_string()))?;
                 Ok(Some(peer))
             })
