@@ -60,7 +60,6 @@ pub struct Sequencer {
 }
 
 impl Sequencer {
-    #[expect(clippy::too_many_arguments, reason = "called once, from `start`")]
     pub(crate) fn new(
         plan: Arc<Plan>,
         ids: (Uuid, Uuid),
