@@ -89,6 +89,17 @@ pub enum CheckpointError {
         /// The process that holds it, if it has written its id.
         pid: Option<u32>,
     },
+    /// A worker's state file is not where the others are.
+    #[error(
+        "worker {worker} has written {}, and it is not there for process 0; give all processes a 'checkpointLocation' that they share",
+        .path.display()
+    )]
+    NotShared {
+        /// Where it should be.
+        path: PathBuf,
+        /// Who wrote it.
+        worker: usize,
+    },
     /// The directory holds something else.
     #[error(
         "{} is not empty and not a checkpoint (it holds '{found}' and no tidemark.sqlite); give 'checkpointLocation' an empty or new directory",

@@ -236,6 +236,20 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Whether the files that workers wrote are in this checkpoint's directory: a worker of another
+    /// process may hold another directory for it.
+    pub fn check_written(&self, files: &[StateFile]) -> Result<()> {
+        for file in files {
+            let path = self.state.path().join(&file.name);
+            let there = self.storage.open(&path).and_then(|found| found.length());
+            if there.ok() != Some(file.bytes) {
+                let worker = file.worker;
+                return Err(CheckpointError::NotShared { path, worker });
+            }
+        }
+        Ok(())
+    }
+
     /// The files that make the state of a committed epoch.
     pub fn restore_plan(&self, epoch: Epoch) -> Result<RestorePlan> {
         let Some(commit) = self.commits.iter().find(|commit| commit.last == epoch) else {

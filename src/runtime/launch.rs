@@ -3,6 +3,7 @@
 //! The first process holds the checkpoint, plans epochs and commits; the others bring workers, and
 //! end when the first one says so or is lost.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -18,10 +19,10 @@ use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity}
 use crate::compile::source_uses;
 use crate::plan::{Plan, SinkTable};
 use crate::runtime::QueryError;
-use crate::runtime::cluster::Lost;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
 use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
+use crate::runtime::reports::Reports;
 use crate::runtime::sequencer::{Beginning, Sequencer};
 use crate::runtime::worker::{self, Setup};
 use crate::state::merge_sections;
@@ -46,15 +47,16 @@ pub fn start(
     config: &QueryConfig,
     listener: Option<Listener>,
 ) -> Result<StreamingQuery, QueryError> {
-    let leads = config
-        .cluster
-        .as_ref()
-        .is_none_or(|cluster| cluster.process() == 0);
-    if leads {
-        lead(plan, sources, &open_sink, config, listener)
-    } else {
-        follow(plan, &sources, open_sink, config, listener)
+    let started = match &config.cluster {
+        Some(cluster) if cluster.process() > 0 => {
+            follow(plan, &sources, open_sink, config, listener)
+        }
+        _ => lead(plan, sources, &open_sink, config, listener),
+    };
+    if let (Err(error), Some(cluster)) = (&started, &config.cluster) {
+        cluster.refuse(&plan.name, &error.to_string());
     }
+    started
 }
 
 fn sink_config(plan: &Plan, query: Uuid) -> SinkConfig {
@@ -142,18 +144,27 @@ fn lead(
     let mut sequencer = Sequencer::new(
         Arc::clone(plan),
         (id, run_id),
-        config.workers * processes,
         sources,
         (sink, dead_letters),
         checkpoint,
-        (command_sender, reports, waker),
+        (
+            command_sender,
+            Reports::new(reports, config.workers * processes, Arc::clone(&shared)),
+            waker,
+        ),
         Arc::clone(&shared),
     );
     let handle = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
         .name(format!("tidemark-{}", plan.name))
         .spawn(move || {
-            let failed = sequencer.run(beginning).err();
+            let ran = catch_unwind(AssertUnwindSafe(|| sequencer.run(beginning)));
+            let failed = ran
+                .unwrap_or_else(|panic| {
+                    let error = worker::panicked("the sequencer", &*panic);
+                    Err(QueryError::Worker(error))
+                })
+                .err();
             let cause = failed
                 .filter(|error| !error.is_reader_gone())
                 .map(|error| error.to_string());
@@ -267,18 +278,12 @@ fn launch(config: &QueryConfig, setup: &Arc<Setup>) -> Result<WorkerGuards<()>, 
             .try_build()
             .map_err(QueryError::Start)?,
         Some(cluster) => {
-            let lost = Arc::<Lost>::default();
-            let plan = setup.plan.fingerprint();
-            let plan: Vec<String> = plan
-                .into_iter()
-                .map(|(part, text)| format!("{part}: {text}"))
-                .collect();
-            let built =
-                cluster.connect(&setup.plan.name, &plan.join("\n"), config.workers, &lost)?;
-            let setup = Arc::clone(setup);
-            lost.listen(move |reason| {
-                setup.broken.store(true, Ordering::SeqCst);
-                (setup.failed)(setup.process * setup.local_workers, reason.to_owned());
+            let built = cluster.connect(&setup.plan, config.workers, &setup.link)?;
+            let listener = Arc::downgrade(setup);
+            setup.link.listen(move |reason| {
+                if let Some(setup) = listener.upgrade() {
+                    (setup.failed)(setup.process * setup.local_workers, reason.to_owned());
+                }
             });
             built
         }
@@ -295,7 +300,7 @@ fn farewell(workers: WorkerGuards<()>, connected: bool, setup: &Setup) {
     if !connected {
         return drop(workers);
     }
-    if setup.broken.load(Ordering::SeqCst) {
+    if setup.link.is_broken() {
         return std::mem::forget(workers);
     }
     let (gone, all_gone) = mpsc::channel();
@@ -352,7 +357,7 @@ impl Setup {
             failed: Box::new(|_, _| {}),
             ended: Box::new(|_| {}),
             stop_asked: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
+            link: Arc::default(),
             process: config.cluster.as_ref().map_or(0, |c| c.process()),
             local_workers: config.workers,
         }

@@ -1,7 +1,7 @@
 //! What a worker does: it follows the sequencer's commands and drives its share of the dataflow.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::plan::catalog::OnError;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
+use crate::runtime::cluster::Link;
 use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
 use crate::runtime::launch::OpenWriter;
 use crate::state::{RecordedBatch, Recorder, merge_sections};
@@ -52,8 +53,8 @@ pub struct Setup {
     pub ended: Box<dyn Fn(Option<String>) + Send + Sync>,
     /// Somebody asks this process to stop the query.
     pub stop_asked: AtomicBool,
-    /// A worker has panicked or a process is lost: commands may not travel any more.
-    pub broken: AtomicBool,
+    /// Broken once commands may not travel any more.
+    pub link: Arc<Link>,
     /// This process's number.
     pub process: usize,
     /// How many workers each process has.
@@ -65,20 +66,23 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
     let index = worker.index();
     let outcome = catch_unwind(AssertUnwindSafe(|| follow(worker, setup)));
     if let Err(panic) = outcome {
-        let reason = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no reason given");
-        let error = format!(
-            "internal error, worker {index} panicked: {reason}; please report it with the query"
-        );
-        setup.broken.store(true, Ordering::SeqCst);
+        let error = panicked(&format!("worker {index}"), &*panic);
+        setup.link.cut();
         (setup.failed)(index, error);
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
+}
+
+/// What is told of a panic.
+pub(super) fn panicked(who: &str, panic: &(dyn Any + Send)) -> String {
+    let reason = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no reason given");
+    format!("internal error, {who} panicked: {reason}; please report it with the query")
 }
 
 fn follow(worker: &mut Worker, setup: &Setup) {
@@ -99,7 +103,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
         });
     };
     let mut running: Option<Running> = None;
-    while !setup.broken.load(Ordering::SeqCst) {
+    while !setup.link.is_broken() {
         while let Some(command) = control.next() {
             match command {
                 Command::Start(start) => match Running::start(worker, setup, &start) {

@@ -312,6 +312,14 @@ impl Session {
         Ok(query)
     }
 
+    /// Has queries that wait for other processes at their start give up, now and from now on; they
+    /// end with [`QueryError::Stopped`].
+    pub fn stop_waiting(&self) {
+        if let Some(cluster) = &self.config.cluster {
+            cluster.stop_waiting();
+        }
+    }
+
     /// Whether the sink takes its options. Opening one touches nothing; writing does.
     fn check_sink(plan: &Plan) -> Result<(), ConnectorError> {
         let config = SinkConfig {
