@@ -19,6 +19,7 @@ pub mod sink;
 pub mod sinks;
 pub mod source;
 pub mod sources;
+pub mod storage;
 
 pub use error::{ConnectorError, Result};
 pub use options::Options;

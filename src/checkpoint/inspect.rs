@@ -6,7 +6,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tidemark_connectors::storage::Disk;
 use uuid::Uuid;
 
 use super::database::Database;
@@ -69,7 +71,7 @@ impl Checkpoint {
         let in_use = holder != Holder::Nobody;
         let database = Database::read_only(dir, !in_use)?;
         let meta = database.meta()?;
-        let state = StateDir::new(dir, meta.query);
+        let state = StateDir::new(dir, meta.query, Arc::new(Disk));
         let mut logs = Logs {
             groups: database.groups()?,
             commits: database.commits()?,

@@ -2,10 +2,10 @@
 
 use rusqlite::{Transaction, params};
 use tidemark_connectors::PlannedRange;
+use tidemark_connectors::storage::Storage;
 
 use super::database::{Database, crc, json};
 use super::error::Result;
-use super::storage::Storage;
 use super::{CommitEntry, FileKind, Group, Manifest, OffsetEntry, StateFile};
 use crate::time::Epoch;
 

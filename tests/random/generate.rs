@@ -176,7 +176,13 @@ impl Generator<'_> {
         if let Some((time, _)) = &event
             && self.chance(0.75)
         {
-            self.time_key(time, &relation.columns, &mut select, &mut keys, &mut columns);
+            self.time_key(
+                time,
+                &relation.columns,
+                &mut select,
+                &mut keys,
+                &mut columns,
+            );
         }
         for _ in 0..self.random.random_range(0..3) {
             let (text, kind) = if self.chance(0.6) {
@@ -239,7 +245,10 @@ impl Generator<'_> {
             return;
         }
         let (window, key) = match self.random.random_range(0..7) {
-            0 => ("window", format!("window({time}, '20 minutes', '10 minutes')")),
+            0 => (
+                "window",
+                format!("window({time}, '20 minutes', '10 minutes')"),
+            ),
             1 => (
                 "window",
                 format!("window({time}, '15 minutes', '5 minutes', '2 minutes')"),
