@@ -68,9 +68,11 @@ impl Checkpoint {
     /// [`open`](Self::open) on a storage of one's own.
     pub fn open_with(dir: &Path, identity: &Identity, storage: Arc<dyn Storage>) -> Result<Self> {
         let fresh = look(dir, &*storage)?;
-        make_dirs(&*storage, &dir.join("state")).map_err(|(path, source)| {
-            CheckpointError::writing("create the directory", &path)(source)
-        })?;
+        let state_path = dir.join("state");
+        make_dirs(&*storage, &state_path).map_err(CheckpointError::writing(
+            "create the directory",
+            &state_path,
+        ))?;
         let lock = Lock::take(dir)?;
         let new = Meta {
             query: Uuid::new_v4(),

@@ -211,6 +211,16 @@ impl fmt::Display for Inspection {
         for problem in &self.problems {
             writeln!(f, "  PROBLEM   tidemark.sqlite: {problem}")?;
         }
+        let newest = self.logs.last_commit().map(|commit| commit.last);
+        if let Some(epoch) = self.whole()
+            && Some(epoch) < newest
+        {
+            writeln!(
+                f,
+                "  remedy    the state of epoch {epoch} is whole: tidemark checkpoint {} --rollback {epoch}",
+                self.dir.display()
+            )?;
+        }
         match &self.decision {
             Decision::Ready { next, .. } => writeln!(f, "  restart   goes on with epoch {next}"),
             Decision::ReplayThenCommit { groups, next, .. } => {

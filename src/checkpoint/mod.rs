@@ -35,6 +35,7 @@
 //! | `directory` | the directory as a whole: is it a checkpoint, what is left over in it |
 //! | `facade` | [`Checkpoint`], which puts them together |
 //! | `inspect` | what a checkpoint holds, read only |
+//! | `rollback` | going back to an older epoch |
 //! | `state_rows` | the rows of an operator, as they are kept |
 
 mod database;
@@ -48,6 +49,7 @@ mod inspect;
 mod lock;
 mod log;
 mod manifest;
+mod rollback;
 pub mod state_files;
 mod state_rows;
 mod tables;
@@ -65,5 +67,6 @@ pub use inspect::{FileReport, Inspection};
 pub use lock::Holder;
 pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};
 pub use manifest::{FileKind, Manifest, MissingFile, RestorePlan, StateFile};
+pub use rollback::Rollback;
 pub use state_files::{Section, StateDir, StateFileReader, StateFileWriter};
 pub use state_rows::{StateRow, StateRows};

@@ -163,6 +163,15 @@ impl Database {
         })
     }
 
+    /// Forgets what was committed after `epoch`. What was logged stays, to be run again.
+    pub(super) fn roll_back(&mut self, storage: &dyn Storage, epoch: Epoch) -> Result<()> {
+        self.write("roll back the logs", storage, |tx| {
+            tx.execute("DELETE FROM commits WHERE last > ?1", [epoch as i64])?;
+            tx.execute("DELETE FROM state_files WHERE last > ?1", [epoch as i64])
+                .map(drop)
+        })
+    }
+
     /// Forgets the oldest `count` ranges of `source`, never one of an epoch after `committed`.
     pub(super) fn trim_source_log(
         &mut self,

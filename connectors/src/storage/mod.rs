@@ -13,7 +13,7 @@ pub mod crash;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A moment beside the files at which a process may die, too: the transactions of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,25 +105,23 @@ pub fn make_dir(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
     storage.sync_dir(parent(dir))
 }
 
-/// Makes a directory and those above it, durably. An error says which of them it is about.
-pub fn make_dirs(storage: &dyn Storage, dir: &Path) -> Result<(), (PathBuf, io::Error)> {
+/// Makes a directory and those above it, durably.
+pub fn make_dirs(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut at = dir;
-    while !storage.exists(at).map_err(|error| (at.into(), error))? {
+    while !storage.exists(at)? {
         missing.push(at);
         at = parent(at);
     }
     // It may have been made a moment before a crash. Who may not look above it, did not make it.
     match storage.sync_dir(parent(at)) {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-            return Err((parent(at).into(), error));
-        }
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
         _ => {}
     }
-    for dir in missing.into_iter().rev() {
-        make_dir(storage, dir).map_err(|error| (dir.into(), error))?;
-    }
-    Ok(())
+    missing
+        .into_iter()
+        .rev()
+        .try_for_each(|dir| make_dir(storage, dir))
 }
 
 /// The real file system.

@@ -344,7 +344,7 @@ impl Committer {
 
 /// Makes the directories that writers and the commit need, durably.
 pub(super) fn prepare(storage: &dyn Storage, root: &Path) -> Result<()> {
-    storage::make_dirs(storage, root).map_err(|(dir, source)| cannot_make(&dir, source))?;
+    storage::make_dirs(storage, root).map_err(|source| cannot_make(root, source))?;
     let dir = root.join(MANIFEST_DIR);
     make_dir(storage, &dir)?;
     make_dir(storage, &dir.join(TMP))
