@@ -3,6 +3,7 @@
 
 #[path = "oracle/chained.rs"]
 mod chained;
+mod common;
 #[path = "oracle/sessions.rs"]
 mod sessions;
 
@@ -21,6 +22,8 @@ use rand::{Rng, SeedableRng};
 use tidemark::plan::catalog::Statement;
 use tidemark::session::Session;
 use tidemark_connectors::sources::memory::MemorySource;
+
+use common::cut;
 
 const MINUTE: i64 = 60_000_000;
 
@@ -67,20 +70,6 @@ fn rows(random: &mut StdRng, count: usize, disorder: i64) -> RecordBatch {
         Arc::new(times.with_timezone("UTC")),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
-}
-
-/// Cuts rows into between one and twelve epochs at random places.
-fn cut(random: &mut StdRng, rows: &RecordBatch) -> Vec<RecordBatch> {
-    let mut places: Vec<usize> = (0..random.random_range(0..12))
-        .map(|_| random.random_range(0..=rows.num_rows()))
-        .collect();
-    places.extend([0, rows.num_rows()]);
-    places.sort_unstable();
-    places
-        .windows(2)
-        .filter(|w| w[0] < w[1])
-        .map(|w| rows.slice(w[0], w[1] - w[0]))
-        .collect()
 }
 
 /// Rows as text with how often each comes, in an order of their own.
@@ -330,7 +319,7 @@ fn the_changelog_sums_to_the_batch_answer() {
         for query in QUERIES {
             let wanted = bag(&batch(query, &rows), once);
             for workers in [1, 2, 4] {
-                let epochs = cut(&mut random, &rows);
+                let epochs = cut(&mut random, &rows, 12);
                 let run = Run {
                     query,
                     mode: "changelog",
@@ -366,7 +355,7 @@ fn update_and_complete_end_at_the_batch_answer() {
             &["update", "complete"]
         };
         for mode in modes {
-            let epochs = cut(&mut random, &rows);
+            let epochs = cut(&mut random, &rows, 12);
             let run = Run {
                 query,
                 mode,
@@ -388,7 +377,7 @@ fn append_gives_each_closed_window_once_and_only_what_the_batch_gives() {
         let wanted = bag(&batch(query, &rows), once);
         let mut all = vec![];
         for workers in [1, 3] {
-            let epochs = cut(&mut random, &rows);
+            let epochs = cut(&mut random, &rows, 12);
             let run = Run {
                 query,
                 mode: "append",
@@ -421,7 +410,7 @@ fn restarts_on_any_number_of_workers_change_nothing() {
         let wanted = bag(&batch(query, &rows), once);
         let dir = tempfile::tempdir().unwrap();
         let checkpoint = dir.path().join("checkpoint");
-        let epochs = cut(&mut random, &rows);
+        let epochs = cut(&mut random, &rows, 12);
         let mut changes: BTreeMap<String, i64> = BTreeMap::new();
         let mut known = 0;
         // Each run sees some epochs more, on another number of workers.
@@ -502,7 +491,7 @@ fn a_complete_result_is_the_same_rows_in_any_cut() {
     };
     let mut results = vec![];
     for workers in [1, 2] {
-        let epochs = cut(&mut random, &rows);
+        let epochs = cut(&mut random, &rows, 12);
         let run = Run {
             query,
             mode: "complete",

@@ -133,7 +133,7 @@ fn nothing_is_lost_or_late_between_operators() {
             if mode == "update" && query.contains("UNION ALL\n           SELECT session") {
                 continue;
             }
-            let mut epochs = cut(&mut random, &rows.slice(0, last));
+            let mut epochs = cut(&mut random, &rows.slice(0, last), 12);
             epochs.push(rows.slice(last, 1));
             let run = Run {
                 query,

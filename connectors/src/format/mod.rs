@@ -7,10 +7,12 @@
 //! | [`casts`] | text to typed values: what both have in common |
 //! | [`pattern`], [`zone`], [`datetime`] | datetime patterns, time zones, timestamps |
 //! | `columns`, `values` | columns that can take back the last row |
+//! | `building` | the batch that a decoder of records fills |
 //! | `scan` | finding bytes eight at a time |
 //!
 //! A record that cannot be decoded follows the [`ParseMode`].
 
+mod building;
 pub mod casts;
 pub(crate) mod columns;
 pub mod csv;

@@ -121,7 +121,6 @@ fn folded(node: &Node) -> Result<Option<Node>> {
         id: 0,
         operator: Operator::SessionWindow(SessionWindow {
             calls: Some(calls),
-            emit: aggregate.emit,
             ..spec.clone()
         }),
         inputs: sessions.inputs.clone(),

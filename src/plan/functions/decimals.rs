@@ -78,11 +78,13 @@ pub fn bounded(precision: i32, scale: i32) -> (u8, i8) {
     (precision as u8, scale as i8)
 }
 
-/// The least type that holds the values of two decimal types.
+/// The least type that holds the values of two decimal types. Where that is more than 38 digits,
+/// those before the point are kept.
 pub fn wider((p1, s1): (u8, i8), (p2, s2): (u8, i8)) -> (u8, i8) {
     let (p1, s1, p2, s2) = (i32::from(p1), i32::from(s1), i32::from(p2), i32::from(s2));
-    let scale = s1.max(s2);
-    bounded((p1 - s1).max(p2 - s2) + scale, scale)
+    let (whole, max) = ((p1 - s1).max(p2 - s2), i32::from(MAX_PRECISION));
+    let scale = s1.max(s2).min(max - whole);
+    ((whole + scale) as u8, scale as i8)
 }
 
 #[cfg(test)]
@@ -107,5 +109,6 @@ mod tests {
         assert_eq!(bounded(40, 4), (38, 4));
         assert_eq!(bounded(39, 10), (38, 9));
         assert_eq!(wider((10, 2), (5, 4)), (12, 4));
+        assert_eq!(wider((38, 0), (38, 10)), (38, 0));
     }
 }

@@ -10,15 +10,16 @@ mod tokens;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 
 pub use infer::CsvInference;
 
 use self::tokens::Tokens;
+use super::building::Building;
 use super::columns::Column;
 use super::scan::find_byte;
-use super::{BATCH_BYTES, BATCH_ROWS, Malformed, ParseMode, RecordOptions};
+use super::{Malformed, ParseMode, RecordOptions};
 use crate::{ConnectorError, Options, Result};
 
 /// How CSV is written.
@@ -167,15 +168,11 @@ fn unescape_option(text: &str) -> Vec<u8> {
 #[derive(Debug)]
 pub struct CsvDecoder {
     options: CsvOptions,
-    schema: SchemaRef,
-    columns: Vec<Column>,
+    building: Building,
     /// For every field of a record the column that it goes to.
     targets: Vec<Option<usize>>,
-    corrupt: Option<usize>,
     header_pending: bool,
     tokens: Tokens,
-    rows: usize,
-    dropped: u64,
 }
 
 impl CsvDecoder {
@@ -214,14 +211,10 @@ impl CsvDecoder {
             .collect();
         Ok(Self {
             header_pending: first && options.header,
-            schema: wanted,
-            columns,
+            building: Building::new(wanted, columns, corrupt),
             targets,
-            corrupt,
             options,
             tokens: Tokens::default(),
-            rows: 0,
-            dropped: 0,
         })
     }
 
@@ -251,8 +244,7 @@ impl CsvDecoder {
 
     /// A row of nulls.
     pub fn push_nulls(&mut self) {
-        self.columns.iter_mut().for_each(Column::push_null);
-        self.rows += 1;
+        self.building.push_nulls();
     }
 
     /// Puts the fields in `tokens` into the columns.
@@ -260,10 +252,11 @@ impl CsvDecoder {
         let record = &input[start..end];
         let valid = std::str::from_utf8(record).is_ok();
         let mut wrong = None;
-        let row = self.rows;
+        let building = &mut self.building;
+        let row = building.rows;
         for (position, target) in self.targets.iter().enumerate() {
             let Some(target) = *target else { continue };
-            let column = &mut self.columns[target];
+            let column = &mut building.columns[target];
             match self.tokens.get(input, position, &self.options) {
                 None => column.push_null(),
                 Some(text) => {
@@ -278,85 +271,46 @@ impl CsvDecoder {
                 }
             }
         }
-        for column in self.columns.iter_mut().filter(|column| column.len() == row) {
-            column.push_null();
-        }
-        self.rows += 1;
-        let short_or_long = self.tokens.len() != self.targets.len();
-        if wrong.is_none() && !short_or_long {
+        let unset = building.columns.iter_mut().filter(|c| c.len() == row);
+        unset.for_each(Column::push_null);
+        building.rows += 1;
+        let (found, expected) = (self.tokens.len(), self.targets.len());
+        if wrong.is_none() && found == expected {
             return Ok(());
         }
         match self.options.record.mode {
             ParseMode::Permissive => {
-                if let Some(Column::Utf8(values)) =
-                    self.corrupt.map(|index| &mut self.columns[index])
-                {
-                    values.truncate(row);
-                    let record = record.strip_suffix(b"\r").unwrap_or(record);
-                    values.push(String::from_utf8_lossy(record).as_bytes());
-                }
+                building.mark_corrupt(row, String::from_utf8_lossy(record).as_bytes());
                 Ok(())
             }
             ParseMode::DropMalformed => {
-                self.take_back(row);
-                self.dropped += 1;
+                building.drop_record(row);
                 Ok(())
             }
             ParseMode::FailFast => {
-                self.take_back(row);
-                let reason = match wrong {
-                    Some(column) => format!(
-                        "the value of '{}' is no {}",
-                        self.schema.field(column).name(),
-                        self.columns[column].type_name()
-                    ),
-                    None => format!(
-                        "it has {} fields where {} were expected",
-                        self.tokens.len(),
-                        self.targets.len()
-                    ),
-                };
+                building.take_back(row);
+                let reason = wrong.map_or_else(
+                    || format!("it has {found} fields where {expected} were expected"),
+                    |column| building.wrong_type(column),
+                );
                 Err(Malformed::new(start, reason, record))
             }
         }
     }
 
-    fn take_back(&mut self, rows: usize) {
-        self.columns
-            .iter_mut()
-            .for_each(|column| column.truncate(rows));
-        self.rows = rows;
-    }
-
     /// How many rows wait for [`Self::flush`].
     pub fn rows(&self) -> usize {
-        self.rows
+        self.building.rows
     }
 
     /// Whether it is time to flush.
     pub fn is_full(&self) -> bool {
-        self.rows >= BATCH_ROWS
-            || (self.rows % 64 == 63
-                && self.columns.iter().map(Column::bytes).sum::<usize>() >= BATCH_BYTES)
+        self.building.is_full()
     }
 
     /// Hands out the rows so far, and how many records were dropped beside them.
     pub fn flush(&mut self) -> Result<(RecordBatch, u64)> {
-        let context = |source| ConnectorError::Arrow {
-            context: "building a batch from CSV".into(),
-            source,
-        };
-        let arrays = self
-            .columns
-            .iter_mut()
-            .map(Column::take)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(context)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        let schema = SchemaRef::clone(&self.schema);
-        let batch = RecordBatch::try_new_with_options(schema, arrays, &options).map_err(context)?;
-        self.rows = 0;
-        Ok((batch, std::mem::take(&mut self.dropped)))
+        self.building.flush("CSV")
     }
 }
 

@@ -17,7 +17,7 @@ mod write;
 
 use std::borrow::Cow;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 pub use document::{array_length, field_texts, object_keys};
@@ -26,29 +26,19 @@ pub use path::JsonPath;
 
 use self::decode::{Context, object};
 use self::scanner::{Scan, Scanner, Syntax};
+use super::building::Building;
 use super::columns::{Column, Names};
 use super::scan::find_byte;
-use super::{BATCH_BYTES, BATCH_ROWS, Malformed, ParseMode, RecordOptions};
-use crate::{ConnectorError, Result};
+use super::{Malformed, ParseMode, RecordOptions};
+use crate::Result;
 
 /// Decodes JSON records into batches of the wanted columns.
 #[derive(Debug)]
 pub struct JsonDecoder {
-    schema: SchemaRef,
     options: RecordOptions,
-    columns: Vec<Column>,
+    building: Building,
     names: Names,
-    corrupt: Option<usize>,
-    rows: usize,
-    dropped: u64,
     scratch: Vec<u8>,
-}
-
-/// What came of a record.
-enum Outcome {
-    Fine,
-    /// The first column that had a value of a wrong type.
-    WrongType(usize),
 }
 
 impl JsonDecoder {
@@ -66,15 +56,12 @@ impl JsonDecoder {
             .iter()
             .map(|field| field.name().as_str())
             .enumerate();
+        let names = Names::new(names.filter(|(index, _)| Some(*index) != corrupt));
         Ok(Self {
-            names: Names::new(names.filter(|(index, _)| Some(*index) != corrupt)),
-            columns,
-            corrupt,
+            names,
+            building: Building::new(schema, columns, corrupt),
             options,
-            rows: 0,
-            dropped: 0,
             scratch: Vec::new(),
-            schema,
         })
     }
 
@@ -109,59 +96,40 @@ impl JsonDecoder {
             Ok(_) => Cow::Borrowed(record),
             Err(_) => Cow::Owned(String::from_utf8_lossy(record).into_owned().into_bytes()),
         };
-        let before = self.rows;
-        match self.decode(&record, arrays) {
-            Ok(Outcome::Fine) => Ok(()),
-            Ok(Outcome::WrongType(column)) => match self.options.mode {
-                ParseMode::Permissive => {
-                    self.mark_corrupt(before, &record);
-                    Ok(())
-                }
-                ParseMode::DropMalformed => {
-                    self.take_back(before);
-                    self.dropped += 1;
-                    Ok(())
-                }
-                ParseMode::FailFast => {
-                    self.take_back(before);
-                    let reason = format!(
-                        "the value of '{}' is no {}",
-                        self.schema.field(column).name(),
-                        self.columns[column].type_name()
-                    );
-                    Err(Malformed::new(0, reason, &record))
-                }
-            },
-            Err(Syntax { at, what }) => {
-                self.take_back(before);
-                match self.options.mode {
-                    ParseMode::Permissive => {
-                        self.columns.iter_mut().for_each(Column::push_null);
-                        self.rows += 1;
-                        self.mark_corrupt(before, &record);
-                        Ok(())
-                    }
-                    ParseMode::DropMalformed => {
-                        self.dropped += 1;
-                        Ok(())
-                    }
-                    ParseMode::FailFast => {
-                        let reason = format!("{what} (at its byte {})", at + 1);
-                        Err(Malformed::new(0, reason, &record))
-                    }
-                }
+        let before = self.building.rows;
+        let decoded = self.decode(&record, arrays);
+        let building = &mut self.building;
+        match (decoded, self.options.mode) {
+            (Ok(None), _) => {}
+            (Ok(Some(_)), ParseMode::Permissive) => {
+                building.mark_corrupt(before, &record);
+            }
+            (Err(_), ParseMode::Permissive) => {
+                building.take_back(before);
+                building.push_nulls();
+                building.mark_corrupt(before, &record);
+            }
+            (_, ParseMode::DropMalformed) => building.drop_record(before),
+            (Ok(Some(column)), ParseMode::FailFast) => {
+                building.take_back(before);
+                return Err(Malformed::new(0, building.wrong_type(column), &record));
+            }
+            (Err(Syntax { at, what }), ParseMode::FailFast) => {
+                building.take_back(before);
+                let reason = format!("{what} (at its byte {})", at + 1);
+                return Err(Malformed::new(0, reason, &record));
             }
         }
+        Ok(())
     }
 
-    fn decode(&mut self, record: &[u8], arrays: bool) -> Scan<Outcome> {
+    /// Puts a record into the columns. Gives the first column that had a value of a wrong type.
+    fn decode(&mut self, record: &[u8], arrays: bool) -> Scan<Option<usize>> {
         let Self {
-            columns,
+            building: Building { columns, rows, .. },
             names,
-            rows,
             options,
             scratch,
-            ..
         } = self;
         let mut context = Context {
             casts: &options.casts,
@@ -193,55 +161,22 @@ impl JsonDecoder {
             }
             Some(_) => return scanner.error("an object was expected"),
         }
-        Ok(wrong.map_or(Outcome::Fine, Outcome::WrongType))
-    }
-
-    fn take_back(&mut self, rows: usize) {
-        self.columns
-            .iter_mut()
-            .for_each(|column| column.truncate(rows));
-        self.rows = rows;
-    }
-
-    /// Puts `record` into the corrupt record column of all rows from `from` on.
-    fn mark_corrupt(&mut self, from: usize, record: &[u8]) {
-        if let Some(Column::Utf8(values)) = self.corrupt.map(|index| &mut self.columns[index]) {
-            values.truncate(from);
-            for _ in from..self.rows {
-                values.push(record.strip_suffix(b"\r").unwrap_or(record));
-            }
-        }
+        Ok(wrong)
     }
 
     /// How many rows wait for [`Self::flush`].
     pub fn rows(&self) -> usize {
-        self.rows
+        self.building.rows
     }
 
     /// Whether it is time to flush.
     pub fn is_full(&self) -> bool {
-        self.rows >= BATCH_ROWS
-            || (self.rows % 64 == 63
-                && self.columns.iter().map(Column::bytes).sum::<usize>() >= BATCH_BYTES)
+        self.building.is_full()
     }
 
     /// Hands out the rows so far, and how many records were dropped beside them.
     pub fn flush(&mut self) -> Result<(RecordBatch, u64)> {
-        let context = |source| ConnectorError::Arrow {
-            context: "building a batch from JSON".into(),
-            source,
-        };
-        let arrays = self
-            .columns
-            .iter_mut()
-            .map(Column::take)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(context)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        let schema = SchemaRef::clone(&self.schema);
-        let batch = RecordBatch::try_new_with_options(schema, arrays, &options).map_err(context)?;
-        self.rows = 0;
-        Ok((batch, std::mem::take(&mut self.dropped)))
+        self.building.flush("JSON")
     }
 }
 

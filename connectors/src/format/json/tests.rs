@@ -6,6 +6,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::super::BATCH_ROWS;
 use super::*;
 use crate::format::zone::Zone;
 

@@ -10,7 +10,7 @@ use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use super::lists::{Gather, Lists, Shape, fitted, is_null, joined};
-use super::types::{Widening, as_list, common, different, element, is_text, list_of, unexpected};
+use super::types::{Widening, as_list, different, element, is_text, list_of, unexpected, widened};
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
 /// The functions of this module.
@@ -122,7 +122,7 @@ pub(super) fn all_alike(types: &[DataType]) -> Result<Vec<DataType>> {
     };
     let mut all = first.clone();
     for other in &types[1..] {
-        all = match common(&all, other, Widening::Strings) {
+        all = match widened(&all, other, Widening::Texts) {
             Some(wider) => wider,
             None => return different("DATA_DIFF_TYPES", "the call", &all, other),
         };
@@ -135,7 +135,7 @@ fn list_and_element(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let Some(own) = element(&types[0]).filter(|_| types[0] != DataType::Null) else {
         return unexpected(name, 0, "an ARRAY", &types[0]);
     };
-    match common(own, &types[1], Widening::Tight) {
+    match widened(own, &types[1], Widening::Tight) {
         Some(element) => Ok(vec![list_of(element.clone()), element]),
         None => different("ARRAY_FUNCTION_DIFF_TYPES", name, &types[0], &types[1]),
     }

@@ -12,8 +12,8 @@ use datafusion::logical_expr::ScalarUDF;
 use super::arrays::{first_type, zero_index};
 use super::lists::{Lists, Maps, encoded, is_null, joined};
 use super::types::{
-    Widening, as_list, as_map, common, comparable, different, element, entry, list_of, map_of,
-    unexpected,
+    Widening, as_list, as_map, comparable, different, element, entry, list_of, map_of, unexpected,
+    widened,
 };
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
@@ -124,7 +124,7 @@ fn sought(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
             "[DATATYPE_MISMATCH.NULL_TYPE] {name} takes no bare NULL; CAST it to the type that is meant"
         );
     }
-    match common(own, &types[1], Widening::Numbers) {
+    match widened(own, &types[1], Widening::Numbers) {
         Some(element) => Ok(vec![list_of(element.clone()), element]),
         None => different("ARRAY_FUNCTION_DIFF_TYPES", name, &types[0], &types[1]),
     }
@@ -133,7 +133,7 @@ fn sought(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
 /// An ARRAY and an index, or a MAP and a key.
 fn place_types(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     if let (DataType::Map(..), Some((key, value))) = (&types[0], entry(&types[0])) {
-        return match common(key, &types[1], Widening::Numbers) {
+        return match widened(key, &types[1], Widening::Numbers) {
             Some(key) => Ok(vec![map_of(key.clone(), value.clone()), key]),
             None => different("MAP_FUNCTION_DIFF_TYPES", name, &types[0], &types[1]),
         };

@@ -11,8 +11,8 @@ use regex::Regex;
 use super::elements::found_keys;
 use super::lists::{Gather, Lists, Maps, Shape, entries_type, fitted, is_null, joined};
 use super::types::{
-    Widening, as_list, as_map, common, comparable, different, element, entry, list_of, map_of,
-    unexpected,
+    Widening, as_list, as_map, comparable, different, element, entry, list_of, map_of, unexpected,
+    widened,
 };
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
@@ -163,7 +163,7 @@ fn made_types(types: &[DataType]) -> Result<Vec<DataType>> {
     for (index, given) in types.iter().enumerate() {
         let part = &mut both[index % 2];
         let class = ["CREATE_MAP_KEY_DIFF_TYPES", "CREATE_MAP_VALUE_DIFF_TYPES"][index % 2];
-        *part = match common(part, given, Widening::Strings) {
+        *part = match widened(part, given, Widening::Texts) {
             Some(wider) => wider,
             None => return different(class, "map", part, given),
         };
@@ -195,7 +195,7 @@ fn concat_types(types: &[DataType]) -> Result<Vec<DataType>> {
     let mut all = DataType::Null;
     for (index, given) in types.iter().enumerate() {
         let map = as_map("map_concat", index, given)?;
-        all = match common(&all, &map, Widening::Strings) {
+        all = match widened(&all, &map, Widening::Texts) {
             Some(wider) => wider,
             None => return different("MAP_CONCAT_DIFF_TYPES", "map_concat", &all, given),
         };
@@ -213,7 +213,7 @@ fn contains_types(types: &[DataType]) -> Result<Vec<DataType>> {
         );
     }
     comparable("map_contains_key", key)?;
-    match common(key, &types[1], Widening::Numbers) {
+    match widened(key, &types[1], Widening::Numbers) {
         Some(key) => Ok(vec![map_of(key.clone(), value.clone()), key]),
         None => different(
             "MAP_FUNCTION_DIFF_TYPES",

@@ -24,7 +24,7 @@ pub mod maps;
 pub mod sequence;
 pub mod sets;
 pub mod structs;
-mod types;
+pub(super) mod types;
 
 pub use types::holds_map;
 

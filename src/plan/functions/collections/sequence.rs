@@ -17,7 +17,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::arrays::check_length;
 use super::lists::Shape;
-use super::types::{Widening, common, list_of};
+use super::types::{Widening, list_of, widened};
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 use crate::plan::sql::type_name;
 
@@ -47,7 +47,7 @@ fn coerced(types: &[DataType]) -> Result<Vec<DataType>> {
             given.join(", ")
         )
     };
-    let Some(mut ends) = common(&types[0], &types[1], Widening::Tight) else {
+    let Some(mut ends) = widened(&types[0], &types[1], Widening::Tight) else {
         return refuse();
     };
     let step = types.get(2).filter(|step| **step != DataType::Null);
@@ -57,7 +57,7 @@ fn coerced(types: &[DataType]) -> Result<Vec<DataType>> {
     }
     if whole(&ends) {
         let wide = step.map_or(Some(ends.clone()), |step| {
-            common(&ends, step, Widening::Tight)
+            widened(&ends, step, Widening::Tight)
         });
         return match wide.filter(whole) {
             Some(wide) => Ok(vec![wide; types.len()]),

@@ -10,7 +10,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::arrays::{each_list, first_type};
 use super::lists::{Gather, Lists, encoded, is_null, joined};
-use super::types::{Widening, as_list, common, comparable, different, element, list_of};
+use super::types::{Widening, as_list, comparable, different, element, list_of, widened};
 use crate::plan::functions::define::{Call, Param, ResultType, function};
 
 /// The functions of this module.
@@ -53,7 +53,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
 fn two_lists(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let void = types.contains(&DataType::Null);
     let elements = element(&types[0]).zip(element(&types[1])).filter(|_| !void);
-    let Some(element) = elements.and_then(|(a, b)| common(a, b, Widening::Tight)) else {
+    let Some(element) = elements.and_then(|(a, b)| widened(a, b, Widening::Tight)) else {
         return different("BINARY_ARRAY_DIFF_TYPES", name, &types[0], &types[1]);
     };
     comparable(name, &element)?;

@@ -10,7 +10,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::HigherOrderUDF;
 
 use super::super::lists::{Gather, Maps, Shape, encoded, joined};
-use super::super::types::{Widening, as_map, common, different, entry, map_of};
+use super::super::types::{Widening, as_map, different, entry, map_of, widened};
 use super::define::{Call, Elements, Function, condition};
 
 /// The functions of this module.
@@ -84,7 +84,7 @@ fn two_maps(types: &[DataType]) -> Result<Vec<DataType>> {
         .map(|(index, given)| as_map("map_zip_with", index, given))
         .collect::<Result<Vec<_>>>()?;
     let ((one, value), (other, other_value)) = (parts(&maps[0]), parts(&maps[1]));
-    match common(&one, &other, Widening::Tight) {
+    match widened(&one, &other, Widening::Tight) {
         Some(key) => Ok(vec![map_of(key.clone(), value), map_of(key, other_value)]),
         None => different(
             "MAP_ZIP_WITH_DIFF_TYPES",
