@@ -36,11 +36,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidemark_connectors::storage::{Storage, StorageReader, StorageWriter};
 use uuid::Uuid;
 
 use super::error::{CheckpointError, Result};
-use super::storage::{Storage, StorageReader, StorageWriter};
-use super::{FileKind, FileStorage, StateFile};
+use super::{FileKind, StateFile};
 use crate::time::Epoch;
 
 /// The newest version of the container that is understood.
@@ -64,13 +64,8 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// `state/` of the checkpoint in `checkpoint`, for a process that does not hold the
-    /// checkpoint itself.
-    pub fn new(checkpoint: &Path, query: Uuid) -> Self {
-        Self::with_storage(checkpoint, query, Arc::new(FileStorage))
-    }
-
-    pub(super) fn with_storage(checkpoint: &Path, query: Uuid, storage: Arc<dyn Storage>) -> Self {
+    /// `state/` of the checkpoint in `checkpoint`.
+    pub fn new(checkpoint: &Path, query: Uuid, storage: Arc<dyn Storage>) -> Self {
         Self {
             path: checkpoint.join("state"),
             query,
@@ -90,9 +85,14 @@ impl StateDir {
 
     /// The files that are there, with their sizes.
     pub(super) fn list(&self) -> Result<Vec<(String, u64)>> {
-        self.storage
+        let entries = self
+            .storage
             .list(&self.path)
-            .map_err(CheckpointError::reading("list", &self.path))
+            .map_err(CheckpointError::reading("list", &self.path))?;
+        let files = entries.into_iter();
+        Ok(files
+            .filter_map(|entry| Some((entry.name, entry.bytes?)))
+            .collect())
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<()> {
@@ -260,7 +260,7 @@ impl StateFileWriter {
             .file
             .as_mut()
             .expect("the file is taken by `finish` alone");
-        file.write(bytes)
+        file.write_all(bytes)
             .map_err(CheckpointError::writing("write", &self.temporary))
     }
 }

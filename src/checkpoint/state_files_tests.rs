@@ -1,12 +1,13 @@
 use std::fs;
 
+use tidemark_connectors::storage::Disk;
+
 use super::*;
-use crate::checkpoint::simulated_disk;
 
 fn directory() -> (tempfile::TempDir, StateDir) {
-    let dir = simulated_disk::directory();
+    let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("state")).unwrap();
-    let state = StateDir::new(dir.path(), Uuid::from_u128(7));
+    let state = StateDir::new(dir.path(), Uuid::from_u128(7), Arc::new(Disk));
     (dir, state)
 }
 

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{Distribution, Sink, SinkConfig, SinkWriter, Source};
 use timely::WorkerConfig;
 use timely::communication::{Config as CommunicationConfig, WorkerGuards};
@@ -59,13 +60,14 @@ pub fn start(
     started
 }
 
-fn sink_config(plan: &Plan, query: Uuid) -> SinkConfig {
+fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) -> SinkConfig {
     SinkConfig {
         query_name: plan.name.clone(),
         query_id: query.to_string(),
         schema: Arc::clone(&plan.schema),
         mode: plan.mode,
         key: plan.key.clone(),
+        storage: Arc::clone(storage),
     }
 }
 
@@ -84,17 +86,23 @@ fn lead(
                 .into_iter()
                 .fold(Fingerprint::new(), |all, (part, text)| all.with(part, text));
             let name = plan.name.clone();
-            Some(Checkpoint::open(location, &Identity { name, fingerprint })?)
+            let identity = Identity { name, fingerprint };
+            let storage = Arc::clone(&config.storage);
+            Some(Checkpoint::open_with(
+                location.as_ref(),
+                &identity,
+                storage,
+            )?)
         }
         None => None,
     };
     let id = checkpoint
         .as_ref()
         .map_or_else(Uuid::new_v4, Checkpoint::query_id);
-    let mut sink = open_sink(&plan.sink, sink_config(plan, id))?;
+    let mut sink = open_sink(&plan.sink, sink_config(plan, id, &config.storage))?;
     let dead_letters = match &plan.dead_letter {
         Some(table) => {
-            let config = dead_letters::sink_config(&table.name, &id.to_string());
+            let config = dead_letters::sink_config(&table.name, &id.to_string(), &config.storage);
             Some(DeadLetters::new(plan, open_sink(table, config)?)?)
         }
         None => None,
@@ -225,10 +233,11 @@ fn follow(
     listener: Option<Listener>,
 ) -> Result<StreamingQuery, QueryError> {
     // Opening a sink touches nothing; the first process says which query it is.
-    let distribution = open_sink(&plan.sink, sink_config(plan, Uuid::nil()))?.distribution();
+    let distribution =
+        open_sink(&plan.sink, sink_config(plan, Uuid::nil(), &config.storage))?.distribution();
     let ending = Arc::<Ending>::default();
     let (of_workers, of_loss) = (Arc::clone(&ending), Arc::clone(&ending));
-    let opened = Arc::clone(plan);
+    let (opened, storage) = (Arc::clone(plan), Arc::clone(&config.storage));
     let offset = config.workers * config.cluster.as_ref().map_or(0, |c| c.process());
     let setup = Arc::new(Setup {
         readers: sources.iter().map(|source| source.reader()).collect(),
@@ -237,7 +246,7 @@ fn follow(
             if distribution == Distribution::Single {
                 return Ok(None);
             }
-            let sink = open_sink(&opened.sink, sink_config(&opened, query))?;
+            let sink = open_sink(&opened.sink, sink_config(&opened, query, &storage))?;
             sink.writer(offset + worker).map(Some)
         }),
         failed: Box::new(move |_, error| of_workers.set(Some(error))),
@@ -353,6 +362,7 @@ impl Setup {
                 .checkpoint_location
                 .as_ref()
                 .map(PathBuf::from),
+            storage: Arc::clone(&config.storage),
             sequencer: Mutex::new(None),
             failed: Box::new(|_, _| {}),
             ended: Box::new(|_| {}),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{Distribution, SourceReader, Split};
 use timely::worker::Worker;
 
@@ -45,6 +46,8 @@ pub struct Setup {
     pub writer: Box<OpenWriter>,
     /// The checkpoint's directory; `None`: the query has none.
     pub checkpoint: Option<PathBuf>,
+    /// Where it writes its files.
+    pub storage: Arc<dyn Storage>,
     /// The sequencer's end, until the first worker takes it.
     pub sequencer: Mutex<Option<SequencerEnd>>,
     /// Told of a worker that panicked, or of a process that is lost.
@@ -164,7 +167,7 @@ impl Running {
         let state_dir = setup
             .checkpoint
             .as_ref()
-            .map(|path| StateDir::new(path, start.query_id));
+            .map(|path| StateDir::new(path, start.query_id, Arc::clone(&setup.storage)));
         let restored = match (&start.restore, &state_dir) {
             (Some(plan), Some(dir)) => {
                 let restored = restore(plan, dir, (index, peers), &routed_parts(&setup.plan))?;
