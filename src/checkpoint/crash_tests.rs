@@ -18,6 +18,7 @@ use tidemark_connectors::storage::crash::{
 };
 use tidemark_connectors::storage::{Moment, Storage};
 
+use super::fold::tests::concatenated;
 use super::*;
 use crate::time::Epoch;
 
@@ -25,6 +26,7 @@ use crate::time::Epoch;
 const SCRIPT: [(Epoch, usize, Epoch); 4] = [(3, 2, 1), (7, 3, 2), (9, 2, 1), (11, 2, 1)];
 const RETAINED: u64 = 2;
 const POLICY: FoldPolicy = FoldPolicy {
+    min_bytes: 0,
     min_deltas: 2,
     max_deltas: 3,
 };
@@ -122,7 +124,7 @@ fn live(
     (until, workers, group): (Epoch, usize, Epoch),
 ) -> Result<(), Stop> {
     let mut checkpoint = Checkpoint::open_with(dir, &identity(), Arc::new(disk.clone()))?;
-    checkpoint.fold_in_background(Arc::new(|parts, _| Ok(parts.concat())), POLICY)?;
+    checkpoint.fold_in_background(Arc::new(concatenated), POLICY)?;
     let (groups, resume, mut next) = match checkpoint.recover(world.sink_last)? {
         Decision::Ready { next, resume } => (Vec::new(), resume, next),
         Decision::ReplayThenCommit {
@@ -214,9 +216,11 @@ fn restore(
     for worker in 0..workers {
         let mut own = Vec::new();
         for file in plan.files_of(worker, workers) {
-            let mut reader = StateFileReader::open(checkpoint.state_dir(), file)?;
-            for section in reader.sections().to_vec() {
-                own.extend(parse(&reader.read(&section)?));
+            let reader = StateFileReader::open(checkpoint.state_dir(), file)?;
+            for section in reader.sections() {
+                let text = io::read_to_string(reader.read(section)?)
+                    .map_err(|error| Stop::Wrong(error.to_string()))?;
+                own.extend(parse(text.as_bytes()));
             }
         }
         if split {

@@ -41,6 +41,8 @@ pub struct Checkpoint {
     /// Folded files that are to be recorded with the next commit.
     folded: Vec<StateFile>,
     fold_failures: Vec<CheckpointError>,
+    /// Folds were recorded, and what they stand for is still there.
+    replaced: bool,
     uncertain: bool,
     _lock: Lock,
 }
@@ -115,6 +117,7 @@ impl Checkpoint {
             database,
             folded: Vec::new(),
             fold_failures: Vec::new(),
+            replaced: false,
             uncertain: false,
             _lock: lock,
         })
@@ -227,6 +230,7 @@ impl Checkpoint {
         }
         let done = self.database.commit(&*self.storage, entry, &all);
         self.noting(done)?;
+        self.replaced |= !self.folded.is_empty();
         self.manifest.add(
             files
                 .iter()
@@ -264,6 +268,7 @@ impl Checkpoint {
         Ok(RestorePlan {
             epoch,
             workers: commit.workers,
+            watermark: commit.previous_watermark,
             files,
         })
     }
@@ -282,9 +287,9 @@ impl Checkpoint {
         let mut folds_started = 0;
         // Not before the last folds are recorded: they would be made again.
         if self.folded.is_empty()
-            && let (Some(folder), Some(commit)) = (&mut self.folder, self.commits.last())
+            && let Some(folder) = &mut self.folder
         {
-            folds_started = folder.start_due(&self.manifest, commit);
+            folds_started = folder.start_due(&self.manifest, &self.commits);
         }
         let fold_failures = std::mem::take(&mut self.fold_failures);
         Ok(Maintenance {
@@ -315,19 +320,25 @@ impl Checkpoint {
         let done = self.database.add_files(&*self.storage, &self.folded);
         self.noting(done)?;
         self.manifest.add(std::mem::take(&mut self.folded));
-        Ok(())
+        self.forget(0).map(drop)
     }
 
     /// Forgets commits beyond the newest `min_batches` (at least one stays), their offsets, and
-    /// the files that only they need. Works in strides of an eighth, so that it does not cost
-    /// every epoch a sync. Returns how many commits and files went.
+    /// the files that only they need. Works in strides of an eighth, and after folds, so that it does
+    /// not cost every epoch a sync. Returns how many commits and files went.
     pub fn purge(&mut self, min_batches: u64) -> Result<(usize, usize)> {
-        self.certain()?;
         let keep = usize::try_from(min_batches.max(1)).unwrap_or(usize::MAX);
-        if self.commits.len() <= keep.saturating_add(keep / 8) {
-            return Ok((0, 0));
+        let beyond = self.commits.len().saturating_sub(keep);
+        if beyond > keep / 8 || (self.replaced && !self.commits.is_empty()) {
+            self.forget(beyond)
+        } else {
+            Ok((0, 0))
         }
-        let gone = self.commits.len() - keep;
+    }
+
+    /// Forgets the oldest `gone` commits, and all files that the others do not need.
+    fn forget(&mut self, gone: usize) -> Result<(usize, usize)> {
+        self.certain()?;
         let retained = &self.commits[gone..];
         let mut names = self.manifest.superfluous(retained);
         for busy in self.folder.iter().flat_map(Folder::in_use) {
@@ -336,6 +347,7 @@ impl Checkpoint {
         let oldest = retained[0].last;
         let done = self.database.purge(&*self.storage, oldest, &names);
         self.noting(done)?;
+        self.replaced = false;
         self.commits.drain(..gone);
         self.manifest.forget(&names);
         let first = self.commits[0].first;

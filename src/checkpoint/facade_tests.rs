@@ -7,6 +7,7 @@ use tidemark_connectors::storage::crash::{
 
 use super::*;
 use crate::checkpoint::database::DATABASE;
+use crate::checkpoint::fold::tests::concatenated;
 use crate::checkpoint::{
     FORMAT_VERSION, Fingerprint, Holder, SourceRange, StateFileReader, StateFileWriter,
 };
@@ -350,11 +351,12 @@ fn the_source_log_forgets_only_what_it_is_told_to() {
 fn purging_keeps_the_retained_epochs_restorable() {
     let dir = directory();
     let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
-    let fold: Fold = Arc::new(|parts, _| Ok(parts.concat()));
+    let fold: Fold = Arc::new(concatenated);
     checkpoint
         .fold_in_background(
             fold,
             FoldPolicy {
+                min_bytes: 0,
                 min_deltas: 2,
                 max_deltas: 4,
             },
@@ -370,9 +372,10 @@ fn purging_keeps_the_retained_epochs_restorable() {
             let plan = checkpoint.restore_plan(kept).unwrap();
             let mut state = String::new();
             for file in plan.files_of(0, 1) {
-                let mut reader = StateFileReader::open(checkpoint.state_dir(), file).unwrap();
-                for section in reader.sections().to_vec() {
-                    state.push_str(&String::from_utf8(reader.read(&section).unwrap()).unwrap());
+                let reader = StateFileReader::open(checkpoint.state_dir(), file).unwrap();
+                for section in reader.sections() {
+                    let section = reader.read(section).unwrap();
+                    state.push_str(&io::read_to_string(section).unwrap());
                 }
             }
             let expected: Vec<String> = (0..=kept).map(|epoch| format!("{epoch};")).collect();
@@ -387,8 +390,9 @@ fn purging_keeps_the_retained_epochs_restorable() {
 #[test]
 fn what_was_folded_at_the_end_of_a_run_is_there_in_the_next() {
     let dir = directory();
-    let fold: Fold = Arc::new(|parts, _| Ok(parts.concat()));
+    let fold: Fold = Arc::new(concatenated);
     let policy = FoldPolicy {
+        min_bytes: 0,
         min_deltas: 2,
         max_deltas: 4,
     };
@@ -412,11 +416,12 @@ fn what_was_folded_at_the_end_of_a_run_is_there_in_the_next() {
 fn a_fold_that_fails_is_told_and_harms_nothing() {
     let dir = directory();
     let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
-    let fold: Fold = Arc::new(|_, _| Err("no such codec".into()));
+    let fold: Fold = Arc::new(|_, _, _| Err("no such codec".into()));
     checkpoint
         .fold_in_background(
             fold,
             FoldPolicy {
+                min_bytes: 0,
                 min_deltas: 2,
                 max_deltas: 4,
             },
@@ -441,8 +446,9 @@ fn a_fold_that_fails_is_told_and_harms_nothing() {
 fn a_fold_that_panics_ends_the_folding_and_not_the_query() {
     let dir = directory();
     let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
-    let fold: Fold = Arc::new(|_, _| panic!("the test's fold panics"));
+    let fold: Fold = Arc::new(|_, _, _| panic!("the test's fold panics"));
     let policy = FoldPolicy {
+        min_bytes: 0,
         min_deltas: 2,
         max_deltas: 4,
     };

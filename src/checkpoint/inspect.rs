@@ -140,7 +140,7 @@ impl Checkpoint {
 }
 
 fn read(state: &StateDir, report: &mut FileReport) -> Result<()> {
-    let mut reader = StateFileReader::open(state, &report.file)?;
+    let reader = StateFileReader::open(state, &report.file)?;
     report.sections = reader
         .sections()
         .iter()

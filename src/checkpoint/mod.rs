@@ -28,7 +28,9 @@
 //! | `log` | the entries of the logs |
 //! | `decide` | how a query starts: ready, replay, or refuse |
 //! | `fingerprint` | is this the checkpoint of this query? |
+//! | `state_dir` | where the state files are |
 //! | `state_files` | the container file: write, read, verify |
+//! | `sections` | sections of such files as streams |
 //! | `manifest` | which files make the state of an epoch |
 //! | `fold` | many files become one, in the background |
 //! | `database`, `tables` | the logs in `SQLite` |
@@ -50,23 +52,29 @@ mod lock;
 mod log;
 mod manifest;
 mod rollback;
+mod sections;
+mod state_dir;
 pub mod state_files;
 mod state_rows;
 mod tables;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod size_tests;
 
 pub use database::FORMAT_VERSION;
 pub use decide::{Decision, Refusal, Replay, decide};
 pub use error::{CheckpointError, Outcome, Result};
 pub use facade::{Checkpoint, Maintenance};
 pub use fingerprint::{Difference, Fingerprint, Identity};
-pub use fold::{Fold, FoldPolicy};
+pub use fold::{Fold, FoldPolicy, fold_rows};
 pub use inspect::{FileReport, Inspection};
 pub use lock::Holder;
 pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};
 pub use manifest::{FileKind, Manifest, MissingFile, RestorePlan, StateFile};
 pub use rollback::Rollback;
-pub use state_files::{Section, StateDir, StateFileReader, StateFileWriter};
+pub use sections::{SectionReader, SectionWriter, StateFiles};
+pub use state_dir::StateDir;
+pub use state_files::{Section, StateFileReader, StateFileWriter};
 pub use state_rows::{StateRow, StateRows};

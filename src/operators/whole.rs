@@ -43,9 +43,7 @@ pub fn whole<'scope>(
         KeyCodec::new(&types).map_err(failed)?,
     );
     let id = operator as u32;
-    let sections = restored
-        .take(id, 0)
-        .map_err(|source| OperatorError::State { operator, source })?;
+    let sections = restored.take(id, 0);
     let recorder = recorder.for_trace(id, 0);
     let context = context.clone();
     let schema = SchemaRef::clone(schema);

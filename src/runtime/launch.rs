@@ -16,7 +16,7 @@ use timely::WorkerConfig;
 use timely::communication::{Config as CommunicationConfig, WorkerGuards};
 use uuid::Uuid;
 
-use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity};
+use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity, fold_rows};
 use crate::compile::source_uses;
 use crate::plan::{Plan, SinkTable};
 use crate::runtime::QueryError;
@@ -26,7 +26,6 @@ use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
 use crate::runtime::reports::Reports;
 use crate::runtime::sequencer::{Beginning, Sequencer};
 use crate::runtime::worker::{self, Setup};
-use crate::state::merge_sections;
 
 /// How long the workers of several processes may take to end together.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -212,12 +211,7 @@ fn recover(
         beginning.restore = Some(checkpoint.restore_plan(resume.last)?);
         beginning.resume = Some(resume);
     }
-    checkpoint.fold_in_background(
-        Arc::new(|sections, watermark| {
-            merge_sections(sections, watermark).map_err(|error| error.to_string())
-        }),
-        FoldPolicy::default(),
-    )?;
+    checkpoint.fold_in_background(Arc::new(fold_rows), FoldPolicy::default())?;
     Ok(beginning)
 }
 

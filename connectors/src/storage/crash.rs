@@ -476,6 +476,25 @@ impl Write for Writing {
 }
 
 impl StorageWriter for Writing {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let Self {
+            storage,
+            path,
+            file,
+            inode,
+        } = self;
+        storage.adding(("write into", path), |world, part| {
+            let bytes = match part {
+                Part::Whole => bytes,
+                Part::Half => &bytes[..bytes.len() / 2],
+            };
+            let (inode, from) = (&mut world.inodes[*inode], offset as usize);
+            assert!(inode.synced <= from, "what is durable is not written over");
+            inode.bytes[from..from + bytes.len()].copy_from_slice(bytes);
+            StorageWriter::write_at(file, offset, bytes)
+        })
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.storage.adding(("sync", &self.path), |world, _| {
             let inode = &mut world.inodes[self.inode];

@@ -69,6 +69,9 @@ pub trait Storage: Send + Sync + Debug {
 
 /// A file that is being written.
 pub trait StorageWriter: Write + Send + Debug {
+    /// Writes over bytes at `offset` that were written and not yet synced; goes on at the end.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
     /// Makes what was written durable.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -188,6 +191,12 @@ impl Storage for Disk {
 }
 
 impl StorageWriter for File {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.seek(SeekFrom::Start(offset))?;
+        self.write_all(bytes)?;
+        self.seek(SeekFrom::End(0)).map(drop)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
     }

@@ -180,11 +180,7 @@ impl Aggregate {
         let id = self.prepared.operator;
         let restored = (0..=self.prepared.calls.calls.len() as u32)
             .map(|trace| restored.take(id as u32, trace))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| OperatorError::State {
-                operator: id,
-                source,
-            })?;
+            .collect::<Vec<_>>();
         let prepared = Arc::clone(&self.prepared);
         let recorder = recorder.clone();
         let merging = context.clone();
