@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidemark_connectors::PlannedRange;
+use tidemark_connectors::storage::{Disk, Storage, make_dirs};
 use uuid::Uuid;
 
 use super::database::{Database, Meta};
-use super::directory::{look, make_names_durable, remove_orphans, size_on_disk};
+use super::directory::{look, remove_orphans, size_on_disk};
 use super::error::{CheckpointError, Outcome, Result};
 use super::fold::Folder;
 use super::lock::Lock;
-use super::storage::{FileStorage, Storage};
 use super::{
     CommitEntry, Decision, FileKind, Fold, FoldPolicy, Identity, Logs, Manifest, OffsetEntry,
     RestorePlan, StateDir, StateFile, decide,
@@ -41,6 +41,8 @@ pub struct Checkpoint {
     /// Folded files that are to be recorded with the next commit.
     folded: Vec<StateFile>,
     fold_failures: Vec<CheckpointError>,
+    /// Folds were recorded, and what they stand for is still there.
+    replaced: bool,
     uncertain: bool,
     _lock: Lock,
 }
@@ -62,19 +64,17 @@ impl Checkpoint {
     /// Opens the checkpoint in `dir`, or makes one. Refuses the checkpoint of another query, one
     /// that is in use, and a directory that holds something else. Removes what a crash left.
     pub fn open(dir: impl AsRef<Path>, identity: &Identity) -> Result<Self> {
-        Self::open_with(dir.as_ref(), identity, Arc::new(FileStorage))
+        Self::open_with(dir.as_ref(), identity, Arc::new(Disk))
     }
 
     /// [`open`](Self::open) on a storage of one's own.
     pub fn open_with(dir: &Path, identity: &Identity, storage: Arc<dyn Storage>) -> Result<Self> {
-        let fresh = look(dir)?;
+        let fresh = look(dir, &*storage)?;
         let state_path = dir.join("state");
-        storage
-            .create_dir(&state_path)
-            .map_err(CheckpointError::writing(
-                "create the directory",
-                &state_path,
-            ))?;
+        make_dirs(&*storage, &state_path).map_err(CheckpointError::writing(
+            "create the directory",
+            &state_path,
+        ))?;
         let lock = Lock::take(dir)?;
         let new = Meta {
             query: Uuid::new_v4(),
@@ -94,8 +94,11 @@ impl Checkpoint {
         if meta.name != identity.name {
             database.rename_query(&*storage, &identity.name)?;
         }
-        make_names_durable(dir, &*storage)?;
-        let state = StateDir::with_storage(dir, meta.query, Arc::clone(&storage));
+        // The database's name must be as durable as what it holds.
+        storage
+            .sync_dir(dir)
+            .map_err(CheckpointError::writing("make durable", dir))?;
+        let state = StateDir::new(dir, meta.query, Arc::clone(&storage));
         let manifest = database.manifest()?;
         remove_orphans(&state, &manifest)?;
         Ok(Self {
@@ -114,6 +117,7 @@ impl Checkpoint {
             database,
             folded: Vec::new(),
             fold_failures: Vec::new(),
+            replaced: false,
             uncertain: false,
             _lock: lock,
         })
@@ -226,6 +230,7 @@ impl Checkpoint {
         }
         let done = self.database.commit(&*self.storage, entry, &all);
         self.noting(done)?;
+        self.replaced |= !self.folded.is_empty();
         self.manifest.add(
             files
                 .iter()
@@ -233,6 +238,20 @@ impl Checkpoint {
                 .chain(std::mem::take(&mut self.folded)),
         );
         self.commits.push(entry.clone());
+        Ok(())
+    }
+
+    /// Whether the files that workers wrote are in this checkpoint's directory: a worker of another
+    /// process may hold another directory for it.
+    pub fn check_written(&self, files: &[StateFile]) -> Result<()> {
+        for file in files {
+            let path = self.state.path().join(&file.name);
+            let there = self.storage.open(&path).and_then(|found| found.length());
+            if there.ok() != Some(file.bytes) {
+                let worker = file.worker;
+                return Err(CheckpointError::NotShared { path, worker });
+            }
+        }
         Ok(())
     }
 
@@ -249,6 +268,7 @@ impl Checkpoint {
         Ok(RestorePlan {
             epoch,
             workers: commit.workers,
+            watermark: commit.previous_watermark,
             files,
         })
     }
@@ -267,9 +287,9 @@ impl Checkpoint {
         let mut folds_started = 0;
         // Not before the last folds are recorded: they would be made again.
         if self.folded.is_empty()
-            && let (Some(folder), Some(commit)) = (&mut self.folder, self.commits.last())
+            && let Some(folder) = &mut self.folder
         {
-            folds_started = folder.start_due(&self.manifest, commit);
+            folds_started = folder.start_due(&self.manifest, &self.commits);
         }
         let fold_failures = std::mem::take(&mut self.fold_failures);
         Ok(Maintenance {
@@ -300,19 +320,25 @@ impl Checkpoint {
         let done = self.database.add_files(&*self.storage, &self.folded);
         self.noting(done)?;
         self.manifest.add(std::mem::take(&mut self.folded));
-        Ok(())
+        self.forget(0).map(drop)
     }
 
     /// Forgets commits beyond the newest `min_batches` (at least one stays), their offsets, and
-    /// the files that only they need. Works in strides of an eighth, so that it does not cost
-    /// every epoch a sync. Returns how many commits and files went.
+    /// the files that only they need. Works in strides of an eighth, and after folds, so that it does
+    /// not cost every epoch a sync. Returns how many commits and files went.
     pub fn purge(&mut self, min_batches: u64) -> Result<(usize, usize)> {
-        self.certain()?;
         let keep = usize::try_from(min_batches.max(1)).unwrap_or(usize::MAX);
-        if self.commits.len() <= keep.saturating_add(keep / 8) {
-            return Ok((0, 0));
+        let beyond = self.commits.len().saturating_sub(keep);
+        if beyond > keep / 8 || (self.replaced && !self.commits.is_empty()) {
+            self.forget(beyond)
+        } else {
+            Ok((0, 0))
         }
-        let gone = self.commits.len() - keep;
+    }
+
+    /// Forgets the oldest `gone` commits, and all files that the others do not need.
+    fn forget(&mut self, gone: usize) -> Result<(usize, usize)> {
+        self.certain()?;
         let retained = &self.commits[gone..];
         let mut names = self.manifest.superfluous(retained);
         for busy in self.folder.iter().flat_map(Folder::in_use) {
@@ -321,6 +347,7 @@ impl Checkpoint {
         let oldest = retained[0].last;
         let done = self.database.purge(&*self.storage, oldest, &names);
         self.noting(done)?;
+        self.replaced = false;
         self.commits.drain(..gone);
         self.manifest.forget(&names);
         let first = self.commits[0].first;

@@ -1,13 +1,20 @@
-use std::fs;
+use std::{fs, io};
 
 use serde_json::json;
+use tidemark_connectors::storage::crash::{
+    CrashStorage, Loss, Outcome as Effect, Then, memory_directory,
+};
 
 use super::*;
 use crate::checkpoint::database::DATABASE;
-use crate::checkpoint::simulated_disk::{SimulatedDisk, directory};
+use crate::checkpoint::fold::tests::concatenated;
 use crate::checkpoint::{
     FORMAT_VERSION, Fingerprint, Holder, SourceRange, StateFileReader, StateFileWriter,
 };
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(memory_directory()).unwrap()
+}
 
 fn identity() -> Identity {
     Identity {
@@ -344,11 +351,12 @@ fn the_source_log_forgets_only_what_it_is_told_to() {
 fn purging_keeps_the_retained_epochs_restorable() {
     let dir = directory();
     let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
-    let fold: Fold = Arc::new(|parts, _| Ok(parts.concat()));
+    let fold: Fold = Arc::new(concatenated);
     checkpoint
         .fold_in_background(
             fold,
             FoldPolicy {
+                min_bytes: 0,
                 min_deltas: 2,
                 max_deltas: 4,
             },
@@ -364,9 +372,10 @@ fn purging_keeps_the_retained_epochs_restorable() {
             let plan = checkpoint.restore_plan(kept).unwrap();
             let mut state = String::new();
             for file in plan.files_of(0, 1) {
-                let mut reader = StateFileReader::open(checkpoint.state_dir(), file).unwrap();
-                for section in reader.sections().to_vec() {
-                    state.push_str(&String::from_utf8(reader.read(&section).unwrap()).unwrap());
+                let reader = StateFileReader::open(checkpoint.state_dir(), file).unwrap();
+                for section in reader.sections() {
+                    let section = reader.read(section).unwrap();
+                    state.push_str(&io::read_to_string(section).unwrap());
                 }
             }
             let expected: Vec<String> = (0..=kept).map(|epoch| format!("{epoch};")).collect();
@@ -381,8 +390,9 @@ fn purging_keeps_the_retained_epochs_restorable() {
 #[test]
 fn what_was_folded_at_the_end_of_a_run_is_there_in_the_next() {
     let dir = directory();
-    let fold: Fold = Arc::new(|parts, _| Ok(parts.concat()));
+    let fold: Fold = Arc::new(concatenated);
     let policy = FoldPolicy {
+        min_bytes: 0,
         min_deltas: 2,
         max_deltas: 4,
     };
@@ -406,11 +416,12 @@ fn what_was_folded_at_the_end_of_a_run_is_there_in_the_next() {
 fn a_fold_that_fails_is_told_and_harms_nothing() {
     let dir = directory();
     let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
-    let fold: Fold = Arc::new(|_, _| Err("no such codec".into()));
+    let fold: Fold = Arc::new(|_, _, _| Err("no such codec".into()));
     checkpoint
         .fold_in_background(
             fold,
             FoldPolicy {
+                min_bytes: 0,
                 min_deltas: 2,
                 max_deltas: 4,
             },
@@ -435,8 +446,9 @@ fn a_fold_that_fails_is_told_and_harms_nothing() {
 fn a_fold_that_panics_ends_the_folding_and_not_the_query() {
     let dir = directory();
     let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
-    let fold: Fold = Arc::new(|_, _| panic!("the test's fold panics"));
+    let fold: Fold = Arc::new(|_, _, _| panic!("the test's fold panics"));
     let policy = FoldPolicy {
+        min_bytes: 0,
         min_deltas: 2,
         max_deltas: 4,
     };
@@ -459,7 +471,7 @@ fn a_fold_that_panics_ends_the_folding_and_not_the_query() {
 #[test]
 fn a_full_disk_says_what_did_not_happen_and_the_query_can_go_on_later() {
     let dir = directory();
-    let disk = SimulatedDisk::default();
+    let disk = CrashStorage::new(dir.path());
     let mut checkpoint =
         Checkpoint::open_with(dir.path(), &identity(), Arc::new(disk.clone())).unwrap();
     advance(&mut checkpoint, 0, 1);
@@ -480,16 +492,16 @@ fn a_full_disk_says_what_did_not_happen_and_the_query_can_go_on_later() {
 #[test]
 fn after_a_write_that_may_have_happened_nothing_more_is_written() {
     let dir = directory();
-    let disk = SimulatedDisk::default();
+    let disk = CrashStorage::new(dir.path());
     let mut checkpoint =
         Checkpoint::open_with(dir.path(), &identity(), Arc::new(disk.clone())).unwrap();
-    disk.die_after(1);
+    disk.stop(2, Effect::DidNotHappen, Then::Dies, io::ErrorKind::Other);
     let error = checkpoint.log_offsets(&[entry(0)]).unwrap_err();
     assert_eq!(error.outcome(), Some(Outcome::MayHaveHappened), "{error}");
     let text = said(checkpoint.log_offsets(&[entry(0)]));
     assert!(text.contains("start it again"), "{text}");
     drop(checkpoint);
-    disk.restart(crate::checkpoint::simulated_disk::Crash::Killed);
+    disk.restart(Loss::Process).unwrap();
     let checkpoint = Checkpoint::open_with(dir.path(), &identity(), Arc::new(disk)).unwrap();
     assert_eq!(checkpoint.logs().unwrap().last_logged(), Some(0));
 }

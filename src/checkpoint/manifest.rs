@@ -21,7 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::CommitEntry;
-use crate::time::Epoch;
+use crate::time::{Epoch, EventTime};
 
 /// What a state file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -208,6 +208,8 @@ pub struct RestorePlan {
     pub epoch: Epoch,
     /// How many workers wrote the files.
     pub workers: usize,
+    /// What has expired at it is not needed any more.
+    pub watermark: EventTime,
     /// Worker by worker, each worker's in the order in which they apply.
     pub files: Vec<StateFile>,
 }
@@ -391,6 +393,7 @@ pub(super) mod tests {
         let plan = RestorePlan {
             epoch: 1,
             workers: 2,
+            watermark: 0,
             files: vec![delta(0, 2, 0, 1), delta(1, 2, 0, 1)],
         };
         assert!(!plan.must_split(2));

@@ -32,15 +32,14 @@
 //! A file is written under a temporary name, synced and renamed. The name is durable when the
 //! directory is synced, which the commit does once for all workers.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidemark_connectors::storage::StorageWriter;
 use uuid::Uuid;
 
 use super::error::{CheckpointError, Result};
-use super::storage::{Storage, StorageReader, StorageWriter};
-use super::{FileKind, FileStorage, StateFile};
+use super::{FileKind, SectionReader, SectionWriter, StateDir, StateFile};
 use crate::time::Epoch;
 
 /// The newest version of the container that is understood.
@@ -54,57 +53,6 @@ const TRAILER: usize = 64;
 const TRAILER_CRC: usize = 48;
 const BUFFER: usize = 256 << 10;
 const TEMPORARY: &str = "tmp-";
-
-/// The directory of state files, as workers hold it. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct StateDir {
-    path: PathBuf,
-    query: Uuid,
-    storage: Arc<dyn Storage>,
-}
-
-impl StateDir {
-    /// `state/` of the checkpoint in `checkpoint`, for a process that does not hold the
-    /// checkpoint itself.
-    pub fn new(checkpoint: &Path, query: Uuid) -> Self {
-        Self::with_storage(checkpoint, query, Arc::new(FileStorage))
-    }
-
-    pub(super) fn with_storage(checkpoint: &Path, query: Uuid, storage: Arc<dyn Storage>) -> Self {
-        Self {
-            path: checkpoint.join("state"),
-            query,
-            storage,
-        }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The query whose state it holds.
-    pub fn query_id(&self) -> Uuid {
-        self.query
-    }
-
-    /// The files that are there, with their sizes.
-    pub(super) fn list(&self) -> Result<Vec<(String, u64)>> {
-        self.storage
-            .list(&self.path)
-            .map_err(CheckpointError::reading("list", &self.path))
-    }
-
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
-        let path = self.path.join(name);
-        match self.storage.remove(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(CheckpointError::writing("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Writes one state file, section by section. Dropped before [`finish`](Self::finish), it leaves
 /// nothing behind.
@@ -120,6 +68,8 @@ pub struct StateFileWriter {
     index: Vec<u8>,
     sections: u32,
     offset: u64,
+    /// What is durable, up to here.
+    synced: u64,
 }
 
 impl StateFileWriter {
@@ -127,12 +77,12 @@ impl StateFileWriter {
     pub fn create(dir: &StateDir, worker: usize, workers: usize) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let temporary = dir.path.join(format!(
+        let temporary = dir.path().join(format!(
             "{TEMPORARY}w{worker}of{workers}-{}-{number}",
             std::process::id()
         ));
         let file = dir
-            .storage
+            .storage()
             .create(&temporary)
             .map_err(CheckpointError::writing(
                 "create the state file",
@@ -141,7 +91,7 @@ impl StateFileWriter {
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&STATE_FORMAT_VERSION.to_le_bytes());
-        header[16..].copy_from_slice(dir.query.as_bytes());
+        header[16..].copy_from_slice(dir.query_id().as_bytes());
         let dir = dir.clone();
         Ok(Self {
             dir,
@@ -154,21 +104,38 @@ impl StateFileWriter {
             index: Vec::new(),
             sections: 0,
             offset: HEADER as u64,
+            synced: 0,
         })
     }
 
     /// Adds a section: what `trace` of `operator` has to say.
     pub fn section(&mut self, operator: u32, trace: u32, bytes: &[u8]) -> Result<()> {
+        let start = self.offset;
+        self.write(bytes)?;
+        self.enter((operator, trace), start, crc32c::crc32c(bytes));
+        Ok(())
+    }
+
+    /// Begins a section that comes bit by bit.
+    pub fn stream(&mut self, operator: u32, trace: u32) -> SectionWriter<'_> {
+        SectionWriter::new(self, (operator, trace))
+    }
+
+    /// Enters what was written from `start` on into the index.
+    pub(super) fn enter(&mut self, (operator, trace): (u32, u32), start: u64, crc: u32) {
         self.index.extend_from_slice(&operator.to_le_bytes());
         self.index.extend_from_slice(&trace.to_le_bytes());
-        self.index.extend_from_slice(&self.offset.to_le_bytes());
+        self.index.extend_from_slice(&start.to_le_bytes());
         self.index
-            .extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.index
-            .extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
+            .extend_from_slice(&(self.offset - start).to_le_bytes());
+        self.index.extend_from_slice(&crc.to_le_bytes());
         self.index.extend_from_slice(&[0; 4]);
         self.sections += 1;
-        self.write(bytes)
+    }
+
+    /// Where the next byte goes.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// How many sections were added.
@@ -200,7 +167,7 @@ impl StateFileWriter {
         self.write(&index)?;
         self.write(&trailer)?;
         self.flush()?;
-        let path = self.dir.path.join(&name);
+        let path = self.dir.path().join(&name);
         let mut file = self
             .file
             .take()
@@ -209,7 +176,7 @@ impl StateFileWriter {
             file.sync()
                 .map_err(CheckpointError::writing("make durable", &self.temporary))
                 .and_then(|()| {
-                    self.dir.storage.rename(&self.temporary, &path).map_err(
+                    self.dir.storage().rename(&self.temporary, &path).map_err(
                         CheckpointError::writing("give the state file its name", &path),
                     )
                 });
@@ -231,7 +198,7 @@ impl StateFileWriter {
         })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if self.buffer.len() + bytes.len() > BUFFER {
             self.flush()?;
         }
@@ -242,6 +209,38 @@ impl StateFileWriter {
         }
         self.offset += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Makes what was written durable, if it is more than `limit`.
+    pub(super) fn sync_if_behind(&mut self, limit: u64) -> Result<()> {
+        if self.offset - self.synced <= limit {
+            return Ok(());
+        }
+        self.flush()?;
+        self.synced = self.offset;
+        let file = self
+            .file
+            .as_mut()
+            .expect("the file is taken by `finish` alone");
+        file.sync()
+            .map_err(CheckpointError::writing("make durable", &self.temporary))
+    }
+
+    /// Writes over what was written at `offset`.
+    pub(super) fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let flushed = self.offset - self.buffer.len() as u64;
+        if let Some(at) = offset.checked_sub(flushed) {
+            let at = at as usize;
+            self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
+            return Ok(());
+        }
+        self.flush()?;
+        let file = self
+            .file
+            .as_mut()
+            .expect("the file is taken by `finish` alone");
+        file.write_at(offset, bytes)
+            .map_err(CheckpointError::writing("write", &self.temporary))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -260,7 +259,7 @@ impl StateFileWriter {
             .file
             .as_mut()
             .expect("the file is taken by `finish` alone");
-        file.write(bytes)
+        file.write_all(bytes)
             .map_err(CheckpointError::writing("write", &self.temporary))
     }
 }
@@ -269,7 +268,7 @@ impl Drop for StateFileWriter {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             // What is left in spite of this is removed when the checkpoint is opened again.
-            let _ = self.dir.storage.remove(&self.temporary);
+            let _ = self.dir.storage().remove(&self.temporary);
         }
     }
 }
@@ -289,24 +288,24 @@ pub struct Section {
 }
 
 /// Reads a state file that the manifest names. Opening checks everything but the sections;
-/// reading a section checks it.
+/// reading a section checks it. Holds no open file.
 #[derive(Debug)]
 pub struct StateFileReader {
+    dir: StateDir,
     path: PathBuf,
-    file: Box<dyn StorageReader>,
     sections: Vec<Section>,
 }
 
 impl StateFileReader {
     /// Opens `expected` and checks that it is what was written.
     pub fn open(dir: &StateDir, expected: &StateFile) -> Result<Self> {
-        let path = dir.path.join(&expected.name);
+        let path = dir.path().join(&expected.name);
         let read = || CheckpointError::reading("read the state file", &path);
         let damaged = |reason: String| CheckpointError::DamagedFile {
             path: path.clone(),
             reason,
         };
-        let mut file = dir.storage.open(&path).map_err(read())?;
+        let mut file = dir.storage().open(&path).map_err(read())?;
         let length = file.length().map_err(read())?;
         if length != expected.bytes || length < (HEADER + TRAILER) as u64 {
             return Err(damaged(format!(
@@ -355,7 +354,7 @@ impl StateFileReader {
                 "a field that is zero in this version is not".into(),
             ));
         }
-        if header[16..] != *dir.query.as_bytes() {
+        if header[16..] != *dir.query_id().as_bytes() {
             return Err(damaged(format!(
                 "it is of another query ({})",
                 uuid_at(&header)
@@ -376,8 +375,8 @@ impl StateFileReader {
             damaged("its sections do not follow one another without a gap".into())
         })?;
         Ok(Self {
+            dir: dir.clone(),
             path,
-            file,
             sections,
         })
     }
@@ -387,32 +386,32 @@ impl StateFileReader {
         &self.sections
     }
 
-    /// The bytes of a section of this file.
-    pub fn read(&mut self, section: &Section) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; section.length as usize];
-        self.file
-            .read_at(section.offset, &mut bytes)
-            .map_err(CheckpointError::reading("read the state file", &self.path))?;
-        if crc32c::crc32c(&bytes) != section.crc {
-            let Section {
-                operator, trace, ..
-            } = section;
-            return Err(CheckpointError::DamagedFile {
-                path: self.path.clone(),
-                reason: format!(
-                    "the section of operator {operator}, trace {trace} does not have its checksum"
-                ),
-            });
+    /// The bytes of a section of this file, after a look at all of them: they are those that were written.
+    pub fn read(&self, section: &Section) -> Result<SectionReader> {
+        let Section {
+            operator,
+            trace,
+            offset,
+            length,
+            crc,
+        } = *section;
+        let reader = || SectionReader::new(&self.dir, self.path.clone(), offset, length);
+        if reader().checksum()? == crc {
+            return Ok(reader());
         }
-        Ok(bytes)
+        Err(CheckpointError::DamagedFile {
+            path: self.path.clone(),
+            reason: format!(
+                "the section of operator {operator}, trace {trace} does not have its checksum"
+            ),
+        })
     }
 
     /// Reads all sections and forgets them: is the file whole?
-    pub fn verify(&mut self) -> Result<()> {
-        for section in self.sections.clone() {
-            self.read(&section)?;
-        }
-        Ok(())
+    pub fn verify(&self) -> Result<()> {
+        self.sections
+            .iter()
+            .try_for_each(|section| self.read(section).map(drop))
     }
 }
 

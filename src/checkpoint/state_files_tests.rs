@@ -1,12 +1,15 @@
 use std::fs;
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use tidemark_connectors::storage::Disk;
 
 use super::*;
-use crate::checkpoint::simulated_disk;
 
 fn directory() -> (tempfile::TempDir, StateDir) {
-    let dir = simulated_disk::directory();
+    let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("state")).unwrap();
-    let state = StateDir::new(dir.path(), Uuid::from_u128(7));
+    let state = StateDir::new(dir.path(), Uuid::from_u128(7), Arc::new(Disk));
     (dir, state)
 }
 
@@ -19,11 +22,14 @@ fn written(dir: &StateDir) -> StateFile {
 }
 
 fn read_all(dir: &StateDir, file: &StateFile) -> Result<Vec<(u32, u32, Vec<u8>)>> {
-    let mut reader = StateFileReader::open(dir, file)?;
-    let sections = reader.sections().to_vec();
+    let reader = StateFileReader::open(dir, file)?;
+    let sections = reader.sections().iter();
     sections
-        .iter()
-        .map(|s| Ok((s.operator, s.trace, reader.read(s)?)))
+        .map(|s| {
+            let mut bytes = vec![];
+            reader.read(s)?.read_to_end(&mut bytes).unwrap();
+            Ok((s.operator, s.trace, bytes))
+        })
         .collect()
 }
 
@@ -70,6 +76,30 @@ fn large_and_small_sections_mix() {
     for (_, trace, bytes) in read_all(&dir, &file).unwrap() {
         let expected = [&b"small"[..], &large[..], &large[..BUFFER]][trace as usize];
         assert!(bytes == expected);
+    }
+}
+
+#[test]
+fn a_section_may_come_bit_by_bit_and_its_head_last() {
+    let (_guard, dir) = directory();
+    let bytes: Vec<u8> = (0..3 * BUFFER + 17).map(|i| (i % 253) as u8).collect();
+    for length in [0, 9, BUFFER - 40, bytes.len()] {
+        let mut writer = StateFileWriter::create(&dir, 0, 1).unwrap();
+        writer.section(0, 0, b"before").unwrap();
+        let mut section = writer.stream(1, 0);
+        section.leave(4).unwrap();
+        for part in bytes[..length].chunks(1000) {
+            section.write_all(part).unwrap();
+        }
+        section.end(b"head").unwrap();
+        writer.section(2, 0, b"after").unwrap();
+        let file = writer.finish(FileKind::Delta, 0, 0).unwrap();
+        let sections = read_all(&dir, &file).unwrap();
+        assert!(sections[1].2 == [b"head", &bytes[..length]].concat());
+        assert_eq!(
+            (&sections[0].2[..], &sections[2].2[..]),
+            (&b"before"[..], &b"after"[..])
+        );
     }
 }
 
@@ -129,10 +159,8 @@ fn a_whole_file_in_the_place_of_another_is_an_error() {
         read_all(&dir, &file),
         Err(CheckpointError::DamagedFile { .. })
     ));
-    let foreign = StateDir {
-        query: Uuid::from_u128(8),
-        ..dir.clone()
-    };
+    let checkpoint = dir.path().parent().unwrap();
+    let foreign = StateDir::new(checkpoint, Uuid::from_u128(8), Arc::new(Disk));
     let error = read_all(&foreign, &other).unwrap_err();
     assert!(error.to_string().contains("another query"), "{error}");
 }

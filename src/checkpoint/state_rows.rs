@@ -3,13 +3,15 @@
 //! A checkpoint does not hold the types of keys and values (the query does, and checks that it is
 //! the same by its fingerprint), so both are shown as the bytes that they are, with the text in them.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use tidemark_connectors::storage::Disk;
 
 use super::error::{CheckpointError, Result};
 use super::inspect::{Inspection, Watermark};
-use super::{StateDir, StateFileReader};
-use crate::state::{Section, TraceKind};
+use super::{StateDir, StateFiles};
+use crate::state::{Sections, TraceKind};
 use crate::time::{EventTime, NEVER};
 
 /// A row of an operator's state.
@@ -42,9 +44,6 @@ pub struct StateRows {
     pub total: usize,
 }
 
-/// The rows of one trace: by key, value and expiry, how often each is there.
-type Rows = BTreeMap<Vec<u8>, BTreeMap<(Vec<u8>, EventTime), i64>>;
-
 impl Inspection {
     /// The first `limit` rows that `operator` keeps as of the newest commit.
     pub fn state(&self, operator: u32, limit: usize) -> Result<StateRows> {
@@ -53,55 +52,39 @@ impl Inspection {
             rows: Vec::new(),
             total: 0,
         };
-        let dir = StateDir::new(&self.dir, self.query_id);
+        let dir = StateDir::new(&self.dir, self.query_id, Arc::new(Disk));
         let mut known = false;
         if let Some(commit) = self.logs.last_commit() {
             for worker in 0..commit.workers {
-                let mut traces: BTreeMap<u32, (TraceKind, Rows)> = BTreeMap::new();
-                for file in self
+                let chain = self
                     .logs
                     .manifest
-                    .chain(worker, commit.workers, commit.last)
-                {
-                    let mut reader = StateFileReader::open(&dir, file)?;
-                    for section in reader.sections().to_vec() {
-                        if section.operator != operator {
-                            continue;
-                        }
-                        let bytes = reader.read(&section)?;
-                        let decoded = Section::decode(&bytes, &|_| true).map_err(|error| {
-                            CheckpointError::DamagedFile {
-                                path: dir.path().join(&file.name),
-                                reason: error.to_string(),
-                            }
-                        })?;
-                        let kind = decoded.info().kind;
-                        let (_, rows) = traces
-                            .entry(section.trace)
-                            .or_insert_with(|| (kind, Rows::new()));
-                        known = true;
-                        add(&decoded, rows);
+                    .chain(worker, commit.workers, commit.last);
+                let files = StateFiles::open(&dir, chain)?;
+                for (of, trace) in files.traces() {
+                    if of != operator {
+                        continue;
                     }
-                }
-                for (trace, (kind, rows)) in traces {
-                    for (key, values) in rows {
-                        for ((value, expiry), count) in values {
-                            // As restoring does: what has expired is not read any more.
-                            if count == 0 || expiry <= commit.previous_watermark {
-                                continue;
-                            }
-                            found.total += 1;
-                            if found.rows.len() < limit {
-                                found.rows.push(StateRow {
-                                    worker,
-                                    trace,
-                                    kind,
-                                    key: key.clone(),
-                                    value,
-                                    count,
-                                    expiry,
-                                });
-                            }
+                    known = true;
+                    // As restoring does: what has expired is not read any more.
+                    let restored = Sections::open(files.sections(operator, trace)?)
+                        .and_then(|all| all.restore(commit.previous_watermark, &|_| true, None));
+                    let (restored, _) = restored.map_err(|error| CheckpointError::DamagedFile {
+                        path: dir.path().to_path_buf(),
+                        reason: error.to_string(),
+                    })?;
+                    for row in restored.rows() {
+                        found.total += 1;
+                        if found.rows.len() < limit {
+                            found.rows.push(StateRow {
+                                worker,
+                                trace,
+                                kind: restored.kind(),
+                                key: row.key.to_vec(),
+                                value: row.val.to_vec(),
+                                count: row.diff,
+                                expiry: row.expiry,
+                            });
                         }
                     }
                 }
@@ -128,17 +111,6 @@ impl Inspection {
         }
         let names: Vec<String> = operators.iter().map(u32::to_string).collect();
         format!("it holds that of operator {}", names.join(", "))
-    }
-}
-
-/// Later sections of an append-only table replace the values of their keys; others add to them.
-fn add(section: &Section, rows: &mut Rows) {
-    for row in section.rows() {
-        let values = rows.entry(row.key.to_vec()).or_default();
-        if section.info().kind == TraceKind::AppendOnly {
-            values.clear();
-        }
-        *values.entry((row.val.to_vec(), row.expiry)).or_insert(0) += row.diff;
     }
 }
 

@@ -207,7 +207,7 @@ where
                         let Some(writer) = writer.as_mut() else {
                             return;
                         };
-                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                        for delta in batches.flat_map(Deltas::take) {
                             if context.failed() {
                                 return;
                             }

@@ -43,9 +43,7 @@ pub fn whole<'scope>(
         KeyCodec::new(&types).map_err(failed)?,
     );
     let id = operator as u32;
-    let sections = restored
-        .take(id, 0)
-        .map_err(|source| OperatorError::State { operator, source })?;
+    let sections = restored.take(id, 0);
     let recorder = recorder.for_trace(id, 0);
     let context = context.clone();
     let schema = SchemaRef::clone(schema);
@@ -67,7 +65,7 @@ pub fn whole<'scope>(
                 let mut waiting: BTreeMap<Epoch, Vec<Delta>> = BTreeMap::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|_, batches| {
-                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                        for delta in batches.flat_map(Deltas::take) {
                             waiting.entry(delta.time.epoch).or_default().push(delta);
                         }
                     });

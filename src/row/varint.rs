@@ -1,6 +1,9 @@
 //! Integers of variable length: seven bits a byte, least significant first (LEB128), signed ones
 //! zigzag. Readers take any bytes: what is cut off or does not fit is `None`.
 
+/// The longest that [`put`] writes.
+pub const MAX_LEN: usize = 10;
+
 /// Appends `value` in one to ten bytes.
 #[inline]
 pub fn put(out: &mut Vec<u8>, mut value: u64) {
@@ -38,7 +41,7 @@ pub fn take(bytes: &mut &[u8]) -> Option<u64> {
         return Some(u64::from(*first));
     }
     let mut value = 0u64;
-    for (i, byte) in bytes.iter().enumerate().take(10) {
+    for (i, byte) in bytes.iter().enumerate().take(MAX_LEN) {
         let part = u64::from(byte & 0x7f);
         if i == 9 && part > 1 {
             return None;

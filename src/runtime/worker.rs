@@ -1,19 +1,18 @@
 //! What a worker does: it follows the sequencer's commands and drives its share of the dataflow.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{Distribution, SourceReader, Split};
 use timely::worker::Worker;
 
-use crate::checkpoint::{
-    FileKind, RestorePlan, StateDir, StateFile, StateFileReader, StateFileWriter,
-};
+use crate::checkpoint::{FileKind, RestorePlan, StateDir, StateFile, StateFileWriter, StateFiles};
 use crate::compile::{CLOCK, Dataflow, Parts, Routed, compile, routed_parts};
 use crate::operators::dead_letter::take_letters;
 use crate::operators::source::SplitPool;
@@ -22,10 +21,11 @@ use crate::plan::Plan;
 use crate::plan::catalog::OnError;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
+use crate::runtime::cluster::Link;
 use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
 use crate::runtime::launch::OpenWriter;
-use crate::state::{RecordedBatch, Recorder, merge_sections};
-use crate::time::{Epoch, NO_WATERMARK, Time};
+use crate::state::{HEADER_LEN, RecordedBatch, Recorder, Sections};
+use crate::time::{Epoch, Time};
 
 /// A worker that is woken by nobody looks around this often.
 const PARK: Duration = Duration::from_millis(100);
@@ -44,6 +44,8 @@ pub struct Setup {
     pub writer: Box<OpenWriter>,
     /// The checkpoint's directory; `None`: the query has none.
     pub checkpoint: Option<PathBuf>,
+    /// Where it writes its files.
+    pub storage: Arc<dyn Storage>,
     /// The sequencer's end, until the first worker takes it.
     pub sequencer: Mutex<Option<SequencerEnd>>,
     /// Told of a worker that panicked, or of a process that is lost.
@@ -52,8 +54,8 @@ pub struct Setup {
     pub ended: Box<dyn Fn(Option<String>) + Send + Sync>,
     /// Somebody asks this process to stop the query.
     pub stop_asked: AtomicBool,
-    /// A worker has panicked or a process is lost: commands may not travel any more.
-    pub broken: AtomicBool,
+    /// Broken once commands may not travel any more.
+    pub link: Arc<Link>,
     /// This process's number.
     pub process: usize,
     /// How many workers each process has.
@@ -65,20 +67,23 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
     let index = worker.index();
     let outcome = catch_unwind(AssertUnwindSafe(|| follow(worker, setup)));
     if let Err(panic) = outcome {
-        let reason = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no reason given");
-        let error = format!(
-            "internal error, worker {index} panicked: {reason}; please report it with the query"
-        );
-        setup.broken.store(true, Ordering::SeqCst);
+        let error = panicked(&format!("worker {index}"), &*panic);
+        setup.link.cut();
         (setup.failed)(index, error);
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
+}
+
+/// What is told of a panic.
+pub(super) fn panicked(who: &str, panic: &(dyn Any + Send)) -> String {
+    let reason = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no reason given");
+    format!("internal error, {who} panicked: {reason}; please report it with the query")
 }
 
 fn follow(worker: &mut Worker, setup: &Setup) {
@@ -99,7 +104,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
         });
     };
     let mut running: Option<Running> = None;
-    while !setup.broken.load(Ordering::SeqCst) {
+    while !setup.link.is_broken() {
         while let Some(command) = control.next() {
             match command {
                 Command::Start(start) => match Running::start(worker, setup, &start) {
@@ -145,8 +150,9 @@ struct Running {
     recorder: Recorder,
     state_dir: Option<StateDir>,
     orders: VecDeque<Order>,
-    /// The state came from another number of workers: the next commit begins with these, all of it.
-    rescaled: Option<Vec<((u32, u32), Vec<u8>)>>,
+    /// The state came from another number of workers: the file of the next commit, which begins with
+    /// all of it.
+    snapshot: Option<StateFileWriter>,
 }
 
 impl Running {
@@ -156,20 +162,15 @@ impl Running {
         if setup.plan.on_error == OnError::DeadLetter {
             context.keep_dead_letters();
         }
-        let mut rescaled = None;
         let state_dir = setup
             .checkpoint
             .as_ref()
-            .map(|path| StateDir::new(path, start.query_id));
-        let restored = match (&start.restore, &state_dir) {
+            .map(|path| StateDir::new(path, start.query_id, Arc::clone(&setup.storage)));
+        let (restored, snapshot) = match (&start.restore, &state_dir) {
             (Some(plan), Some(dir)) => {
-                let restored = restore(plan, dir, (index, peers), &routed_parts(&setup.plan))?;
-                if plan.must_split(peers) {
-                    rescaled = Some(restored.snapshots()?);
-                }
-                restored
+                restore(plan, dir, (index, peers), &routed_parts(&setup.plan))?
             }
-            _ => Restored::nothing(),
+            _ => (Restored::nothing(), None),
         };
         let recorder = match &state_dir {
             Some(_) => Recorder::new(),
@@ -197,7 +198,7 @@ impl Running {
             recorder,
             state_dir,
             orders: VecDeque::new(),
-            rescaled,
+            snapshot,
         })
     }
 
@@ -255,69 +256,59 @@ impl Running {
             return Ok(None);
         };
         let mut batches = self.recorder.take(last);
-        let rescaled = self.rescaled.take();
-        if batches.is_empty() && rescaled.is_none() {
-            return Ok(None);
-        }
+        let (kind, mut writer) = match self.snapshot.take() {
+            Some(writer) => (FileKind::Snapshot, writer),
+            None if batches.is_empty() => return Ok(None),
+            None => {
+                let writer = StateFileWriter::create(dir, self.worker, self.peers)?;
+                (FileKind::Delta, writer)
+            }
+        };
         let place = |batch: &RecordedBatch| (batch.info().operator, batch.info().trace);
         batches.sort_by_key(place);
-        let mut writer = StateFileWriter::create(dir, self.worker, self.peers)?;
-        for ((operator, trace), snapshot) in rescaled.iter().flatten() {
-            writer.section(*operator, *trace, snapshot)?;
+        let mut bytes = vec![];
+        for batch in &batches {
+            let (operator, trace) = place(batch);
+            bytes.clear();
+            batch.encode(&mut bytes);
+            writer.section(operator, trace, &bytes)?;
         }
-        for group in batches.chunk_by(|a, b| place(a) == place(b)) {
-            let sections: Vec<Vec<u8>> = group
-                .iter()
-                .map(|batch| {
-                    let mut bytes = vec![];
-                    batch.encode(&mut bytes);
-                    bytes
-                })
-                .collect();
-            let (operator, trace) = place(&group[0]);
-            match &sections[..] {
-                [only] => writer.section(operator, trace, only)?,
-                several => {
-                    let several: Vec<&[u8]> = several.iter().map(Vec::as_slice).collect();
-                    let merged = merge_sections(&several, NO_WATERMARK)?;
-                    writer.section(operator, trace, &merged)?;
-                }
-            }
-        }
-        let kind = if rescaled.is_some() {
-            FileKind::Snapshot
-        } else {
-            FileKind::Delta
-        };
-        let first = if kind == FileKind::Snapshot { 0 } else { first };
         Ok(Some(writer.finish(kind, first, last)?))
     }
 }
 
+/// Reads what a worker begins with. Where the state is of another number of workers, that is also
+/// written into the file of the worker's next commit.
 fn restore(
     plan: &RestorePlan,
     dir: &StateDir,
     (worker, peers): (usize, usize),
     routed: &BTreeMap<u32, Routed>,
-) -> Result<Restored, QueryError> {
+) -> Result<(Restored, Option<StateFileWriter>), QueryError> {
     let split = plan.must_split(peers);
+    let files = StateFiles::open(dir, plan.files_of(worker, peers))?;
     let mut restored = Restored::nothing();
-    for file in plan.files_of(worker, peers) {
-        let mut reader = StateFileReader::open(dir, file)?;
-        for section in reader.sections().to_vec() {
-            let bytes = reader.read(&section)?;
-            let part = routed.get(&section.operator).copied();
-            let keep = |key: &[u8]| {
-                let key = part.map_or(key, |part| part(key));
-                !split || route(hash(key), peers) == worker
-            };
-            restored.add(
-                file.worker,
-                (section.operator, section.trace),
-                &bytes,
-                &keep,
-            )?;
-        }
+    let mut snapshot = split
+        .then(|| StateFileWriter::create(dir, worker, peers))
+        .transpose()?;
+    for (operator, trace) in files.traces() {
+        let part = routed.get(&operator).copied();
+        let keep = |key: &[u8]| {
+            let key = part.map_or(key, |part| part(key));
+            !split || route(hash(key), peers) == worker
+        };
+        let sections = Sections::open(files.sections(operator, trace)?)?;
+        let begins = match &mut snapshot {
+            None => sections.restore(plan.watermark, &keep, None)?.0,
+            Some(file) => {
+                let mut copy = file.stream(operator, trace);
+                copy.leave(HEADER_LEN)?;
+                let (begins, header) = sections.restore(plan.watermark, &keep, Some(&mut copy))?;
+                copy.end(&header)?;
+                begins
+            }
+        };
+        restored.add(operator, trace, begins);
     }
-    Ok(restored)
+    Ok((restored, snapshot))
 }

@@ -41,6 +41,12 @@ pub enum StateError {
         /// What was found or missed.
         what: &'static str,
     },
+    /// A section's bytes could not be read.
+    #[error("{0}")]
+    Read(#[source] std::io::Error),
+    /// A section's bytes could not be written.
+    #[error("{0}")]
+    Write(#[source] std::io::Error),
     /// A section of a later version.
     #[error(
         "a section of a state file has format {found}, this version reads up to {known}; use a newer tidemark"

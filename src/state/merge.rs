@@ -383,31 +383,3 @@ fn merge_key<R: Diff>(
     a.key += usize::from(a.row == a_end);
     b.key += usize::from(b.row == b_end);
 }
-
-/// Merges chains of sorted chunks, the oldest first, into one; folded and expired up to `frontier`.
-pub(crate) fn fold<R: Diff>(mut chains: Vec<Vec<RowChunk<R>>>, frontier: Time) -> Vec<RowChunk<R>> {
-    // Neighbours pairwise, so that each row is copied a logarithm of times.
-    while chains.len() > 1 {
-        let mut next = Vec::with_capacity(chains.len().div_ceil(2));
-        let mut pairs = chains.into_iter();
-        while let Some(older) = pairs.next() {
-            let Some(newer) = pairs.next() else {
-                next.push(older);
-                break;
-            };
-            let mut merged = VecDeque::new();
-            differential_dataflow::trace::chunk::merge_chains(older, newer, &mut merged);
-            next.push(merged.into());
-        }
-        chains = next;
-    }
-    let mut input: VecDeque<_> = chains.pop().unwrap_or_default().into();
-    let mut advanced = VecDeque::new();
-    RowChunk::advance(
-        &mut input,
-        Antichain::from_elem(frontier).borrow(),
-        true,
-        &mut advanced,
-    );
-    differential_dataflow::trace::chunk::settle_all(advanced)
-}

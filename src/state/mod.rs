@@ -16,9 +16,10 @@
 //! | `sort` | an epoch's rows to chunks |
 //! | `walk` | galloping lookups and merged scans over batches |
 //! | `cursor` | differential's cursors over chunks: the reference implementation for tests |
-//! | `section` | a batch on disk: [`Section`], [`describe`] |
+//! | `section` | a batch on disk: [`SectionInfo`], [`Input`] |
 //! | `recorder` | sealed batches that wait for a commit: [`Recorder`] |
-//! | `restore` | sections back to batches, and to snapshots: [`RestoredSections`], [`merge_sections`] |
+//! | `stream` | sorted chunks that come bit by bit, merged |
+//! | `restore` | sections back to rows, and to snapshots: [`Sections`], [`RestoredSections`] |
 //! | `trace` | a spine: sealing, forgetting, idle work |
 //! | `table`, `multiset` | the two objects |
 //!
@@ -38,6 +39,7 @@ mod rows;
 mod section;
 mod size;
 mod sort;
+mod stream;
 mod table;
 mod trace;
 mod walk;
@@ -49,8 +51,8 @@ pub use self::column::Column;
 pub use self::error::{Result, StateError};
 pub use self::multiset::{FoundPair, Multiset};
 pub use self::recorder::{RecordedBatch, Recorder};
-pub use self::restore::{RestoredSections, merge_sections};
+pub use self::restore::{RestoredSections, Sections};
 pub use self::rows::Rows;
-pub use self::section::{EMPTY_SECTION, Section, SectionInfo, SectionRow, TraceKind, describe};
+pub use self::section::{HEADER_LEN, Input, SectionInfo, SectionRow, TraceKind};
 pub use self::size::StateSize;
 pub use self::table::{Table, TableChanges, TableKind};

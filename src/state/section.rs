@@ -16,13 +16,18 @@
 //! trusts nothing: what no encoder wrote is an error, and memory is taken only in proportion to the
 //! bytes given (LZ4 expands by 255 at most).
 
-use crate::row::varint;
+use std::io::Write;
+
 use crate::state::chunk::{Body, RowChunk};
 use crate::state::diff::{Diff, Last};
 use crate::state::error::{Result, StateError};
-use crate::time::{Epoch, Time};
+use crate::time::{Epoch, EventTime, Time};
 
 mod block;
+mod input;
+
+pub(crate) use self::block::Blocks;
+pub use self::input::Input;
 
 /// The format that is written.
 const VERSION: u8 = 1;
@@ -85,66 +90,63 @@ pub struct SectionInfo {
     pub rows: u64,
 }
 
-/// What a section is about, without reading its rows.
-pub fn describe(section: &[u8]) -> Result<SectionInfo> {
-    header(&mut &section[..])
-}
+/// The bytes in front of a section's blocks.
+pub const HEADER_LEN: usize = 50;
 
-fn corrupt(offset: usize, what: &'static str) -> StateError {
-    StateError::Corrupt { offset, what }
-}
+impl SectionInfo {
+    /// Reads what a section is about, and leaves its rows in `input`.
+    pub fn read(input: &mut Input<'_>) -> Result<Self> {
+        const CUT: &str = "the header is cut off";
+        let [version] = input.take_array(CUT)?;
+        if version != VERSION {
+            return Err(StateError::Version {
+                found: version,
+                known: VERSION,
+            });
+        }
+        let [kind] = input.take_array(CUT)?;
+        let mut short = || input.take_array(CUT).map(u32::from_le_bytes);
+        let (operator, trace) = (short()?, short()?);
+        let mut long = || input.take_array(CUT).map(u64::from_le_bytes);
+        let info = Self {
+            kind: TraceKind::of(kind).ok_or_else(|| Input::corrupt(1, "no such kind of trace"))?,
+            operator,
+            trace,
+            lower: long()?,
+            upper: long()?,
+            time: Time::new(long()?, long()? as i64),
+            rows: long()?,
+        };
+        if info.lower >= info.upper || info.time.epoch < info.lower || info.time.epoch >= info.upper
+        {
+            return Err(Input::corrupt(10, "the epochs do not ascend"));
+        }
+        Ok(info)
+    }
 
-fn header(rest: &mut &[u8]) -> Result<SectionInfo> {
-    let cut = || corrupt(0, "the header is cut off");
-    let [version] = varint::take_array(rest).ok_or_else(cut)?;
-    if version != VERSION {
-        return Err(StateError::Version {
-            found: version,
-            known: VERSION,
-        });
+    /// The header that says so.
+    pub(crate) fn header(&self) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        header[..2].copy_from_slice(&[VERSION, self.kind.code()]);
+        header[2..6].copy_from_slice(&self.operator.to_le_bytes());
+        header[6..10].copy_from_slice(&self.trace.to_le_bytes());
+        let words = [
+            self.lower,
+            self.upper,
+            self.time.epoch,
+            self.time.watermark as u64,
+            self.rows,
+        ];
+        for (place, word) in header[10..].chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        header
     }
-    let [kind] = varint::take_array(rest).ok_or_else(cut)?;
-    let mut short = || {
-        varint::take_array(rest)
-            .map(u32::from_le_bytes)
-            .ok_or_else(cut)
-    };
-    let (operator, trace) = (short()?, short()?);
-    let mut long = || {
-        varint::take_array(rest)
-            .map(u64::from_le_bytes)
-            .ok_or_else(cut)
-    };
-    let info = SectionInfo {
-        kind: TraceKind::of(kind).ok_or_else(|| corrupt(1, "no such kind of trace"))?,
-        operator,
-        trace,
-        lower: long()?,
-        upper: long()?,
-        time: Time::new(long()?, long()? as i64),
-        rows: long()?,
-    };
-    if info.lower >= info.upper || info.time.epoch < info.lower || info.time.epoch >= info.upper {
-        return Err(corrupt(10, "the epochs do not ascend"));
-    }
-    Ok(info)
 }
 
 /// Appends a section. The rows of `chunks` are sorted, and counted by `info`.
 pub(crate) fn encode<R: Diff>(info: &SectionInfo, chunks: &[RowChunk<R>], out: &mut Vec<u8>) {
-    out.push(VERSION);
-    out.push(info.kind.code());
-    out.extend_from_slice(&info.operator.to_le_bytes());
-    out.extend_from_slice(&info.trace.to_le_bytes());
-    for word in [
-        info.lower,
-        info.upper,
-        info.time.epoch,
-        info.time.watermark as u64,
-        info.rows,
-    ] {
-        out.extend_from_slice(&word.to_le_bytes());
-    }
+    out.extend_from_slice(&info.header());
     let mut block = block::Encoder::default();
     for chunk in chunks {
         block.add(&chunk.0);
@@ -155,20 +157,46 @@ pub(crate) fn encode<R: Diff>(info: &SectionInfo, chunks: &[RowChunk<R>], out: &
     block.finish(out);
 }
 
-/// The rows of a section, by merge rule.
+/// Writes the blocks of a section whose rows come bit by bit.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    block: block::Encoder,
+    bytes: Vec<u8>,
+    rows: u64,
+}
+
+impl Encoder {
+    /// The next rows.
+    pub(crate) fn add<R: Diff>(&mut self, body: &Body<R>, out: &mut dyn Write) -> Result<()> {
+        self.rows += body.rows() as u64;
+        self.block.add(body);
+        if self.block.is_full() {
+            self.flush(out)?;
+        }
+        Ok(())
+    }
+
+    /// That was all. How many rows it was.
+    pub(crate) fn finish(mut self, out: &mut dyn Write) -> Result<u64> {
+        self.flush(out)?;
+        Ok(self.rows)
+    }
+
+    fn flush(&mut self, out: &mut dyn Write) -> Result<()> {
+        self.block.finish(&mut self.bytes);
+        out.write_all(&self.bytes).map_err(StateError::Write)?;
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+/// The rows of a trace, by merge rule.
 #[derive(Clone, Debug)]
 pub(crate) enum SectionRows {
     /// Of an append-only table.
     Last(Vec<RowChunk<Last>>),
     /// Of anything else.
     Count(Vec<RowChunk<i64>>),
-}
-
-/// A section that was read.
-#[derive(Clone, Debug)]
-pub struct Section {
-    info: SectionInfo,
-    pub(crate) rows: SectionRows,
 }
 
 /// A row of a section.
@@ -181,34 +209,15 @@ pub struct SectionRow<'a> {
     /// How often it was added; always 1 in an append-only table.
     pub diff: i64,
     /// When it may be forgotten.
-    pub expiry: crate::time::EventTime,
+    pub expiry: EventTime,
 }
 
-impl Section {
-    /// Reads a section, without the rows whose keys are not to be kept. Any bytes may be given.
-    pub fn decode(section: &[u8], keep: &dyn Fn(&[u8]) -> bool) -> Result<Self> {
-        let mut rest = section;
-        let info = header(&mut rest)?;
-        let fail = |(left, what)| corrupt(section.len() - left, what);
-        let rows = match info.kind {
-            TraceKind::AppendOnly => {
-                SectionRows::Last(block::read(&info, &mut rest, keep).map_err(fail)?)
-            }
-            _ => SectionRows::Count(block::read(&info, &mut rest, keep).map_err(fail)?),
-        };
-        Ok(Self { info, rows })
-    }
-
-    /// What it is about. Its count of rows is the file's, whatever was kept.
-    pub fn info(&self) -> &SectionInfo {
-        &self.info
-    }
-
-    /// Its rows in order of key, value and expiry.
-    pub fn rows(&self) -> Box<dyn Iterator<Item = SectionRow<'_>> + '_> {
-        match &self.rows {
-            SectionRows::Last(chunks) => Box::new(chunks.iter().flat_map(|c| rows(&c.0))),
-            SectionRows::Count(chunks) => Box::new(chunks.iter().flat_map(|c| rows(&c.0))),
+impl SectionRows {
+    /// The rows in order of key, value and expiry.
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = SectionRow<'_>> + '_> {
+        match self {
+            Self::Last(chunks) => Box::new(chunks.iter().flat_map(|c| rows(&c.0))),
+            Self::Count(chunks) => Box::new(chunks.iter().flat_map(|c| rows(&c.0))),
         }
     }
 }
@@ -223,6 +232,3 @@ fn rows<R: Diff>(body: &Body<R>) -> impl Iterator<Item = SectionRow<'_>> {
         })
     })
 }
-
-/// The length of a section without rows.
-pub const EMPTY_SECTION: usize = 50;

@@ -17,6 +17,23 @@ fn info() -> OperatorInfo {
     OperatorInfo::new(0, 0, Rc::from([0usize]))
 }
 
+fn inputs(sections: &[Vec<u8>]) -> Vec<Input<'_>> {
+    sections.iter().map(|s| Input::from(&s[..])).collect()
+}
+
+/// A snapshot and what follows it as one section.
+fn fold(sections: &[Vec<u8>], watermark: EventTime) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    let header = Sections::open(vec![inputs(sections)])?.fold(watermark, &mut bytes)?;
+    bytes.splice(..0, header);
+    Ok(bytes)
+}
+
+fn restore(sections: &[Vec<u8>]) -> Result<RestoredSections> {
+    let sections = Sections::open(vec![inputs(sections)])?;
+    sections.restore(NO_WATERMARK, &|_| true, None).map(|r| r.0)
+}
+
 /// Keys of all lengths, many of which share their first eight bytes.
 fn key(rng: &mut StdRng, keys: u32) -> Vec<u8> {
     let n = rng.random_range(0..keys);
@@ -114,10 +131,9 @@ impl Cluster {
                 batch.encode(&mut bytes);
                 stored.push(bytes);
             }
-            if rng.random_ratio(1, 5) {
+            if rng.random_ratio(1, 5) && !stored.is_empty() {
                 // Told to forget at an epoch's watermark, so a snapshot may as well.
-                let sections: Vec<_> = stored.iter().map(|s| &s[..]).collect();
-                *stored = vec![merge_sections(&sections, time.watermark).unwrap()];
+                *stored = vec![fold(stored, time.watermark).unwrap()];
             }
             if rng.random_ratio(1, 6) {
                 table.work(rng.random_range(1..2000));
@@ -179,21 +195,28 @@ impl Cluster {
         let mut stored = vec![];
         for worker in 0..peers {
             let keep = |key: &[u8]| route(hash(key), peers) == worker;
-            let shards: Vec<Vec<&[u8]>> = if same {
-                vec![self.stored[worker].iter().map(|s| &s[..]).collect()]
+            let shards = if same {
+                &self.stored[worker..=worker]
             } else {
-                self.stored
-                    .iter()
-                    .map(|shard| shard.iter().map(|s| &s[..]).collect())
-                    .collect()
+                &self.stored[..]
             };
-            let restored = RestoredSections::decode(&shards, &keep).unwrap();
+            let shards: Vec<_> = shards.iter().filter(|shard| !shard.is_empty()).collect();
+            let mut restored = None;
+            let mut copy = vec![];
+            if !shards.is_empty() {
+                let shards = shards.iter().map(|shard| inputs(shard)).collect();
+                let sections = Sections::open(shards).unwrap();
+                let (rows, header) = sections
+                    .restore(self.watermark, &keep, Some(&mut copy))
+                    .unwrap();
+                copy.splice(..0, header);
+                restored = Some(rows);
+            }
             if !same {
-                stored.push(vec![restored.snapshot(self.watermark).unwrap()]);
+                stored.push((!copy.is_empty()).then_some(copy).into_iter().collect());
             }
             let recorder = Recorder::new().for_trace(3, 1);
-            let mut table =
-                Table::new(self.kind, info(), recorder.clone(), Some(restored)).unwrap();
+            let mut table = Table::new(self.kind, info(), recorder.clone(), restored).unwrap();
             table.forget(Time::new(self.epoch.saturating_sub(1), self.watermark));
             workers.push((table, recorder));
         }
@@ -373,11 +396,9 @@ fn multisets_agree_with_a_map() {
                 batch.encode(&mut bytes);
                 stored.push(bytes);
             }
-            if rng.random_ratio(1, 6) {
-                let sections: Vec<_> = stored.iter().map(|s| &s[..]).collect();
-                stored = vec![merge_sections(&sections, watermark).unwrap()];
-                let shards = [stored.iter().map(|s| &s[..]).collect()];
-                let restored = RestoredSections::decode(&shards, &|_| true).unwrap();
+            if rng.random_ratio(1, 6) && !stored.is_empty() {
+                stored = vec![fold(&stored, watermark).unwrap()];
+                let restored = restore(&stored).unwrap();
                 set = Multiset::new(info(), recorder.clone(), Some(restored)).unwrap();
                 set.forget(time);
             }
@@ -512,12 +533,12 @@ fn sections_come_back_and_damage_is_an_error() {
     let batches = recorder.take(2);
     let mut bytes = vec![];
     batches[0].encode(&mut bytes);
-    let about = describe(&bytes).unwrap();
+    let about = SectionInfo::read(&mut Input::from(&bytes[..])).unwrap();
     assert_eq!(
         (about.operator, about.trace, about.lower, about.upper),
         (8, 2, 0, 3)
     );
-    let section = Section::decode(&bytes, &|_| true).unwrap();
+    let section = restore(&[bytes.clone()]).unwrap();
     let mut expected = vec![];
     set.scan(&mut |key, val, count| expected.push((key.to_vec(), val.to_vec(), count)));
     let mut counts: BTreeMap<_, i64> = BTreeMap::new();
@@ -541,7 +562,7 @@ fn sections_come_back_and_damage_is_an_error() {
     );
 
     for cut in (0..bytes.len()).step_by(97) {
-        assert!(Section::decode(&bytes[..cut], &|_| true).is_err());
+        assert!(restore(&[bytes[..cut].to_vec()]).is_err());
     }
     for _ in 0..300 {
         let mut damaged = bytes.clone();
@@ -549,19 +570,18 @@ fn sections_come_back_and_damage_is_an_error() {
             let at = rng.random_range(0..damaged.len());
             damaged[at] ^= 1 << rng.random_range(0..8);
         }
-        let _ = Section::decode(&damaged, &|_| true);
-        let _ = merge_sections(&[&damaged], 50);
+        let _ = fold(&[damaged], 50);
     }
     for _ in 0..500 {
-        let mut garbage = bytes[..EMPTY_SECTION].to_vec();
+        let mut garbage = bytes[..HEADER_LEN].to_vec();
         garbage.extend(
             (0..rng.random_range(0..80)).map(|_| rng.random::<u8>() >> rng.random_range(0..8)),
         );
-        let _ = Section::decode(&garbage, &|_| true);
+        let _ = restore(&[garbage]);
     }
     bytes[0] = 9;
     assert!(matches!(
-        describe(&bytes),
+        restore(&[bytes]),
         Err(StateError::Version { found: 9, known: 1 })
     ));
 }
@@ -580,14 +600,10 @@ fn sections_that_do_not_follow_each_other_are_refused() {
             bytes
         })
         .collect();
-    let gap = [&sections[0][..], &sections[2]];
-    assert!(matches!(
-        merge_sections(&gap, 0),
-        Err(StateError::Chain { .. })
-    ));
-    assert!(RestoredSections::decode(&[gap.to_vec()], &|_| true).is_err());
-    let whole =
-        RestoredSections::decode(&[sections.iter().map(|s| &s[..]).collect()], &|_| true).unwrap();
+    let gap = [sections[0].clone(), sections[2].clone()];
+    assert!(matches!(fold(&gap, 0), Err(StateError::Chain { .. })));
+    assert!(restore(&gap).is_err());
+    let whole = restore(&sections).unwrap();
     let other = Table::new(TableKind::AppendOnly, info(), recorder, Some(whole));
     assert!(matches!(other, Err(StateError::Kind { .. })));
 }

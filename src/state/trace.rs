@@ -23,8 +23,8 @@ type Batch<R> = Rc<ChunkBatch<RowChunk<R>>>;
 
 /// A spine and what its owner must know of it.
 ///
-/// An epoch without rows costs the spine nothing: the next batch with rows covers it too. The recorder
-/// hears of each epoch.
+/// An epoch without rows costs nothing: the next batch with rows covers it too, in the spine and in what
+/// the recorder gets.
 pub(crate) struct Trace<R: Diff> {
     kind: TraceKind,
     info: OperatorInfo,
@@ -32,6 +32,8 @@ pub(crate) struct Trace<R: Diff> {
     recorder: Recorder,
     /// The first epoch that is not sealed.
     next: Epoch,
+    /// The first epoch that the recorder has not been told of.
+    recorded: Epoch,
     /// The first epoch that the spine does not cover.
     covered: Epoch,
     /// What has expired at it is skipped by readers, and may be dropped by merges.
@@ -72,6 +74,7 @@ where
             info,
             recorder,
             next: 0,
+            recorded: 0,
             covered: 0,
             watermark: NO_WATERMARK,
             effort,
@@ -80,20 +83,19 @@ where
             sizes: Sizes::default(),
         };
         if let Some(restored) = restored {
-            if let Some(found) = restored.info().map(|i| i.kind)
-                && found != kind
-            {
-                return Err(StateError::Kind {
-                    operator: trace.recorder.operator(),
-                    trace: trace.recorder.trace(),
-                    expected: kind.name(),
-                    found: found.name(),
-                });
+            let wrong = StateError::Kind {
+                operator: trace.recorder.operator(),
+                trace: trace.recorder.trace(),
+                expected: kind.name(),
+                found: restored.kind().name(),
+            };
+            if restored.kind() != kind {
+                return Err(wrong);
             }
-            trace.next = restored.upper().unwrap_or_default();
-            for batch in restored.into_batches() {
-                trace.insert(batch.chunks, batch.upper);
-            }
+            let upper = restored.upper();
+            (trace.next, trace.recorded) = (upper, upper);
+            let chunks = restored.rows.try_into().map_err(|_| wrong)?;
+            trace.insert(chunks, upper);
         }
         Ok(trace)
     }
@@ -108,18 +110,21 @@ where
                 next: self.next,
             });
         }
-        let info = SectionInfo {
-            kind: self.kind,
-            operator: 0,
-            trace: 0,
-            lower: self.next,
-            upper: time.epoch + 1,
-            time,
-            rows: chunks.iter().map(|c| c.0.rows() as u64).sum(),
-        };
-        self.recorder.record(info, &chunks);
-        self.next = info.upper;
-        self.insert(chunks, info.upper);
+        self.next = time.epoch + 1;
+        if !chunks.is_empty() {
+            let info = SectionInfo {
+                kind: self.kind,
+                operator: 0,
+                trace: 0,
+                lower: self.recorded,
+                upper: self.next,
+                time,
+                rows: chunks.iter().map(|c| c.0.rows() as u64).sum(),
+            };
+            self.recorder.record(info, &chunks);
+            self.recorded = self.next;
+            self.insert(chunks, self.next);
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use tidemark::runtime::{Progress, QueryConfig, start};
 use tidemark::session::{Session, SessionError};
 use tidemark_connectors::sinks::show::{Zone, cells};
 use tidemark_connectors::sources::memory::MemorySource;
+use tidemark_connectors::storage::Disk;
 use tidemark_connectors::{
     ChangeType, ConnectorError, Delivery, Distribution, Output, Result, Sink, SinkConfig,
     SinkWriter, Source, Staged, open_source,
@@ -216,6 +217,7 @@ impl Run<'_> {
             &QueryConfig {
                 workers: self.workers,
                 cluster: None,
+                storage: Arc::new(Disk),
             },
             Some(Box::new(move |epoch| {
                 told.lock().unwrap().push(epoch.clone());

@@ -1,14 +1,16 @@
 //! Damaged checkpoints: a query that goes on from one is refused, or answers as if nothing was.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemark::checkpoint::{Checkpoint, StateDir, StateFileReader};
-use tidemark::state::{describe, merge_sections};
+use tidemark::state::{Input, Sections};
 use tidemark_connectors::sources::memory::MemorySource;
+use tidemark_connectors::storage::Disk;
 
 use crate::common::{Captured, Run};
 use crate::fuzz;
@@ -132,19 +134,29 @@ fn sections_of_state_are_read_or_refused() {
     run(dir.path(), 5, 1).unwrap();
     let checkpoint = dir.path().join("query1");
     let inspection = Checkpoint::inspect(&checkpoint).unwrap();
-    let state = StateDir::new(&checkpoint, inspection.query_id);
+    let state = StateDir::new(&checkpoint, inspection.query_id, Arc::new(Disk));
     let mut corpus = vec![];
     for file in inspection.logs.manifest.files() {
-        let mut reader = StateFileReader::open(&state, file).unwrap();
-        for section in reader.sections().to_vec() {
-            corpus.push(reader.read(&section).unwrap());
+        let reader = StateFileReader::open(&state, file).unwrap();
+        for section in reader.sections() {
+            let mut bytes = vec![];
+            reader
+                .read(section)
+                .unwrap()
+                .read_to_end(&mut bytes)
+                .unwrap();
+            corpus.push(bytes);
         }
     }
     let sound = corpus[0].clone();
     fuzz("sections", &corpus, |input| {
-        let _ = describe(input);
-        let _ = merge_sections(&[input], i64::MIN);
-        let _ = merge_sections(&[&sound, input], 0);
+        let fold = |sections: &[&[u8]], watermark| {
+            let inputs = sections.iter().map(|bytes| Input::from(*bytes)).collect();
+            Sections::open(vec![inputs])
+                .and_then(|sections| sections.fold(watermark, &mut std::io::sink()))
+        };
+        let _ = fold(&[input], i64::MIN);
+        let _ = fold(&[&sound, input], 0);
         Ok(())
     });
 }

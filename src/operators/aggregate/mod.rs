@@ -33,7 +33,7 @@ use timely::dataflow::operators::generic::Operator;
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
 use crate::operators::{
-    Context, DeltaStream, EpochCursor, EpochInfo, OperatorError, Restored, behind,
+    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind,
 };
 use crate::plan::{self, Bound, Emit};
 use crate::row::{Delta, KeyCodec, RowError};
@@ -180,11 +180,7 @@ impl Aggregate {
         let id = self.prepared.operator;
         let restored = (0..=self.prepared.calls.calls.len() as u32)
             .map(|trace| restored.take(id as u32, trace))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| OperatorError::State {
-                operator: id,
-                source,
-            })?;
+            .collect::<Vec<_>>();
         let prepared = Arc::clone(&self.prepared);
         let recorder = recorder.clone();
         let merging = context.clone();
@@ -208,7 +204,7 @@ impl Aggregate {
                 let mut open: BTreeMap<Epoch, Partial> = BTreeMap::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
-                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                        for delta in batches.flat_map(Deltas::take) {
                             let epoch = match context.epoch_of(delta.time, prepared.operator) {
                                 Ok(epoch) => epoch,
                                 Err(error) => return context.fail(error),

@@ -81,10 +81,10 @@ impl Assign {
         let id = prepared.operator as u32;
         let bounded = prepared.bound.is_some();
         let failed = |source: StateError| prepared.state_error(source);
-        let kept = restored.take(id, 0).map_err(failed)?;
+        let kept = restored.take(id, 0);
         let sessions =
             Sessions::new(bounded, info, recorder.for_trace(id, 0), kept).map_err(failed)?;
-        let kept = restored.take(id, 1).map_err(failed)?;
+        let kept = restored.take(id, 1);
         let rows = Multiset::new(info.clone(), recorder.for_trace(id, 1), kept).map_err(failed)?;
         Ok(Self {
             prepared: Arc::clone(prepared),

@@ -165,11 +165,8 @@ impl Fold {
         restored: &mut Restored,
     ) -> Result<Self, OperatorError> {
         let id = prepared.operator as u32;
-        let sessions = (restored.take(id, 0))
-            .and_then(|kept| {
-                let recorder = recorder.for_trace(id, 0);
-                Sessions::new(prepared.bound.is_some(), info, recorder, kept)
-            })
+        let (recorder, kept) = (recorder.for_trace(id, 0), restored.take(id, 0));
+        let sessions = Sessions::new(prepared.bound.is_some(), info, recorder, kept)
             .map_err(|source| prepared.state_error(source))?;
         Ok(Self {
             prepared: Arc::clone(prepared),

@@ -1,9 +1,12 @@
 //! Blocks of a section: some ten thousand rows, column by column.
 
+use std::collections::VecDeque;
+
 use crate::row::varint;
 use crate::state::chunk::{Body, ChunkWriter, RowChunk};
 use crate::state::diff::Diff;
-use crate::state::section::SectionInfo;
+use crate::state::error::Result;
+use crate::state::section::{Input, SectionInfo};
 
 /// Rows of a block, about: enough for LZ4 to find its repetitions.
 const ROWS: usize = 16 * 1024;
@@ -114,35 +117,86 @@ fn column(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// What is wrong; `None` from a reader is "cut off".
+/// What is wrong.
 type Damage = &'static str;
 
-/// Reads all blocks: rows that `keep` wants. An error says how many bytes were left, and what is wrong.
-pub(super) fn read<R: Diff>(
-    info: &SectionInfo,
-    rest: &mut &[u8],
-    keep: &dyn Fn(&[u8]) -> bool,
-) -> Result<Vec<RowChunk<R>>, (usize, Damage)> {
-    let mut out = vec![];
-    let mut writer = ChunkWriter::new();
-    let mut seen = 0u64;
-    let mut last: Option<Row> = None;
-    while !rest.is_empty() {
-        let at = rest.len();
-        let block = Block::read(rest).map_err(|what| (at, what))?;
-        seen += block.rows as u64;
-        if seen > info.rows {
-            return Err((at, "there are more rows than the header counts"));
+/// The rows of a section as chunks, read block by block: those whose keys `keep` wants.
+pub(crate) struct Blocks<'a, R: Diff> {
+    info: SectionInfo,
+    input: Input<'a>,
+    keep: &'a dyn Fn(&[u8]) -> bool,
+    seen: u64,
+    last: Option<Row>,
+    writer: ChunkWriter<R>,
+    ready: VecDeque<RowChunk<R>>,
+}
+
+impl<'a, R: Diff> Blocks<'a, R> {
+    /// What follows the header in `input`.
+    pub(crate) fn new(
+        info: SectionInfo,
+        input: Input<'a>,
+        keep: &'a dyn Fn(&[u8]) -> bool,
+    ) -> Self {
+        Self {
+            info,
+            input,
+            keep,
+            seen: 0,
+            last: None,
+            writer: ChunkWriter::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Reads a block, or ends.
+    fn read(&mut self) -> Result<()> {
+        let at = self.input.offset();
+        let block = Block::read(&mut self.input)?;
+        self.seen += block.rows as u64;
+        if self.seen > self.info.rows {
+            return Err(Input::corrupt(
+                at,
+                "there are more rows than the header counts",
+            ));
         }
         block
-            .rows(info, &mut last, keep, &mut writer, &mut out)
-            .map_err(|what| (at, what))?;
+            .rows(
+                &self.info,
+                &mut self.last,
+                self.keep,
+                &mut self.writer,
+                &mut self.ready,
+            )
+            .map_err(|what| Input::corrupt(at, what))?;
+        if self.input.is_empty() {
+            self.writer.flush(&mut self.ready);
+        }
+        Ok(())
     }
-    if seen != info.rows {
-        return Err((0, "there are fewer rows than the header counts"));
+}
+
+impl<R: Diff> Iterator for Blocks<'_, R> {
+    type Item = Result<RowChunk<R>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.ready.is_empty() && !self.input.is_empty() {
+            if let Err(error) = self.read() {
+                return Some(Err(error));
+            }
+        }
+        if let Some(chunk) = self.ready.pop_front() {
+            return Some(Ok(chunk));
+        }
+        let missing = self.seen < self.info.rows;
+        missing.then(|| {
+            // Once.
+            self.seen = self.info.rows;
+            let at = self.input.offset();
+            let what = "there are fewer rows than the header counts";
+            Err(Input::corrupt(at, what))
+        })
     }
-    writer.finish(&mut out);
-    Ok(out)
 }
 
 /// The row before, for the order to be checked.
@@ -165,11 +219,10 @@ struct Block {
 }
 
 impl Block {
-    fn read(rest: &mut &[u8]) -> Result<Self, Damage> {
-        let rows =
-            varint::take_len(rest, MAX_ROWS).ok_or("a block's count of rows is out of bounds")?;
-        let nkeys = varint::take_len(rest, rows).ok_or("a block has more keys than rows")?;
-        let mut column = || unpack(rest).ok_or("a column is cut off or cannot be unpacked");
+    fn read(input: &mut Input<'_>) -> Result<Self> {
+        let rows = input.take_len(MAX_ROWS, "a block's count of rows is out of bounds")?;
+        let nkeys = input.take_len(rows, "a block has more keys than rows")?;
+        let mut column = || unpack(input);
         Ok(Self {
             rows,
             nkeys,
@@ -187,7 +240,7 @@ impl Block {
         last: &mut Option<Row>,
         keep: &dyn Fn(&[u8]) -> bool,
         writer: &mut ChunkWriter<R>,
-        out: &mut Vec<RowChunk<R>>,
+        out: &mut VecDeque<RowChunk<R>>,
     ) -> Result<(), Damage> {
         const ENDS: Damage = "a column ends too early";
         const ORDER: Damage = "the rows are not in order";
@@ -260,24 +313,30 @@ impl Block {
 }
 
 /// Reads a column back.
-fn unpack(rest: &mut &[u8]) -> Option<Vec<u8>> {
-    let [packing] = varint::take_array(rest)?;
-    match packing {
-        0 => {
-            let len = varint::take_len(rest, rest.len())?;
-            Some(varint::take_slice(rest, len)?.to_vec())
+fn unpack(input: &mut Input<'_>) -> Result<Vec<u8>> {
+    const WHAT: Damage = "a column is cut off or cannot be unpacked";
+    let offset = input.offset();
+    let damaged = || Input::corrupt(offset, WHAT);
+    match input.take_array(WHAT)? {
+        [0] => {
+            let len = input.take_len(usize::MAX, WHAT)?;
+            input.take(len, WHAT)
         }
-        1 => {
-            let len = usize::try_from(varint::take(rest)?).ok()?;
-            let stored = varint::take_len(rest, rest.len())?;
-            let packed = varint::take_slice(rest, stored)?;
-            if len > stored.checked_mul(MAX_RATIO)? {
-                return None;
+        [1] => {
+            let len = input.take_len(usize::MAX, WHAT)?;
+            let stored = input.take_len(usize::MAX, WHAT)?;
+            let packed = input.take(stored, WHAT)?;
+            if len > stored.saturating_mul(MAX_RATIO) {
+                return Err(damaged());
             }
-            let bytes = lz4_flex::block::decompress(packed, len).ok()?;
-            (bytes.len() == len).then_some(bytes)
+            let bytes = lz4_flex::block::decompress(&packed, len).map_err(|_| damaged())?;
+            if bytes.len() == len {
+                Ok(bytes)
+            } else {
+                Err(damaged())
+            }
         }
-        _ => None,
+        _ => Err(damaged()),
     }
 }
 

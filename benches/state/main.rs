@@ -1,0 +1,243 @@
+//! What checkpoints, restarts, folding and memory cost, as tables for `docs/benchmarks.md`.
+//!
+//! `cargo bench --bench state -- WHAT [KEYS..]`, where WHAT is `epochs`, `restarts`, `folds` or `windows`.
+//! Each figure is of a process of its own. Reads `/proc`, so it runs on Linux only.
+
+mod run;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+use run::{Epoch, Seen, Task, measure, perform};
+
+#[global_allocator]
+static ALLOCATOR: tidemark_allocator::MiMalloc = tidemark_allocator::MiMalloc;
+
+/// Rows of an epoch while state is built up.
+const FILL: i64 = 500_000;
+
+fn main() {
+    tidemark_allocator::set_purge_delay(1000);
+    let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
+    let what = arguments.next().unwrap_or_default();
+    if what == "--task" {
+        let task = arguments.next().and_then(|t| serde_json::from_str(&t).ok());
+        let seen = perform(&task.expect("a task"));
+        println!("{}", serde_json::to_string(&seen).expect("plain data"));
+        return;
+    }
+    let sizes: Vec<i64> = arguments.filter_map(|size| size.parse().ok()).collect();
+    let or = |standard: &[i64]| {
+        if sizes.is_empty() {
+            standard.to_vec()
+        } else {
+            sizes.clone()
+        }
+    };
+    match what.as_str() {
+        "epochs" => epochs(&or(&[10_000, 100_000, 1_000_000, 5_000_000])),
+        "restarts" => or(&[5_000_000]).into_iter().for_each(restarts),
+        "folds" => or(&[2_000_000]).into_iter().for_each(folds),
+        "windows" => or(&[10]).into_iter().for_each(windows),
+        _ => eprintln!(
+            "usage: cargo bench --bench state -- epochs [KEYS..] | restarts [KEYS] | folds [KEYS] | windows [MINUTES]"
+        ),
+    }
+}
+
+/// A directory for a checkpoint, empty.
+fn directory(name: &str) -> PathBuf {
+    let target = std::env::current_exe().expect("this program has a path");
+    let target = target
+        .ancestors()
+        .nth(3)
+        .unwrap_or(Path::new("."))
+        .to_path_buf();
+    let dir = target.join("bench_state").join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("a directory for the checkpoint");
+    dir
+}
+
+fn task(dir: &Path, workers: usize, keys: i64, phases: &[(usize, i64)]) -> Task {
+    Task {
+        dir: dir.display().to_string(),
+        workers,
+        keys,
+        step: 0,
+        interval: 0,
+        retained: 100,
+        phases: phases.to_vec(),
+    }
+}
+
+/// The phase that gives each key a value.
+fn fill(keys: i64) -> (usize, i64) {
+    let epochs = (keys / FILL).max(1);
+    (epochs as usize, keys / epochs)
+}
+
+fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let at = (values.len() as f64 * share) as usize;
+    values
+        .get(at.min(values.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    quantile(values, 0.5)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.0} MB", bytes as f64 / 1e6)
+}
+
+/// What an epoch writes and takes, by how much state there is and how much of it changes.
+fn epochs(sizes: &[i64]) {
+    const EPOCHS: usize = 100;
+    println!(
+        "| keys | changed an epoch | bytes written, median | mean | syncs | epoch, median | 99 % |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for keys in sizes {
+        let changes = [0, 100, 1_000, 10_000];
+        let mut phases = vec![fill(*keys)];
+        // Some epochs between the phases, which count for none.
+        phases.extend(
+            changes
+                .iter()
+                .flat_map(|rows| [(5, *rows), (EPOCHS, *rows)]),
+        );
+        let (seen, _) = measure(&task(&directory("epochs"), 2, *keys, &phases), false);
+        phases
+            .iter_mut()
+            .skip(1)
+            .for_each(|phase| phase.0 = phase.0.min(20));
+        let (traced, syncs) = measure(&task(&directory("epochs"), 2, *keys, &phases), true);
+        for (i, rows) in changes.iter().enumerate() {
+            let phase = &seen[2 * i + 2];
+            let syncs = syncs.as_ref().map_or("?".into(), |syncs| {
+                let of = &traced[2 * i + 2];
+                let during = |at: &&f64| **at > of[0].ended && **at <= of[of.len() - 1].ended;
+                let count = syncs.iter().filter(during).count();
+                format!("{:.1}", count as f64 / (of.len() - 1) as f64)
+            });
+            let written = || phase.iter().map(|epoch| epoch.written as f64);
+            let took = || phase.iter().map(|epoch| epoch.ms);
+            println!(
+                "| {keys} | {rows} | {:.0} | {:.0} | {syncs} | {:.1} ms | {:.1} ms |",
+                median(written()),
+                written().sum::<f64>() / EPOCHS as f64,
+                median(took()),
+                quantile(took(), 0.99),
+            );
+        }
+    }
+}
+
+fn last(seen: &Seen, phase: usize) -> &Epoch {
+    seen[phase].last().expect("an epoch was seen")
+}
+
+/// How long a start takes and how much memory, with the same number of workers and with others.
+fn restarts(keys: i64) {
+    println!(
+        "| {keys} keys | until the first epoch is done | peak memory | of the steady state's |"
+    );
+    println!("|---|---|---|---|");
+    for (before, after) in [(2, vec![2, 1]), (1, vec![1, 3])] {
+        let name = format!("restarts{before}");
+        let dir = directory(&name);
+        let filled = [fill(keys), (100, keys / 500)];
+        let (seen, _) = measure(&task(&dir, before, keys, &filled), false);
+        let steady = last(&seen, 1).peak;
+        println!("| steady, {before} workers | | {} | |", megabytes(steady));
+        for workers in after {
+            let copy = directory(&format!("{name}to{workers}"));
+            copy_all(&dir, &copy);
+            let (seen, _) = measure(&task(&copy, workers, keys, &[(1, 0)]), false);
+            let first = last(&seen, 0);
+            println!(
+                "| {before} to {workers} workers | {:.1} s | {} | {:.2} |",
+                first.ms / 1000.0,
+                megabytes(first.peak),
+                first.peak as f64 / steady as f64
+            );
+            let _ = std::fs::remove_dir_all(copy);
+        }
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.join("state")).expect("a directory");
+    for dir in [PathBuf::new(), "state".into()] {
+        for entry in std::fs::read_dir(from.join(&dir)).expect("a checkpoint") {
+            let path = entry.expect("an entry").path();
+            if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+                std::fs::copy(&path, to.join(&dir).join(name)).expect("a copy");
+            }
+        }
+    }
+}
+
+/// How long epochs take while files are folded, and while none are.
+fn folds(keys: i64) {
+    println!(
+        "| {keys} keys, 1 % changed an epoch | epochs | median | 99 % | longest | peak memory |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let phases = [fill(keys), (50, keys / 100), (400, keys / 100)];
+    let task = Task {
+        retained: 1,
+        ..task(&directory("folds"), 2, keys, &phases)
+    };
+    let (seen, _) = measure(&task, false);
+    let peak = last(&seen, 2).peak;
+    for (folding, name) in [(false, "nothing is folded"), (true, "files are folded")] {
+        let epochs = || {
+            seen[2]
+                .iter()
+                .filter(|epoch| (epoch.folding > 0) == folding)
+        };
+        let took = || epochs().map(|epoch| epoch.ms);
+        println!(
+            "| {name} | {} | {:.1} ms | {:.1} ms | {:.1} ms | {} |",
+            epochs().count(),
+            median(took()),
+            quantile(took(), 0.99),
+            quantile(took(), 1.0),
+            megabytes(peak),
+        );
+    }
+}
+
+/// The memory of a query over windows that come and go: a thousand a minute.
+fn windows(minutes: i64) {
+    println!("| minute | windows so far | resident, median | peak |");
+    println!("|---|---|---|---|");
+    let each_minute = 600;
+    let task = Task {
+        // A window has ten rows of each of a thousand keys, and an epoch has a window and two thirds.
+        step: 6000,
+        interval: 100,
+        ..task(
+            &directory("windows"),
+            2,
+            1000,
+            &vec![(each_minute, 16_667); minutes as usize],
+        )
+    };
+    let (seen, _) = measure(&task, false);
+    for (minute, phase) in seen.iter().enumerate() {
+        println!(
+            "| {} | {} | {} | {} |",
+            minute + 1,
+            (minute + 1) * 1000,
+            megabytes(median(phase.iter().map(|e| e.resident as f64)) as u64),
+            megabytes(last(&seen, minute).peak),
+        );
+    }
+}
