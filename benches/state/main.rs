@@ -145,24 +145,25 @@ fn last(seen: &Seen, phase: usize) -> &Epoch {
 /// How long a start takes and how much memory, with the same number of workers and with others.
 fn restarts(keys: i64) {
     println!(
-        "| {keys} keys | until the first epoch is done | peak memory | of the steady state's |"
+        "| {keys} keys | until the first epoch is done | CPU | peak memory | of the steady state's |"
     );
-    println!("|---|---|---|---|");
+    println!("|---|---|---|---|---|");
     for (before, after) in [(2, vec![2, 1]), (1, vec![1, 3])] {
         let name = format!("restarts{before}");
         let dir = directory(&name);
         let filled = [fill(keys), (100, keys / 500)];
         let (seen, _) = measure(&task(&dir, before, keys, &filled), false);
         let steady = last(&seen, 1).peak;
-        println!("| steady, {before} workers | | {} | |", megabytes(steady));
+        println!("| steady, {before} workers | | | {} | |", megabytes(steady));
         for workers in after {
             let copy = directory(&format!("{name}to{workers}"));
             copy_all(&dir, &copy);
             let (seen, _) = measure(&task(&copy, workers, keys, &[(1, 0)]), false);
             let first = last(&seen, 0);
             println!(
-                "| {before} to {workers} workers | {:.1} s | {} | {:.2} |",
+                "| {before} to {workers} workers | {:.1} s | {:.1} s | {} | {:.2} |",
                 first.ms / 1000.0,
+                first.cpu,
                 megabytes(first.peak),
                 first.peak as f64 / steady as f64
             );

@@ -40,6 +40,8 @@ pub(crate) struct Epoch {
     pub(crate) written: u64,
     /// Milliseconds that the folding thread worked meanwhile.
     pub(crate) folding: u64,
+    /// Seconds of processors that the process has used so far.
+    pub(crate) cpu: f64,
     /// Resident bytes.
     pub(crate) resident: u64,
     /// The most resident bytes since the start of the phase.
@@ -176,6 +178,7 @@ struct State {
     at: Instant,
     written: u64,
     folding: u64,
+    cpu: f64,
     resident: u64,
     peak: u64,
 }
@@ -193,6 +196,7 @@ impl State {
             at: Instant::now(),
             written: field(&io, "wchar:"),
             folding: folding(),
+            cpu: cpu(),
             resident: field(&status, "VmRSS:") * 1024,
             peak: field(&status, "VmHWM:") * 1024,
         }
@@ -205,10 +209,24 @@ impl State {
             ms: (self.at - before.at).as_secs_f64() * 1000.0,
             written: self.written - before.written,
             folding: self.folding.saturating_sub(before.folding),
+            cpu: self.cpu,
             resident: self.resident,
             peak: self.peak,
         }
     }
+}
+
+/// Seconds of processors that this process has used, its own and the kernel's.
+fn cpu() -> f64 {
+    /// Of a second, in what the kernel tells processes.
+    const TICKS: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / TICKS
 }
 
 /// Milliseconds that the folding thread has worked.

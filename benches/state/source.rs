@@ -162,7 +162,7 @@ impl SplitReader for SplitRows {
         };
         let column = |column: &usize| -> ArrayRef {
             match column {
-                0 => Arc::new(Int64Array::from_iter(rows.clone().map(key))),
+                0 => Arc::new(rows.clone().map(key).collect::<Int64Array>()),
                 1 => Arc::new(Int64Array::from_iter_values(rows.clone())),
                 _ => {
                     let times = rows.clone().map(|row| row * step);

@@ -58,11 +58,10 @@ impl<'a> Sections<'a> {
     /// has expired at `watermark` is left out. That watermark must be one that the trace had been told to
     /// forget by the last of the sections' epochs. `out` gets what follows the header, which is returned.
     pub fn fold(self, watermark: EventTime, out: &mut dyn Write) -> Result<[u8; HEADER_LEN]> {
-        match self.info.kind {
-            TraceKind::AppendOnly => {
-                self.merge::<Last>(watermark, &|_| true, Some(out), &mut |_| {})
-            }
-            _ => self.merge::<i64>(watermark, &|_| true, Some(out), &mut |_| {}),
+        if self.info.kind == TraceKind::AppendOnly {
+            self.merge::<Last>(watermark, &|_| true, Some(out), &mut |_| {})
+        } else {
+            self.merge::<i64>(watermark, &|_| true, Some(out), &mut |_| {})
         }
     }
 
@@ -75,19 +74,16 @@ impl<'a> Sections<'a> {
         copy: Option<&mut dyn Write>,
     ) -> Result<(RestoredSections, [u8; HEADER_LEN])> {
         let info = self.info;
-        let (rows, header) = match info.kind {
-            TraceKind::AppendOnly => {
-                let mut chunks = vec![];
-                let keeping = &mut |chunk| chunks.push(chunk);
-                let header = self.merge(watermark, keep, copy, keeping)?;
-                (SectionRows::Last(chunks), header)
-            }
-            _ => {
-                let mut chunks = vec![];
-                let keeping = &mut |chunk| chunks.push(chunk);
-                let header = self.merge(watermark, keep, copy, keeping)?;
-                (SectionRows::Count(chunks), header)
-            }
+        let (rows, header) = if info.kind == TraceKind::AppendOnly {
+            let mut chunks = vec![];
+            let keeping = &mut |chunk| chunks.push(chunk);
+            let header = self.merge(watermark, keep, copy, keeping)?;
+            (SectionRows::Last(chunks), header)
+        } else {
+            let mut chunks = vec![];
+            let keeping = &mut |chunk| chunks.push(chunk);
+            let header = self.merge(watermark, keep, copy, keeping)?;
+            (SectionRows::Count(chunks), header)
         };
         Ok((RestoredSections { info, rows }, header))
     }

@@ -21,7 +21,7 @@ const AT_HAND: usize = 8;
 
 /// Merges sequences, the oldest first, each with about how many rows it has; equal rows are left side
 /// by side for [`folded`], and where the newest of a key wins the older ones go.
-pub(crate) fn merged<'a, R: Diff>(mut streams: Vec<(u64, Stream<'a, R>)>) -> Stream<'a, R> {
+pub(crate) fn merged<R: Diff>(mut streams: Vec<(u64, Stream<'_, R>)>) -> Stream<'_, R> {
     // The neighbours with the fewest rows first, so that most rows are copied a few times only.
     while streams.len() > 1 {
         let least = (0..streams.len() - 1)
