@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+use tidemark_connectors::sinks::file::manifest::committed_files;
 
 const SCRIPT: &str = "CREATE TABLE t (k STRING, v INT) WITH ('connector' = 'file', 'path' = 'in', 'format' = 'json', 'maxFilesPerTrigger' = '1');
 CREATE TABLE o WITH ('connector' = 'console', 'outputMode' = 'update', 'trigger' = 'available-now', 'checkpointLocation' = 'ck');
 INSERT INTO o SELECT k, count(*) AS n, max(v) AS m FROM t GROUP BY k;
 ";
-const REMEDY: &str =
-    "restore the file from a copy of the checkpoint, or start over with a new 'checkpointLocation'";
+const REMEDY: &str = "restore the file from a copy of the checkpoint, go back to an epoch that does not need it (`tidemark checkpoint DIR` names it), or start over with a new 'checkpointLocation'";
 
 struct Place(TempDir);
 
@@ -141,6 +141,66 @@ fn every_flipped_bit_of_a_state_file_is_noticed() {
         fs::write(&file, damaged).expect("a file");
         place.refuses(&[&name(&file), "is damaged", REMEDY]);
     }
+}
+
+/// What a file sink holds, as a reader of its manifest sees it.
+fn committed_rows(place: &Place) -> Vec<String> {
+    let files = committed_files(&place.path("out")).expect("a manifest");
+    let mut rows: Vec<String> = (files.unwrap_or_default().iter())
+        .flat_map(|file| {
+            let text = fs::read_to_string(file).expect("a file");
+            text.lines().map(String::from).collect::<Vec<_>>()
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn a_query_goes_back_to_an_epoch_whose_state_is_whole() {
+    let script = SCRIPT.replace("'console'", "'file', 'path' = 'out', 'format' = 'json'");
+    let (place, whole) = (Place::new(), Place::new());
+    for each in [&place, &whole] {
+        fs::write(each.path("s.sql"), &script).expect("a file");
+        for (name, v) in [("a", 1), ("b", 2), ("c", 3)] {
+            each.input(name, &[("x", v), (name, v)]);
+        }
+        let (code, _, said) = each.run();
+        assert_eq!((code, said.as_str()), (0, ""));
+    }
+    let file = place.delta();
+    let mut bytes = fs::read(&file).expect("a file");
+    bytes[40] ^= 1;
+    fs::write(&file, bytes).expect("a file");
+    place.refuses(&[&name(&file), "is damaged", REMEDY]);
+    let (code, out, _) = place.tidemark(&["checkpoint", "ck"]);
+    assert_eq!(code, 1);
+    let remedy = "the state of epoch 1 is whole: tidemark checkpoint ck --rollback 1\n";
+    assert!(out.contains(remedy), "{out}");
+
+    let (code, _, said) = place.tidemark(&["checkpoint", "ck", "--rollback", "2"]);
+    let refused = "error: checkpoint ck: the state of epoch 2 is not whole, so the query cannot go back to it; that of epoch 1 is; this did not happen\n";
+    assert_eq!((code, said.as_str()), (1, refused));
+    let (code, _, said) = place.tidemark(&["checkpoint", "ck", "--rollback", "7"]);
+    let unknown = "error: checkpoint ck: the state of epoch 7 is not kept; those of the commits from epoch 0 to 2 are\n";
+    assert_eq!((code, said.as_str()), (2, unknown));
+    let (code, out, said) = place.tidemark(&["checkpoint", "ck", "--rollback", "1"]);
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_eq!(
+        out,
+        "ck is back at epoch 1; the next start runs epoch 2 again, as logged\n"
+    );
+
+    // Epoch 2 is run again, and the sink, which holds it, is not given it a second time; what comes
+    // after builds on it.
+    for each in [&place, &whole] {
+        each.input("d", &[("x", 9), ("c", 9)]);
+        let (code, _, said) = each.run();
+        assert_eq!((code, said.as_str()), (0, ""));
+    }
+    assert_eq!(committed_rows(&place), committed_rows(&whole));
+    let (code, out, _) = place.tidemark(&["checkpoint", "ck"]);
+    assert_eq!(code, 0, "{out}");
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //! | [`Sink`] | once a query, beside the sequencer | commits what the workers staged, once an epoch |
 //! | [`SinkWriter`] | every worker (or one) | writes rows, makes them durable when asked |
 //!
+//! What must be durable is written through a [`storage`].
+//!
 //! A connector is opened from its options by [`open_source`] and [`open_sink`].
 
 pub mod error;
@@ -19,6 +21,7 @@ pub mod sink;
 pub mod sinks;
 pub mod source;
 pub mod sources;
+pub mod storage;
 
 pub use error::{ConnectorError, Result};
 pub use options::Options;

@@ -11,11 +11,13 @@
 
 use std::fmt::{self, Debug};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
+use crate::storage::Storage;
 use crate::{ConnectorError, Result};
 
 /// What a sink is told of a query's changelog.
@@ -127,6 +129,8 @@ pub struct SinkConfig {
     pub mode: OutputMode,
     /// Indices of the columns that identify a row, where the plan knows them.
     pub key: Option<Vec<usize>>,
+    /// Where a sink that writes files writes them.
+    pub storage: Arc<dyn Storage>,
 }
 
 /// What a writer hands to the commit: plain bytes in the sink's own terms (a list of files, a

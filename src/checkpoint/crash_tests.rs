@@ -13,9 +13,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tidemark_connectors::PlannedRange;
+use tidemark_connectors::storage::crash::{
+    CrashStorage, Loss, Outcome as Effect, Then, memory_directory,
+};
+use tidemark_connectors::storage::{Moment, Storage};
 
 use super::fold::tests::concatenated;
-use super::simulated_disk::{Crash, SimulatedDisk, directory};
 use super::*;
 use crate::time::Epoch;
 
@@ -116,7 +119,7 @@ fn print<'a>(rows: impl IntoIterator<Item = &'a String>) -> Vec<u8> {
 /// One process's life: opens the checkpoint, recovers, runs up to epoch `until`.
 fn live(
     dir: &Path,
-    disk: &SimulatedDisk,
+    disk: &CrashStorage,
     world: &mut World,
     (until, workers, group): (Epoch, usize, Epoch),
 ) -> Result<(), Stop> {
@@ -249,7 +252,7 @@ fn restore(
 /// Steps 2 to 5 of a group, and what is done between commits.
 fn epochs(
     checkpoint: &mut Checkpoint,
-    disk: &SimulatedDisk,
+    disk: &CrashStorage,
     world: &mut World,
     entries: &[OffsetEntry],
     workers: usize,
@@ -280,7 +283,7 @@ fn epochs(
         files.push(writer.finish(kind, first, last)?);
     }
     if !sink_holds {
-        disk.tick()?;
+        disk.moment(Moment::BeforeTransaction)?;
         for entry in entries {
             if world.sink.insert(entry.epoch, rows(entry)).is_some() {
                 return Err(Stop::Wrong(format!(
@@ -290,7 +293,7 @@ fn epochs(
             }
         }
         world.sink_last = Some(last);
-        disk.tick()?;
+        disk.moment(Moment::AfterTransaction)?;
     }
     let commit = CommitEntry {
         first,
@@ -311,29 +314,32 @@ fn epochs(
     Ok(())
 }
 
-/// Runs the script, dying after each of `deaths` operations in turn. Whether it died at all.
-fn run(deaths: &[u64], crash: Crash) -> bool {
-    let dir = directory();
-    let disk = SimulatedDisk::default();
+/// Runs the script, dying at each of the `deaths`-th operations in turn. Whether it died at all.
+fn run(deaths: &[usize], effect: Effect, loss: Loss) -> bool {
+    let place = tempfile::tempdir_in(memory_directory()).expect("there is a directory");
+    let disk = CrashStorage::new(place.path());
+    let dir = place.path().join("checkpoint");
     let mut world = World::default();
     let mut deaths = deaths.iter();
+    let mut die_again = || {
+        if let Some(at) = deaths.next() {
+            disk.stop(*at, effect, Then::Dies, io::ErrorKind::Other);
+        }
+    };
     let mut died = false;
-    if let Some(n) = deaths.next() {
-        disk.die_after(*n);
-    }
+    die_again();
     let mut part = 0;
     while part < SCRIPT.len() {
-        match live(dir.path(), &disk, &mut world, SCRIPT[part]) {
-            Ok(()) => part += 1,
-            Err(_) if disk.is_dead() => {
+        let lived = live(&dir, &disk, &mut world, SCRIPT[part]);
+        match (lived, disk.stopped()) {
+            (Ok(()), _) => part += 1,
+            (Err(_), Some(_)) => {
                 died = true;
-                disk.restart(crash);
-                if let Some(n) = deaths.next() {
-                    disk.die_after(*n);
-                }
+                disk.restart(loss).expect("the directory can be written");
+                die_again();
             }
-            Err(Stop::Died) => panic!("{crash:?}: died out of turn"),
-            Err(Stop::Wrong(reason)) => panic!("{crash:?}: {reason}\n{world:#?}"),
+            (Err(Stop::Died), None) => panic!("{loss:?}: died out of turn"),
+            (Err(Stop::Wrong(reason)), None) => panic!("{loss:?}: {reason}\n{world:#?}"),
         }
     }
     let last = SCRIPT[SCRIPT.len() - 1].0;
@@ -343,38 +349,43 @@ fn run(deaths: &[u64], crash: Crash) -> bool {
         assert_eq!(*rows_written, rows(&world.logged[epoch]), "epoch {epoch}");
     }
     // The final state, read once more.
-    disk.restart(crash);
-    live(dir.path(), &disk, &mut world, SCRIPT[SCRIPT.len() - 1])
-        .unwrap_or_else(|stop| panic!("{crash:?}: {stop:?}"));
+    disk.restart(loss).expect("the directory can be written");
+    live(&dir, &disk, &mut world, SCRIPT[SCRIPT.len() - 1])
+        .unwrap_or_else(|stop| panic!("{loss:?}: {stop:?}"));
     died
 }
 
 #[test]
 fn the_script_runs_through_without_a_crash() {
-    assert!(!run(&[], Crash::Killed));
+    assert!(!run(&[], Effect::DidNotHappen, Loss::Process));
 }
 
 /// Dies at every `stride`-th operation of the script, the first time; the second death comes
 /// somewhere in the recovery from the first.
-fn crashes(crash: Crash, stride: u64) {
-    let mut n = 0;
-    while run(&[n, n * 7 % 31], crash) {
-        n += stride;
+fn crashes(effect: Effect, loss: Loss, stride: usize) {
+    let mut at = 1;
+    while run(&[at, at * 7 % 31 + 1], effect, loss) {
+        at += stride;
     }
-    assert!(n > 300, "the script has {n} operations");
+    assert!(at > 300, "the script has {at} operations");
 }
 
 #[test]
 fn power_lost_at_any_operation_loses_nothing_that_was_promised() {
-    crashes(Crash::PowerLost, 1);
+    crashes(Effect::DidNotHappen, Loss::Unsynced, 1);
 }
 
 #[test]
 fn a_process_that_is_killed_goes_on_where_it_was() {
-    crashes(Crash::Killed, 3);
+    crashes(Effect::MayHaveHappened, Loss::Process, 3);
+}
+
+#[test]
+fn half_of_what_was_not_synced_is_not_taken_for_state() {
+    crashes(Effect::MayHaveHappened, Loss::Some, 3);
 }
 
 #[test]
 fn names_without_their_bytes_after_a_power_loss_are_not_taken_for_state() {
-    crashes(Crash::BytesLost, 3);
+    crashes(Effect::DidNotHappen, Loss::Bytes, 3);
 }

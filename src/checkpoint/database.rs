@@ -13,11 +13,11 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidemark_connectors::storage::{Moment, Storage};
 use uuid::Uuid;
 
 use super::Fingerprint;
 use super::error::{CheckpointError, Outcome, Result};
-use super::storage::{Moment, Storage};
 
 /// The database's name in the checkpoint's directory.
 pub(super) const DATABASE: &str = "tidemark.sqlite";
@@ -343,7 +343,8 @@ fn escaped(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{CommitEntry, FileStorage, simulated_disk};
+    use crate::checkpoint::CommitEntry;
+    use tidemark_connectors::storage::Disk;
 
     fn database(dir: &Path) -> Database {
         let new = Meta {
@@ -351,14 +352,14 @@ mod tests {
             name: "q".into(),
             fingerprint: Fingerprint::new(),
         };
-        Database::open(dir, &FileStorage, &new, true)
+        Database::open(dir, &Disk, &new, true)
             .expect("an empty directory becomes a database")
             .0
     }
 
     #[test]
     fn a_full_database_says_that_nothing_happened_and_goes_on_when_there_is_room() {
-        let dir = simulated_disk::directory();
+        let dir = tempfile::tempdir().unwrap();
         let mut database = database(dir.path());
         let pages = |n: i64| {
             move |database: &Database| {
@@ -376,7 +377,7 @@ mod tests {
                 last: written,
                 ..CommitEntry::default()
             };
-            match database.commit(&FileStorage, &entry, &[]) {
+            match database.commit(&Disk, &entry, &[]) {
                 Ok(()) => written += 1,
                 Err(error) => break error,
             }
@@ -392,13 +393,13 @@ mod tests {
             ..CommitEntry::default()
         };
         database
-            .commit(&FileStorage, &entry, &[])
+            .commit(&Disk, &entry, &[])
             .expect("there is room now");
     }
 
     #[test]
     fn the_journal_is_a_write_ahead_log_and_every_commit_is_synced() {
-        let dir = simulated_disk::directory();
+        let dir = tempfile::tempdir().unwrap();
         let database = database(dir.path());
         let pragma = |name| {
             database

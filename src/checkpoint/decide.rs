@@ -90,7 +90,7 @@ pub enum Refusal {
     },
     /// Files of the state are not there.
     #[error(
-        "the state of epoch {epoch} cannot be restored: {}; restore the directory 'state' of the checkpoint from a copy, or start over with a new 'checkpointLocation'",
+        "the state of epoch {epoch} cannot be restored: {}; restore the directory 'state' of the checkpoint from a copy, go back to an epoch that does not need them (`tidemark checkpoint DIR` names it), or start over with a new 'checkpointLocation'",
         List(.files)
     )]
     MissingState {

@@ -1,33 +1,34 @@
 //! The checkpoint's directory: is it one, what is left over in it, how large is it?
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::Path;
+
+use tidemark_connectors::storage::{Disk, Storage};
 
 use super::database::DATABASE;
 use super::error::{CheckpointError, Result};
 use super::lock::LOCK;
-use super::storage::{FileStorage, Storage};
 use super::{Manifest, StateDir};
 
 /// How many bytes the database and the state files take.
 pub(super) fn size_on_disk(dir: &Path, state: &StateDir) -> Result<u64> {
-    let files = FileStorage
+    let entries = Disk
         .list(dir)
         .map_err(CheckpointError::reading("list", dir))?;
-    let database = files.iter().filter(|(name, _)| name.starts_with(DATABASE));
-    Ok(database.chain(&state.list()?).map(|(_, bytes)| bytes).sum())
+    let database = entries
+        .iter()
+        .filter(|entry| entry.name.starts_with(DATABASE))
+        .filter_map(|entry| entry.bytes);
+    let state = state.list()?;
+    Ok(database.chain(state.iter().map(|(_, bytes)| *bytes)).sum())
 }
 
 /// Looks at a directory before anything is written to it. `true`: no state is in it.
-pub(super) fn look(dir: &Path) -> Result<bool> {
+pub(super) fn look(dir: &Path, storage: &dyn Storage) -> Result<bool> {
     let names = |path: &Path| -> Result<Vec<String>> {
-        match fs::read_dir(path) {
-            Ok(entries) => entries
-                .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
-                .collect::<io::Result<_>>()
-                .map_err(CheckpointError::reading("list", path)),
+        match storage.list(path) {
+            Ok(entries) => Ok(entries.into_iter().map(|entry| entry.name).collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(CheckpointError::reading("list", path)(error)),
         }
@@ -48,23 +49,6 @@ pub(super) fn look(dir: &Path) -> Result<bool> {
         }
     }
     Ok(state.is_empty())
-}
-
-/// The names of the database and of `state` itself must be as durable as what they hold.
-pub(super) fn make_names_durable(dir: &Path, storage: &dyn Storage) -> Result<()> {
-    storage
-        .sync_dir(dir)
-        .map_err(CheckpointError::writing("make durable", dir))?;
-    let parent = match dir.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    match storage.sync_dir(parent) {
-        // Not ours to read, and then it was not we who made the directory.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        done => done.map_err(CheckpointError::writing("make durable", parent)),
-    }
 }
 
 /// What is in `state/` by our names and not in the manifest was never committed, or is forgotten.

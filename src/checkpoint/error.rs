@@ -89,6 +89,17 @@ pub enum CheckpointError {
         /// The process that holds it, if it has written its id.
         pid: Option<u32>,
     },
+    /// A worker's state file is not where the others are.
+    #[error(
+        "worker {worker} has written {}, and it is not there for process 0; give all processes a 'checkpointLocation' that they share",
+        .path.display()
+    )]
+    NotShared {
+        /// Where it should be.
+        path: PathBuf,
+        /// Who wrote it.
+        worker: usize,
+    },
     /// The directory holds something else.
     #[error(
         "{} is not empty and not a checkpoint (it holds '{found}' and no tidemark.sqlite); give 'checkpointLocation' an empty or new directory",
@@ -161,7 +172,7 @@ pub enum CheckpointError {
     },
     /// A state file is not what was written.
     #[error(
-        "the state file {} is damaged: {reason}; the state that it holds cannot be trusted, so nothing is read from it: restore the file from a copy of the checkpoint, or start over with a new 'checkpointLocation'",
+        "the state file {} is damaged: {reason}; the state that it holds cannot be trusted, so nothing is read from it: restore the file from a copy of the checkpoint, go back to an epoch that does not need it (`tidemark checkpoint DIR` names it), or start over with a new 'checkpointLocation'",
         .path.display()
     )]
     DamagedFile {
@@ -198,6 +209,19 @@ pub enum CheckpointError {
         epoch: u64,
         /// Which are kept, in a sentence.
         kept: String,
+    },
+    /// The state of this epoch is kept and damaged.
+    #[error(
+        "checkpoint {}: the state of epoch {epoch} is not whole, so the query cannot go back to it; {whole}; this did not happen",
+        .dir.display()
+    )]
+    NotWhole {
+        /// The checkpoint's directory.
+        dir: PathBuf,
+        /// The epoch that was asked for.
+        epoch: u64,
+        /// Which epochs are whole, in a sentence.
+        whole: String,
     },
     /// The thread that folds is gone.
     #[error(

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidemark_connectors::PlannedRange;
+use tidemark_connectors::storage::{Disk, Storage, make_dirs};
 use uuid::Uuid;
 
 use super::database::{Database, Meta};
-use super::directory::{look, make_names_durable, remove_orphans, size_on_disk};
+use super::directory::{look, remove_orphans, size_on_disk};
 use super::error::{CheckpointError, Outcome, Result};
 use super::fold::Folder;
 use super::lock::Lock;
-use super::storage::{FileStorage, Storage};
 use super::{
     CommitEntry, Decision, FileKind, Fold, FoldPolicy, Identity, Logs, Manifest, OffsetEntry,
     RestorePlan, StateDir, StateFile, decide,
@@ -64,19 +64,17 @@ impl Checkpoint {
     /// Opens the checkpoint in `dir`, or makes one. Refuses the checkpoint of another query, one
     /// that is in use, and a directory that holds something else. Removes what a crash left.
     pub fn open(dir: impl AsRef<Path>, identity: &Identity) -> Result<Self> {
-        Self::open_with(dir.as_ref(), identity, Arc::new(FileStorage))
+        Self::open_with(dir.as_ref(), identity, Arc::new(Disk))
     }
 
     /// [`open`](Self::open) on a storage of one's own.
     pub fn open_with(dir: &Path, identity: &Identity, storage: Arc<dyn Storage>) -> Result<Self> {
-        let fresh = look(dir)?;
+        let fresh = look(dir, &*storage)?;
         let state_path = dir.join("state");
-        storage
-            .create_dir(&state_path)
-            .map_err(CheckpointError::writing(
-                "create the directory",
-                &state_path,
-            ))?;
+        make_dirs(&*storage, &state_path).map_err(CheckpointError::writing(
+            "create the directory",
+            &state_path,
+        ))?;
         let lock = Lock::take(dir)?;
         let new = Meta {
             query: Uuid::new_v4(),
@@ -96,8 +94,11 @@ impl Checkpoint {
         if meta.name != identity.name {
             database.rename_query(&*storage, &identity.name)?;
         }
-        make_names_durable(dir, &*storage)?;
-        let state = StateDir::with_storage(dir, meta.query, Arc::clone(&storage));
+        // The database's name must be as durable as what it holds.
+        storage
+            .sync_dir(dir)
+            .map_err(CheckpointError::writing("make durable", dir))?;
+        let state = StateDir::new(dir, meta.query, Arc::clone(&storage));
         let manifest = database.manifest()?;
         remove_orphans(&state, &manifest)?;
         Ok(Self {
@@ -237,6 +238,20 @@ impl Checkpoint {
                 .chain(std::mem::take(&mut self.folded)),
         );
         self.commits.push(entry.clone());
+        Ok(())
+    }
+
+    /// Whether the files that workers wrote are in this checkpoint's directory: a worker of another
+    /// process may hold another directory for it.
+    pub fn check_written(&self, files: &[StateFile]) -> Result<()> {
+        for file in files {
+            let path = self.state.path().join(&file.name);
+            let there = self.storage.open(&path).and_then(|found| found.length());
+            if there.ok() != Some(file.bytes) {
+                let worker = file.worker;
+                return Err(CheckpointError::NotShared { path, worker });
+            }
+        }
         Ok(())
     }
 

@@ -1,14 +1,20 @@
-use std::fs;
+use std::{fs, io};
 
 use serde_json::json;
+use tidemark_connectors::storage::crash::{
+    CrashStorage, Loss, Outcome as Effect, Then, memory_directory,
+};
 
 use super::*;
 use crate::checkpoint::database::DATABASE;
 use crate::checkpoint::fold::tests::concatenated;
-use crate::checkpoint::simulated_disk::{SimulatedDisk, directory};
 use crate::checkpoint::{
     FORMAT_VERSION, Fingerprint, Holder, SourceRange, StateFileReader, StateFileWriter,
 };
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(memory_directory()).unwrap()
+}
 
 fn identity() -> Identity {
     Identity {
@@ -369,7 +375,7 @@ fn purging_keeps_the_retained_epochs_restorable() {
                 let reader = StateFileReader::open(checkpoint.state_dir(), file).unwrap();
                 for section in reader.sections() {
                     let section = reader.read(section).unwrap();
-                    state.push_str(&std::io::read_to_string(section).unwrap());
+                    state.push_str(&io::read_to_string(section).unwrap());
                 }
             }
             let expected: Vec<String> = (0..=kept).map(|epoch| format!("{epoch};")).collect();
@@ -465,7 +471,7 @@ fn a_fold_that_panics_ends_the_folding_and_not_the_query() {
 #[test]
 fn a_full_disk_says_what_did_not_happen_and_the_query_can_go_on_later() {
     let dir = directory();
-    let disk = SimulatedDisk::default();
+    let disk = CrashStorage::new(dir.path());
     let mut checkpoint =
         Checkpoint::open_with(dir.path(), &identity(), Arc::new(disk.clone())).unwrap();
     advance(&mut checkpoint, 0, 1);
@@ -486,16 +492,16 @@ fn a_full_disk_says_what_did_not_happen_and_the_query_can_go_on_later() {
 #[test]
 fn after_a_write_that_may_have_happened_nothing_more_is_written() {
     let dir = directory();
-    let disk = SimulatedDisk::default();
+    let disk = CrashStorage::new(dir.path());
     let mut checkpoint =
         Checkpoint::open_with(dir.path(), &identity(), Arc::new(disk.clone())).unwrap();
-    disk.die_after(1);
+    disk.stop(2, Effect::DidNotHappen, Then::Dies, io::ErrorKind::Other);
     let error = checkpoint.log_offsets(&[entry(0)]).unwrap_err();
     assert_eq!(error.outcome(), Some(Outcome::MayHaveHappened), "{error}");
     let text = said(checkpoint.log_offsets(&[entry(0)]));
     assert!(text.contains("start it again"), "{text}");
     drop(checkpoint);
-    disk.restart(crate::checkpoint::simulated_disk::Crash::Killed);
+    disk.restart(Loss::Process).unwrap();
     let checkpoint = Checkpoint::open_with(dir.path(), &identity(), Arc::new(disk)).unwrap();
     assert_eq!(checkpoint.logs().unwrap().last_logged(), Some(0));
 }

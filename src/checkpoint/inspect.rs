@@ -6,7 +6,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tidemark_connectors::storage::Disk;
 use uuid::Uuid;
 
 use super::database::Database;
@@ -69,7 +71,7 @@ impl Checkpoint {
         let in_use = holder != Holder::Nobody;
         let database = Database::read_only(dir, !in_use)?;
         let meta = database.meta()?;
-        let state = StateDir::new(dir, meta.query);
+        let state = StateDir::new(dir, meta.query, Arc::new(Disk));
         let mut logs = Logs {
             groups: database.groups()?,
             commits: database.commits()?,
@@ -208,6 +210,16 @@ impl fmt::Display for Inspection {
         }
         for problem in &self.problems {
             writeln!(f, "  PROBLEM   tidemark.sqlite: {problem}")?;
+        }
+        let newest = self.logs.last_commit().map(|commit| commit.last);
+        if let Some(epoch) = self.whole()
+            && Some(epoch) < newest
+        {
+            writeln!(
+                f,
+                "  remedy    the state of epoch {epoch} is whole: tidemark checkpoint {} --rollback {epoch}",
+                self.dir.display()
+            )?;
         }
         match &self.decision {
             Decision::Ready { next, .. } => writeln!(f, "  restart   goes on with epoch {next}"),

@@ -17,6 +17,9 @@
 //! 4. sinks commit
 //! 5. [`Checkpoint::commit`]: the commit entry and, in the same transaction, the [`Manifest`]
 //!
+//! All files but the database's and the lock are written through a
+//! [`Storage`](tidemark_connectors::storage::Storage), and the database tells it of its transactions.
+//!
 //! Wherever a process dies, the next one opens the checkpoint and asks [`decide`], a pure
 //! function of the [`Logs`] and of what the sink holds.
 //!
@@ -31,10 +34,10 @@
 //! | `manifest` | which files make the state of an epoch |
 //! | `fold` | many files become one, in the background |
 //! | `database`, `tables` | the logs in `SQLite` |
-//! | `storage` | the file operations, behind a trait |
 //! | `directory` | the directory as a whole: is it a checkpoint, what is left over in it |
 //! | `facade` | [`Checkpoint`], which puts them together |
 //! | `inspect` | what a checkpoint holds, read only |
+//! | `rollback` | going back to an older epoch |
 //! | `state_rows` | the rows of an operator, as they are kept |
 
 mod database;
@@ -48,17 +51,15 @@ mod inspect;
 mod lock;
 mod log;
 mod manifest;
+mod rollback;
 mod sections;
 mod state_dir;
 pub mod state_files;
 mod state_rows;
-mod storage;
 mod tables;
 
 #[cfg(test)]
 mod crash_tests;
-#[cfg(test)]
-mod simulated_disk;
 #[cfg(test)]
 mod size_tests;
 
@@ -72,8 +73,8 @@ pub use inspect::{FileReport, Inspection};
 pub use lock::Holder;
 pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};
 pub use manifest::{FileKind, Manifest, MissingFile, RestorePlan, StateFile};
+pub use rollback::Rollback;
 pub use sections::{SectionReader, SectionWriter, StateFiles};
 pub use state_dir::StateDir;
 pub use state_files::{Section, StateFileReader, StateFileWriter};
 pub use state_rows::{StateRow, StateRows};
-pub use storage::{FileStorage, Moment, Storage, StorageReader, StorageWriter};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use rand::prelude::*;
+use tidemark_connectors::storage::crash::memory_directory;
 use timely::dataflow::operators::generic::OperatorInfo;
 
-use super::simulated_disk::directory;
 use super::*;
 use crate::state::{HEADER_LEN, Recorder, Sections, Table, TableKind};
 use crate::time::{Epoch, NEVER, NO_WATERMARK, Time};
@@ -26,7 +26,7 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let dir = directory();
+        let dir = tempfile::tempdir_in(memory_directory()).unwrap();
         let identity = Identity {
             name: "sizes".into(),
             fingerprint: Fingerprint::new(),

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tidemark_connectors::storage::Storage;
 use uuid::Uuid;
 
-use super::FileStorage;
 use super::error::{CheckpointError, Result};
-use super::storage::Storage;
 
 /// The directory of state files, as workers hold it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -18,13 +17,8 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// `state/` of the checkpoint in `checkpoint`, for a process that does not hold the
-    /// checkpoint itself.
-    pub fn new(checkpoint: &Path, query: Uuid) -> Self {
-        Self::with_storage(checkpoint, query, Arc::new(FileStorage))
-    }
-
-    pub(super) fn with_storage(checkpoint: &Path, query: Uuid, storage: Arc<dyn Storage>) -> Self {
+    /// `state/` of the checkpoint in `checkpoint`.
+    pub fn new(checkpoint: &Path, query: Uuid, storage: Arc<dyn Storage>) -> Self {
         Self {
             path: checkpoint.join("state"),
             query,
@@ -48,9 +42,14 @@ impl StateDir {
 
     /// The files that are there, with their sizes.
     pub(super) fn list(&self) -> Result<Vec<(String, u64)>> {
-        self.storage
+        let entries = self
+            .storage
             .list(&self.path)
-            .map_err(CheckpointError::reading("list", &self.path))
+            .map_err(CheckpointError::reading("list", &self.path))?;
+        let files = entries.into_iter();
+        Ok(files
+            .filter_map(|entry| Some((entry.name, entry.bytes?)))
+            .collect())
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<()> {

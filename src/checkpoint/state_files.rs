@@ -35,10 +35,10 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidemark_connectors::storage::StorageWriter;
 use uuid::Uuid;
 
 use super::error::{CheckpointError, Result};
-use super::storage::StorageWriter;
 use super::{FileKind, SectionReader, SectionWriter, StateDir, StateFile};
 use crate::time::Epoch;
 
@@ -259,7 +259,7 @@ impl StateFileWriter {
             .file
             .as_mut()
             .expect("the file is taken by `finish` alone");
-        file.write(bytes)
+        file.write_all(bytes)
             .map_err(CheckpointError::writing("write", &self.temporary))
     }
 }

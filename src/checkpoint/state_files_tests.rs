@@ -1,13 +1,15 @@
 use std::fs;
 use std::io::{Read, Write};
+use std::sync::Arc;
+
+use tidemark_connectors::storage::Disk;
 
 use super::*;
-use crate::checkpoint::simulated_disk;
 
 fn directory() -> (tempfile::TempDir, StateDir) {
-    let dir = simulated_disk::directory();
+    let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("state")).unwrap();
-    let state = StateDir::new(dir.path(), Uuid::from_u128(7));
+    let state = StateDir::new(dir.path(), Uuid::from_u128(7), Arc::new(Disk));
     (dir, state)
 }
 
@@ -158,7 +160,7 @@ fn a_whole_file_in_the_place_of_another_is_an_error() {
         Err(CheckpointError::DamagedFile { .. })
     ));
     let checkpoint = dir.path().parent().unwrap();
-    let foreign = StateDir::new(checkpoint, Uuid::from_u128(8));
+    let foreign = StateDir::new(checkpoint, Uuid::from_u128(8), Arc::new(Disk));
     let error = read_all(&foreign, &other).unwrap_err();
     assert!(error.to_string().contains("another query"), "{error}");
 }

@@ -4,6 +4,9 @@
 //! the same by its fingerprint), so both are shown as the bytes that they are, with the text in them.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use tidemark_connectors::storage::Disk;
 
 use super::error::{CheckpointError, Result};
 use super::inspect::{Inspection, Watermark};
@@ -49,7 +52,7 @@ impl Inspection {
             rows: Vec::new(),
             total: 0,
         };
-        let dir = StateDir::new(&self.dir, self.query_id);
+        let dir = StateDir::new(&self.dir, self.query_id, Arc::new(Disk));
         let mut known = false;
         if let Some(commit) = self.logs.last_commit() {
             for worker in 0..commit.workers {

@@ -2,10 +2,10 @@
 
 use rusqlite::{Transaction, params};
 use tidemark_connectors::PlannedRange;
+use tidemark_connectors::storage::Storage;
 
 use super::database::{Database, crc, json};
 use super::error::Result;
-use super::storage::Storage;
 use super::{CommitEntry, FileKind, Group, Manifest, OffsetEntry, StateFile};
 use crate::time::Epoch;
 
@@ -160,6 +160,15 @@ impl Database {
                 statement.execute([name.as_ref()])?;
             }
             Ok(())
+        })
+    }
+
+    /// Forgets what was committed after `epoch`. What was logged stays, to be run again.
+    pub(super) fn roll_back(&mut self, storage: &dyn Storage, epoch: Epoch) -> Result<()> {
+        self.write("roll back the logs", storage, |tx| {
+            tx.execute("DELETE FROM commits WHERE last > ?1", [epoch as i64])?;
+            tx.execute("DELETE FROM state_files WHERE last > ?1", [epoch as i64])
+                .map(drop)
         })
     }
 

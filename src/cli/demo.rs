@@ -46,8 +46,8 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     if args.sql {
         return print(&script);
     }
-    let asked = stop::on_signal()?;
     let session = session(args.workers, None, &[])?;
+    let asked = stop::on_signal(&session)?;
     let began = Instant::now();
     let queries = session.sql(&script)?;
     let [query] = &queries[..] else {

@@ -129,6 +129,10 @@ struct CheckpointArgs {
     /// How many rows to print
     #[arg(long, value_name = "N", default_value_t = 20, requires = "state")]
     limit: usize,
+    /// Go back to this epoch, where the state of a later one is damaged: the next start runs what came
+    /// after it again
+    #[arg(long, value_name = "EPOCH", conflicts_with = "state")]
+    rollback: Option<u64>,
 }
 
 /// What `--progress` shows.

@@ -13,8 +13,9 @@ use crate::cli::bar::{self, Bars};
 use crate::cli::cluster;
 use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, say, session, stop};
 use crate::plan::catalog::{Answer, QueriesAt, Statement};
+use crate::runtime::QueryError;
 use crate::runtime::query::Listener;
-use crate::session::Session;
+use crate::session::{Session, SessionError};
 
 /// A script's text.
 pub(super) fn read(file: &Path) -> Result<String, Failure> {
@@ -72,7 +73,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             )))
         };
     }
-    let asked = stop::on_signal()?;
+    let asked = stop::on_signal(&session)?;
     // Tables on the same terminal would run into the bars.
     let tables = std::io::stdout().is_terminal()
         && plans
@@ -95,6 +96,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     for plan in &plans {
         match session.start(plan, listener(kind, &bars, &plan.name)) {
             Ok(query) => queries.push(query),
+            // As the user asked.
+            Err(SessionError::Query {
+                source: QueryError::Stopped,
+                ..
+            }) => {}
             Err(error) => fail(error.to_string()),
         }
     }

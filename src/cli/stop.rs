@@ -8,16 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::cli::{Failure, say};
 use crate::session::Session;
 
-/// Set once the user has asked to stop.
-pub(super) fn on_signal() -> Result<Arc<AtomicBool>, Failure> {
+/// Set once the user has asked to stop; queries of `session` then wait for no other process.
+pub(super) fn on_signal(session: &Session) -> Result<Arc<AtomicBool>, Failure> {
     let asked = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&asked);
+    let (seen, session) = (Arc::clone(&asked), session.clone());
     ctrlc::set_handler(move || {
         if seen.swap(true, Ordering::SeqCst) {
             // As a shell reports a process that a signal has ended.
             std::process::exit(130);
         }
         say("stopping after the epoch in flight; a second signal ends at once");
+        session.stop_waiting();
     })
     .map_err(|error| Failure::query(format!("cannot listen for signals: {error}")))?;
     Ok(asked)

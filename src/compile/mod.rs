@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use tidemark_connectors::{Distribution, OutputMode, SinkWriter, SourceReader};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
@@ -103,11 +104,16 @@ pub fn compile(
         mut parts, sources, ..
     } = compiler;
     let complete = plan.mode == OutputMode::Complete;
+    // With what the result is ordered by.
+    let schema: SchemaRef = match &plan.order {
+        Some(_) => Arc::new(plan.root.schema.as_arrow().clone()),
+        None => Arc::clone(&plan.schema),
+    };
     if complete {
         // Its state is kept under the id behind the last of the plan's.
         let id = plan.root.id + 1;
         let (recorder, restored) = (&parts.recorder, &mut parts.restored);
-        stream = whole(stream, &parts.context, id, &plan.schema, recorder, restored)?;
+        stream = whole(stream, &parts.context, id, &schema, recorder, restored)?;
     }
     let spec = OutputSpec {
         operator: plan.root.id,
@@ -115,7 +121,8 @@ pub fn compile(
         key: plan.key.clone(),
         key_is_group: plan.key_is_group,
         direct: complete || plan.root.append_only,
-        schema: Arc::clone(&plan.schema),
+        order: plan.order.clone(),
+        schema,
         distribution: parts.distribution,
         writer: parts.writer,
     };

@@ -3,6 +3,7 @@
 //! Both distributors push all that they are given at once. A buffering exchange may keep rows back
 //! when a flush meets an empty count, and a dataflow would then wait for ever.
 
+use std::cell::OnceCell;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -30,23 +31,44 @@ pub type RowStream<'scope> = Stream<'scope, Time, Rows>;
 
 /// The container of a [`DeltaStream`].
 #[derive(Clone, Debug, Default)]
-pub struct Deltas(pub Vec<Delta>);
+pub struct Deltas {
+    deltas: Vec<Delta>,
+    /// What goes to another process: timely asks for its length first, and then for the bytes.
+    encoded: OnceCell<Vec<u8>>,
+}
+
+impl Deltas {
+    /// Takes all that is in it.
+    pub fn take(&mut self) -> Vec<Delta> {
+        std::mem::take(self).deltas
+    }
+}
+
+impl From<Vec<Delta>> for Deltas {
+    fn from(deltas: Vec<Delta>) -> Self {
+        Self {
+            deltas,
+            encoded: OnceCell::new(),
+        }
+    }
+}
 
 impl From<Delta> for Deltas {
     fn from(delta: Delta) -> Self {
-        Self(vec![delta])
+        vec![delta].into()
     }
 }
 
 impl Accountable for Deltas {
     fn record_count(&self) -> i64 {
-        self.0.len() as i64
+        self.deltas.len() as i64
     }
 }
 
 impl PushInto<Delta> for Deltas {
     fn push_into(&mut self, delta: Delta) {
-        self.0.push(delta);
+        self.encoded.take();
+        self.deltas.push(delta);
     }
 }
 
@@ -64,12 +86,12 @@ impl ContainerBytes for Deltas {
     }
 
     fn length_in_bytes(&self) -> usize {
-        encode(self).len()
+        self.encoded.get_or_init(|| encode(&self.deltas)).len()
     }
 
     fn into_bytes<W: Write>(&self, writer: &mut W) {
         writer
-            .write_all(&encode(self))
+            .write_all(self.encoded.get_or_init(|| encode(&self.deltas)))
             .expect("timely gives a buffer of the announced length");
     }
 }
@@ -100,9 +122,9 @@ impl ContainerBytes for Rows {
     }
 }
 
-fn encode(deltas: &Deltas) -> Vec<u8> {
-    let mut out = (deltas.0.len() as u64).to_le_bytes().to_vec();
-    for delta in &deltas.0 {
+fn encode(deltas: &[Delta]) -> Vec<u8> {
+    let mut out = (deltas.len() as u64).to_le_bytes().to_vec();
+    for delta in deltas {
         out.extend_from_slice(&delta.time.epoch.to_le_bytes());
         out.extend_from_slice(&delta.time.watermark.to_le_bytes());
         let diffs = delta.diffs.as_deref().unwrap_or_default();
@@ -150,7 +172,7 @@ fn decode(mut bytes: &[u8]) -> Option<Deltas> {
             time,
         });
     }
-    Some(Deltas(deltas))
+    Some(deltas.into())
 }
 
 /// Spreads byte rows by the hash of their keys.
@@ -219,8 +241,8 @@ impl Distributor<Deltas> for BatchRoute {
             Self::By(columns, codec) if pushers.len() > 1 => (columns, codec),
             _ => return Message::push_at(deltas, stamp.clone(), &mut pushers[0]),
         };
-        let mut parts = vec![Deltas::default(); pushers.len()];
-        for delta in std::mem::take(deltas).0 {
+        let mut parts = vec![Vec::new(); pushers.len()];
+        for delta in deltas.take() {
             let columns: Vec<_> = columns
                 .iter()
                 .map(|column| Arc::clone(delta.batch.column(*column)))
@@ -243,7 +265,7 @@ impl Distributor<Deltas> for BatchRoute {
                     .map(|d| rows.iter().map(|r| d[*r as usize]).collect());
                 let batch = take_record_batch(&delta.batch, &UInt32Array::from(rows))
                     .expect("indices lie within the batch");
-                part.0.push(Delta {
+                part.push(Delta {
                     batch,
                     diffs,
                     origin: None,
@@ -251,9 +273,9 @@ impl Distributor<Deltas> for BatchRoute {
                 });
             }
         }
-        for (mut part, pusher) in parts.into_iter().zip(pushers) {
-            if !part.0.is_empty() {
-                Message::push_at(&mut part, stamp.clone(), pusher);
+        for (part, pusher) in parts.into_iter().zip(pushers) {
+            if !part.is_empty() {
+                Message::push_at(&mut part.into(), stamp.clone(), pusher);
             }
         }
     }

@@ -97,16 +97,9 @@ pub enum OperatorError {
         /// Why not.
         reason: String,
     },
-    /// A result that does not fit its type.
-    #[error(
-        "[ARITHMETIC_OVERFLOW] {what} overflows {data_type}; cast the argument to a wider type, such as DECIMAL(38, 0) or DOUBLE"
-    )]
-    Overflow {
-        /// `sum(amount)`.
-        what: String,
-        /// The type of the result.
-        data_type: String,
-    },
+    /// A result that does not fit its type: of what, and what to do.
+    #[error("{0}")]
+    Overflow(String),
     /// An invariant of the engine does not hold.
     #[error("internal error in operator {operator}: {reason}; please report it with the query")]
     Internal {

@@ -59,7 +59,7 @@ impl FilterProject {
                         if context.failed() {
                             return;
                         }
-                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                        for delta in batches.flat_map(Deltas::take) {
                             match self.apply(delta, &context) {
                                 Ok(Some(delta)) => {
                                     output

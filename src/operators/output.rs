@@ -3,7 +3,10 @@
 //! A result that never retracts is written as it comes. Any other is consolidated once the epoch
 //! is complete, so that a sink sees the net change: rows are sorted by their key (where it is
 //! known) and content, and what came and went within the epoch is not shown. In complete mode
-//! [`whole`](super::whole) stands before it, and its rows are written as they come.
+//! [`whole`](super::whole) stands before it, and its rows are written as they come, or by the first
+//! worker in the order that the query asks for.
+
+mod sorted;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,8 +24,10 @@ use timely::dataflow::operators::probe::{Handle, Probe};
 use crate::operators::container::BatchRoute;
 use crate::operators::expression::record_batch;
 use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError};
+use crate::plan::ResultOrder;
 use crate::row::{Bytes, Delta, KeyCodec};
 use crate::time::{Epoch, Time};
+use sorted::Sorted;
 
 /// Rows are written in batches of this size.
 const BATCH: usize = 8192;
@@ -39,7 +44,9 @@ pub struct OutputSpec {
     pub key_is_group: bool,
     /// Nothing is ever retracted from what comes: it is written as it comes.
     pub direct: bool,
-    /// The columns of the result.
+    /// How what comes, the whole result, is put in order.
+    pub order: Option<ResultOrder>,
+    /// The columns of what comes: those of the result, and what it is ordered by.
     pub schema: SchemaRef,
     /// Where the writers stand.
     pub distribution: Distribution,
@@ -85,6 +92,11 @@ pub fn output(
         .iter()
         .map(|field| field.data_type().clone())
         .collect();
+    if let Some(order) = spec.order {
+        let writing = Sorted::new(spec.operator, order, &spec.schema)?;
+        let first = DistributorPact(|_| BatchRoute::First);
+        return Ok(attach(input, context, first, spec.writer, writing));
+    }
     if spec.direct {
         let writing = Direct {
             waiting: BTreeMap::new(),
@@ -195,7 +207,7 @@ where
                         let Some(writer) = writer.as_mut() else {
                             return;
                         };
-                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                        for delta in batches.flat_map(Deltas::take) {
                             if context.failed() {
                                 return;
                             }

@@ -25,7 +25,7 @@ pub fn unnest<'scope>(
     input.unary::<CapacityContainerBuilder<Deltas>, _, _, _>(Pipeline, "unnest", move |_, _| {
         move |input, output| {
             input.for_each_stamp(|capability, batches| {
-                for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                for delta in batches.flat_map(Deltas::take) {
                     match apply(&delta, column, keep_empty, &schema) {
                         Ok(delta) if delta.rows() > 0 => {
                             output

@@ -65,7 +65,7 @@ pub fn whole<'scope>(
                 let mut waiting: BTreeMap<Epoch, Vec<Delta>> = BTreeMap::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|_, batches| {
-                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                        for delta in batches.flat_map(Deltas::take) {
                             waiting.entry(delta.time.epoch).or_default().push(delta);
                         }
                     });

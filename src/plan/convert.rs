@@ -7,6 +7,7 @@
 //! | `fuse` | adjacent filters and projections become one operator |
 //! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
 //! | `expr` | `current_timestamp()` and random values become functions of supplied columns; what no plan can hold is refused |
+//! | `sorted` | `ORDER BY` over a whole result |
 //! | `order` | one order of columns for one text |
 //! | `key` | which columns of the result identify a row |
 //!
@@ -14,13 +15,14 @@
 //! each operator gives its results ([`super::modes`]).
 
 mod aggregate;
-mod error;
+pub(super) mod error;
 pub(super) mod expr;
 mod fold;
 mod fuse;
 mod key;
 mod nodes;
 mod order;
+mod sorted;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -47,15 +49,25 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         clock: WallClock::of(&statement.settings.time_zone),
         draws: &Cell::new(0),
     };
-    let mut root = nodes::node(&statement.logical, scope)?;
+    let sorted = sorted::unsorted(&statement.logical)?;
+    let (logical, order) = match &sorted {
+        Some((logical, order)) => (logical, Some(order)),
+        None => (&statement.logical, None),
+    };
+    let mut root = nodes::node(logical, scope)?;
     let sources: Vec<SourceTable> = statement.sources.iter().map(source_table).collect();
+    let schema = Arc::new(statement.logical.schema().as_arrow().clone());
     let derived = key::of_result(&root);
-    let (mode, mode_reason) =
-        modes::assign(&mut root, &sources, statement.mode, derived.is_some())?;
+    // What the result is ordered by may be in the key, and not in the result.
+    let derived = derived.filter(|key| key.iter().all(|column| *column < schema.fields().len()));
+    let asked = match order {
+        Some(order) => Some(modes::for_order(&root, order, statement.mode)?),
+        None => statement.mode,
+    };
+    let (mode, mode_reason) = modes::assign(&mut root, &sources, asked, derived.is_some())?;
     let mut root = fold::fold_sessions(root, scope.clock)?;
     number(&mut root, &mut 0);
-    // A session is known by its start, while its groups also hold its end, which moves.
-    let key_is_group = statement.primary_key.is_empty() && !has_sessions(&root);
+    let key_is_group = statement.primary_key.is_empty() && gives_keys_whole(&root);
     let key = if statement.primary_key.is_empty() {
         derived
     } else {
@@ -64,8 +76,9 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
     Ok(Plan {
         name: statement.name.clone(),
         sources,
-        schema: Arc::new(statement.logical.schema().as_arrow().clone()),
+        schema,
         root,
+        order: sorted.map(|(_, order)| order),
         sink: statement.sink.clone(),
         mode,
         mode_reason,
@@ -81,6 +94,19 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         }),
         logical: statement.logical.clone(),
     })
+}
+
+/// Whether all rows of one derived key come from one worker.
+///
+/// Sessions that fold their groups have them where their partition's rows are, and every key holds
+/// the partition. Elsewhere a session is known by its start, while the groups of it also hold its
+/// end, which moves and takes the group to another worker.
+fn gives_keys_whole(node: &Node) -> bool {
+    match &node.operator {
+        Operator::FilterProject { .. } => node.inputs.iter().all(gives_keys_whole),
+        Operator::SessionWindow(sessions) => sessions.calls.is_some(),
+        _ => !has_sessions(node),
+    }
 }
 
 fn has_sessions(node: &Node) -> bool {

@@ -111,7 +111,7 @@ pub enum PlanErrorKind {
         message: String,
     },
     /// A column that no table has.
-    #[error("[UNRESOLVED_COLUMN.{}] unknown column '{name}'{}", if .nearest.is_some() { "WITH_SUGGESTION" } else { "WITHOUT_SUGGESTION" }, near_columns(.nearest.as_deref(), .table.as_deref(), .columns))]
+    #[error("[UNRESOLVED_COLUMN.{}] unknown column '{name}'{}", if .nearest.is_some() || !.columns.is_empty() { "WITH_SUGGESTION" } else { "WITHOUT_SUGGESTION" }, near_columns(.nearest.as_deref(), .table.as_deref(), .columns))]
     UnknownColumn {
         /// As written.
         name: String,
@@ -150,7 +150,7 @@ pub enum PlanErrorKind {
     },
     /// A type name that is not known.
     #[error(
-        "unknown type '{name}'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>"
+        "[UNSUPPORTED_DATATYPE] unknown type '{name}'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>"
     )]
     UnknownType {
         /// As written.

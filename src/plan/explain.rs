@@ -73,6 +73,9 @@ impl Plan {
             ("checkpoint", checkpoint),
             ("state", self.state_in_short()),
         ];
+        if let Some(order) = &self.order {
+            notes.insert(2, ("order", order.by(&self.root) + &order.to_string()));
+        }
         if self
             .sources
             .iter()
@@ -458,7 +461,13 @@ fn kept_beside(call: &AggregateCall, from_changes: bool) -> Option<String> {
         | Function::ApproxPercentile
         | Function::Median
         | Function::Mode
-        | Function::HistogramNumeric => format!("every distinct value of {call}"),
+        | Function::HistogramNumeric
+        | Function::TopK
+        | Function::CollectUnion
+        | Function::BitmapOf
+        | Function::BitmapAnd
+        | Function::BitmapOr
+        | Function::CountMinSketch => format!("every distinct value of {call}"),
         _ if call.distinct => format!("every distinct value of {call}"),
         _ => return None,
     })

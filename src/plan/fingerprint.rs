@@ -6,6 +6,7 @@
 //! | `operator N` | keys and aggregates as SQL over the sources' columns, when a group ends, when it is given |
 //! | `output mode` | the mode |
 //! | `time zone` | the session's, where it is not UTC |
+//! | `order` | what the result is ordered by and does not show |
 //! | `sink` | connector and place |
 //!
 //! Not part of it: triggers, limits, other options, filters and projections, delays, and what
@@ -15,7 +16,7 @@ use std::fmt::Write;
 
 use tidemark_connectors::Options;
 
-use super::lineage::{Below, Naming, columns_read};
+use super::lineage::{Below, Naming, column_texts, columns_read};
 use super::redact::redact;
 use super::sql::{DEFAULT_TIME_ZONE, type_name};
 use super::text;
@@ -61,6 +62,13 @@ impl Plan {
         // Left out where it is the default, as checkpoints of earlier versions do.
         if self.settings.time_zone != DEFAULT_TIME_ZONE {
             parts.push(("time zone".into(), self.settings.time_zone.clone()));
+        }
+        if let Some(order) = &self.order {
+            let columns = column_texts(&self.root, Naming::Expanded(&self.sources));
+            let hidden: Vec<String> = columns.into_iter().skip(order.columns).collect();
+            if !hidden.is_empty() {
+                parts.push(("order".into(), hidden.join(", ")));
+            }
         }
         parts.push((
             "sink".into(),

@@ -28,6 +28,7 @@ pub mod functions;
 mod grouping_sets;
 mod lineage;
 pub mod modes;
+mod ordering;
 pub mod reason;
 pub mod redact;
 mod room;
@@ -41,6 +42,7 @@ mod tests;
 
 pub use convert::plan_query;
 pub use error::PlanError;
+pub use ordering::{OrderBy, ResultOrder};
 pub use supplied::Supplied;
 
 use std::fmt;
@@ -68,6 +70,8 @@ pub struct Plan {
     pub schema: SchemaRef,
     /// Where the result goes.
     pub sink: SinkTable,
+    /// How the rows are put in order; only in complete mode.
+    pub order: Option<ResultOrder>,
     /// What the sink is told.
     pub mode: OutputMode,
     /// Why that mode is allowed, in a sentence for `EXPLAIN`.
@@ -376,6 +380,18 @@ pub enum AggregateFunction {
     Mode,
     /// At most so many bins, merged from the values in their order.
     HistogramNumeric,
+    /// The values that come most often with how often that is, the most frequent first.
+    TopK,
+    /// The distinct elements of all arrays, ascending.
+    CollectUnion,
+    /// A bitmap of the numbers that come.
+    BitmapOf,
+    /// The bits that all bitmaps have.
+    BitmapAnd,
+    /// The bits that any bitmap has.
+    BitmapOr,
+    /// Spark's Count-Min sketch.
+    CountMinSketch,
 }
 
 impl Aggregate {

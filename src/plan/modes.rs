@@ -12,11 +12,12 @@
 
 use tidemark_connectors::OutputMode;
 
+use super::convert::error::unsupported;
 use super::convert::expr::uses_clock;
 use super::convert::{ConvertError, Result};
 use super::lineage::{Below, Naming};
 use super::sql::type_name;
-use super::{Aggregate, Emit, Node, Operator, SourceTable};
+use super::{Aggregate, Emit, Node, Operator, ResultOrder, SourceTable};
 
 /// Decides the mode, sets every aggregate's `emit` and `bound` and every node's `append_only`, and
 /// says in a sentence why the mode is allowed. `keyed`: the columns of the result identify a row.
@@ -47,6 +48,33 @@ pub fn assign(
     settle(root, mode);
     check_clock(root, mode, keyed, false)?;
     Ok((mode, reason))
+}
+
+/// The mode of a result in an order: complete, in which all of it is there.
+pub fn for_order(
+    root: &Node,
+    order: &ResultOrder,
+    asked: Option<OutputMode>,
+) -> Result<OutputMode> {
+    let what = format!("ORDER BY {}", order.by(root));
+    if aggregates(root).is_empty() {
+        return Err(unsupported(
+            what,
+            "an unbounded result is never all there to be put in order",
+            "leave it out and sort when the result is read",
+        ));
+    }
+    match asked {
+        None | Some(OutputMode::Complete) => Ok(OutputMode::Complete),
+        Some(mode) => Err(ConvertError::Mode {
+            mode,
+            operator: what,
+            reason: "its epochs give only what is new, and never all that would be in order".into(),
+            remedy:
+                "use 'outputMode' = 'complete', or leave it out and sort when the result is read"
+                    .into(),
+        }),
+    }
 }
 
 fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<String> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use tidemark_connectors::OutputMode;
 
+use super::Plan;
 use super::convert::plan_query;
 use super::convert::testing::data_file;
 use super::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
@@ -16,7 +17,7 @@ CREATE TABLE events (eventId STRING, userId STRING, kind STRING, amount DOUBLE, 
 CREATE VIEW large AS SELECT kind AS k, amount AS a, ts AS at FROM events WHERE amount > 100;
 ";
 
-fn explained(sql: &str, mode: Option<OutputMode>) -> String {
+fn planned(sql: &str, mode: Option<OutputMode>) -> Result<Plan, String> {
     let open: OpenSource = Arc::new(|_, _, declared| {
         let metadata = Schema::new(vec![Field::new("file_name", DataType::Utf8, true)]);
         Ok(SourceSchema {
@@ -33,22 +34,20 @@ fn explained(sql: &str, mode: Option<OutputMode>) -> String {
     let mut session = SqlSession::new(&ScriptOptions::default())
         .expect("no settings")
         .with_opener(open);
-    let script = match session.run(&script, "t.sql") {
-        Ok(script) => script,
-        Err(error) => return error.to_string(),
-    };
+    let script = session.run(&script, "t.sql");
+    let script = script.map_err(|error| error.to_string())?;
     let statement = script.queries().next().expect("there is one INSERT");
-    match plan_query(statement) {
+    plan_query(statement).map_err(|error| error.to_string())
+}
+
+fn explained(sql: &str, mode: Option<OutputMode>) -> String {
+    match planned(sql, mode) {
         Ok(plan) => {
-            let fields = plan
-                .schema
-                .fields()
-                .iter()
-                .map(|field| field.name().as_str());
-            let fields: Vec<&str> = fields.collect();
+            let fields = plan.schema.fields().iter();
+            let fields: Vec<&str> = fields.map(|field| field.name().as_str()).collect();
             format!("columns: {}\n{}", fields.join(", "), plan.explain())
         }
-        Err(error) => error.to_string(),
+        Err(error) => error,
     }
 }
 
@@ -64,4 +63,21 @@ fn one_text_gives_one_plan() {
     for _ in 0..8 {
         assert_eq!(explained(sql, None), first);
     }
+}
+
+#[test]
+fn keys_of_sessions_come_from_one_worker_where_the_sessions_fold() {
+    let of = |sql: &str| planned(sql, Some(OutputMode::Update)).unwrap().key_is_group;
+    let sessions = "FROM events GROUP BY session_window(ts, '5 minutes'), userId";
+    assert!(of("SELECT kind, count(*) FROM events GROUP BY kind"));
+    assert!(of(&format!(
+        "SELECT session_window.start, userId, count(*) AS n {sessions} HAVING count(*) > 1"
+    )));
+    // A list of all rows does not fold; and above folded sessions the end is a part of the group.
+    assert!(!of(&format!(
+        "SELECT session_window.start, userId, collect_list(kind) {sessions}"
+    )));
+    assert!(!of(&format!(
+        "SELECT start, userId, sum(n) FROM (SELECT session_window.start AS start, session_window.end AS end, userId, count(*) AS n {sessions}) GROUP BY start, end, userId"
+    )));
 }

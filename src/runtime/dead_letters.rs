@@ -7,6 +7,7 @@ use arrow::array::{
     ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{
     ConnectorError, Output, OutputMode, Sink, SinkConfig, SinkWriter, Staged,
 };
@@ -34,13 +35,14 @@ pub fn schema() -> SchemaRef {
 }
 
 /// What the sink is opened with.
-pub fn sink_config(table: &str, query_id: &str) -> SinkConfig {
+pub fn sink_config(table: &str, query_id: &str, storage: &Arc<dyn Storage>) -> SinkConfig {
     SinkConfig {
         query_name: table.to_owned(),
         query_id: query_id.to_owned(),
         schema: schema(),
         mode: OutputMode::Append,
         key: None,
+        storage: Arc::clone(storage),
     }
 }
 

@@ -3,12 +3,14 @@
 //! The first process holds the checkpoint, plans epochs and commits; the others bring workers, and
 //! end when the first one says so or is lost.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{Distribution, Sink, SinkConfig, SinkWriter, Source};
 use timely::WorkerConfig;
 use timely::communication::{Config as CommunicationConfig, WorkerGuards};
@@ -18,10 +20,10 @@ use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity,
 use crate::compile::source_uses;
 use crate::plan::{Plan, SinkTable};
 use crate::runtime::QueryError;
-use crate::runtime::cluster::Lost;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
 use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
+use crate::runtime::reports::Reports;
 use crate::runtime::sequencer::{Beginning, Sequencer};
 use crate::runtime::worker::{self, Setup};
 
@@ -45,24 +47,26 @@ pub fn start(
     config: &QueryConfig,
     listener: Option<Listener>,
 ) -> Result<StreamingQuery, QueryError> {
-    let leads = config
-        .cluster
-        .as_ref()
-        .is_none_or(|cluster| cluster.process() == 0);
-    if leads {
-        lead(plan, sources, &open_sink, config, listener)
-    } else {
-        follow(plan, &sources, open_sink, config, listener)
+    let started = match &config.cluster {
+        Some(cluster) if cluster.process() > 0 => {
+            follow(plan, &sources, open_sink, config, listener)
+        }
+        _ => lead(plan, sources, &open_sink, config, listener),
+    };
+    if let (Err(error), Some(cluster)) = (&started, &config.cluster) {
+        cluster.refuse(&plan.name, &error.to_string());
     }
+    started
 }
 
-fn sink_config(plan: &Plan, query: Uuid) -> SinkConfig {
+fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) -> SinkConfig {
     SinkConfig {
         query_name: plan.name.clone(),
         query_id: query.to_string(),
         schema: Arc::clone(&plan.schema),
         mode: plan.mode,
         key: plan.key.clone(),
+        storage: Arc::clone(storage),
     }
 }
 
@@ -81,17 +85,23 @@ fn lead(
                 .into_iter()
                 .fold(Fingerprint::new(), |all, (part, text)| all.with(part, text));
             let name = plan.name.clone();
-            Some(Checkpoint::open(location, &Identity { name, fingerprint })?)
+            let identity = Identity { name, fingerprint };
+            let storage = Arc::clone(&config.storage);
+            Some(Checkpoint::open_with(
+                location.as_ref(),
+                &identity,
+                storage,
+            )?)
         }
         None => None,
     };
     let id = checkpoint
         .as_ref()
         .map_or_else(Uuid::new_v4, Checkpoint::query_id);
-    let mut sink = open_sink(&plan.sink, sink_config(plan, id))?;
+    let mut sink = open_sink(&plan.sink, sink_config(plan, id, &config.storage))?;
     let dead_letters = match &plan.dead_letter {
         Some(table) => {
-            let config = dead_letters::sink_config(&table.name, &id.to_string());
+            let config = dead_letters::sink_config(&table.name, &id.to_string(), &config.storage);
             Some(DeadLetters::new(plan, open_sink(table, config)?)?)
         }
         None => None,
@@ -141,18 +151,27 @@ fn lead(
     let mut sequencer = Sequencer::new(
         Arc::clone(plan),
         (id, run_id),
-        config.workers * processes,
         sources,
         (sink, dead_letters),
         checkpoint,
-        (command_sender, reports, waker),
+        (
+            command_sender,
+            Reports::new(reports, config.workers * processes, Arc::clone(&shared)),
+            waker,
+        ),
         Arc::clone(&shared),
     );
     let handle = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
         .name(format!("tidemark-{}", plan.name))
         .spawn(move || {
-            let failed = sequencer.run(beginning).err();
+            let ran = catch_unwind(AssertUnwindSafe(|| sequencer.run(beginning)));
+            let failed = ran
+                .unwrap_or_else(|panic| {
+                    let error = worker::panicked("the sequencer", &*panic);
+                    Err(QueryError::Worker(error))
+                })
+                .err();
             let cause = failed
                 .filter(|error| !error.is_reader_gone())
                 .map(|error| error.to_string());
@@ -208,10 +227,11 @@ fn follow(
     listener: Option<Listener>,
 ) -> Result<StreamingQuery, QueryError> {
     // Opening a sink touches nothing; the first process says which query it is.
-    let distribution = open_sink(&plan.sink, sink_config(plan, Uuid::nil()))?.distribution();
+    let distribution =
+        open_sink(&plan.sink, sink_config(plan, Uuid::nil(), &config.storage))?.distribution();
     let ending = Arc::<Ending>::default();
     let (of_workers, of_loss) = (Arc::clone(&ending), Arc::clone(&ending));
-    let opened = Arc::clone(plan);
+    let (opened, storage) = (Arc::clone(plan), Arc::clone(&config.storage));
     let offset = config.workers * config.cluster.as_ref().map_or(0, |c| c.process());
     let setup = Arc::new(Setup {
         readers: sources.iter().map(|source| source.reader()).collect(),
@@ -220,7 +240,7 @@ fn follow(
             if distribution == Distribution::Single {
                 return Ok(None);
             }
-            let sink = open_sink(&opened.sink, sink_config(&opened, query))?;
+            let sink = open_sink(&opened.sink, sink_config(&opened, query, &storage))?;
             sink.writer(offset + worker).map(Some)
         }),
         failed: Box::new(move |_, error| of_workers.set(Some(error))),
@@ -261,18 +281,12 @@ fn launch(config: &QueryConfig, setup: &Arc<Setup>) -> Result<WorkerGuards<()>, 
             .try_build()
             .map_err(QueryError::Start)?,
         Some(cluster) => {
-            let lost = Arc::<Lost>::default();
-            let plan = setup.plan.fingerprint();
-            let plan: Vec<String> = plan
-                .into_iter()
-                .map(|(part, text)| format!("{part}: {text}"))
-                .collect();
-            let built =
-                cluster.connect(&setup.plan.name, &plan.join("\n"), config.workers, &lost)?;
-            let setup = Arc::clone(setup);
-            lost.listen(move |reason| {
-                setup.broken.store(true, Ordering::SeqCst);
-                (setup.failed)(setup.process * setup.local_workers, reason.to_owned());
+            let built = cluster.connect(&setup.plan, config.workers, &setup.link)?;
+            let listener = Arc::downgrade(setup);
+            setup.link.listen(move |reason| {
+                if let Some(setup) = listener.upgrade() {
+                    (setup.failed)(setup.process * setup.local_workers, reason.to_owned());
+                }
             });
             built
         }
@@ -289,7 +303,7 @@ fn farewell(workers: WorkerGuards<()>, connected: bool, setup: &Setup) {
     if !connected {
         return drop(workers);
     }
-    if setup.broken.load(Ordering::SeqCst) {
+    if setup.link.is_broken() {
         return std::mem::forget(workers);
     }
     let (gone, all_gone) = mpsc::channel();
@@ -342,11 +356,12 @@ impl Setup {
                 .checkpoint_location
                 .as_ref()
                 .map(PathBuf::from),
+            storage: Arc::clone(&config.storage),
             sequencer: Mutex::new(None),
             failed: Box::new(|_, _| {}),
             ended: Box::new(|_| {}),
             stop_asked: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
+            link: Arc::default(),
             process: config.cluster.as_ref().map_or(0, |c| c.process()),
             local_workers: config.workers,
         }

@@ -6,6 +6,8 @@
 //! | [`launch`] | starts a query |
 //! | [`cluster`] | several processes that run one query together |
 //! | [`sequencer`] | decides each epoch, logs it, commits it |
+//! | `epoch` | an epoch as it was decided, and what the workers made of it |
+//! | `reports` | what the sequencer hears of the workers |
 //! | [`control`] | carries the sequencer's commands and the workers' reports |
 //! | [`worker`] | drives one worker's share of the dataflow |
 //! | [`watermark`] | how far event time has surely come |
@@ -20,9 +22,11 @@ pub mod clock;
 pub mod cluster;
 pub mod control;
 pub mod dead_letters;
+mod epoch;
 pub mod launch;
 pub mod progress;
 pub mod query;
+mod reports;
 pub mod sequencer;
 pub mod watermark;
 pub mod worker;
@@ -61,6 +65,9 @@ pub enum QueryError {
     /// The workers could not be started.
     #[error("the workers could not be started: {0}")]
     Start(String),
+    /// The user did not want to wait for the other processes any more.
+    #[error("it was stopped before all processes were there")]
+    Stopped,
 }
 
 impl QueryError {

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use tidemark_connectors::{Sink, Source};
+use uuid::Uuid;
 
 use crate::operators::SourceProgress;
 use crate::runtime::clock::iso;
+use crate::runtime::epoch::{Decided, Outcome};
 use crate::time::{EventTime, NO_WATERMARK};
 
 /// One epoch of a query.
@@ -45,6 +48,68 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Of an epoch that is committed. `last_began`: when the one before it began.
+    pub(super) fn new(
+        (name, (id, run_id)): (&str, (Uuid, Uuid)),
+        decided: Decided,
+        outcome: &Outcome,
+        last_began: Option<i64>,
+        (sources, sink): (&[Box<dyn Source>], &dyn Sink),
+    ) -> Self {
+        let entry = decided.entry;
+        let since = last_began.map_or(0, |began| entry.timestamp_us - began);
+        let spent = i64::try_from(decided.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let mut total = SourceProgress::default();
+        outcome.read.iter().for_each(|read| total.add(read));
+        let sources = sources
+            .iter()
+            .zip(entry.sources)
+            .zip(&outcome.read)
+            .zip(decided.latest)
+            .map(|(((source, planned), read), latest)| {
+                let (start, end) = planned.range.map(|r| (r.start, r.end)).unwrap_or_default();
+                SourceProgressReport {
+                    description: source.description(),
+                    start_offset: start,
+                    end_offset: end,
+                    latest_offset: latest.unwrap_or_default(),
+                    num_input_rows: read.rows,
+                    input_rows_per_second: rate(read.rows, since),
+                    processed_rows_per_second: rate(read.rows, spent),
+                    num_dropped_records: read.dropped,
+                }
+            })
+            .collect();
+        let operators = outcome.operators.values();
+        Self {
+            id: id.to_string(),
+            run_id: run_id.to_string(),
+            name: name.to_owned(),
+            timestamp: iso(entry.timestamp_us),
+            batch_id: entry.epoch,
+            num_input_rows: total.rows,
+            input_rows_per_second: rate(total.rows, since),
+            processed_rows_per_second: rate(total.rows, spent),
+            duration_ms: decided.durations,
+            event_time: event_time(&total, entry.watermark),
+            state_operators: operators
+                .map(|stats| StateOperatorProgress {
+                    operator_name: stats.name.clone(),
+                    num_rows_total: stats.rows_total,
+                    num_rows_updated: stats.rows_updated,
+                    num_rows_removed: stats.rows_removed,
+                    num_rows_dropped_by_watermark: stats.rows_dropped_by_watermark,
+                    memory_used_bytes: stats.memory_used_bytes,
+                })
+                .collect(),
+            sources,
+            sink: SinkProgress {
+                description: sink.description(),
+                num_output_rows: outcome.output_rows(),
+            },
+        }
+    }
+
     /// The watermark, once there is one.
     pub fn watermark(&self) -> Option<&str> {
         let watermark = self.event_time.get("watermark")?;
@@ -119,7 +184,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// The `eventTime` of an epoch.
-pub fn event_time(read: &SourceProgress, watermark: EventTime) -> BTreeMap<&'static str, String> {
+fn event_time(read: &SourceProgress, watermark: EventTime) -> BTreeMap<&'static str, String> {
     let mut times = BTreeMap::new();
     if let (Some(min), Some(max)) = (read.min, read.max) {
         let average = read.sum / i128::from(read.timed_rows.max(1));
@@ -140,7 +205,7 @@ pub fn event_time(read: &SourceProgress, watermark: EventTime) -> BTreeMap<&'sta
 }
 
 /// `rows` a second over `microseconds`.
-pub fn rate(rows: u64, microseconds: i64) -> f64 {
+fn rate(rows: u64, microseconds: i64) -> f64 {
     if microseconds <= 0 {
         0.0
     } else {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tidemark_connectors::storage::Storage;
 use uuid::Uuid;
 
 use crate::plan::Plan;
@@ -22,6 +23,8 @@ pub struct QueryConfig {
     pub workers: usize,
     /// The processes that run it together; `None`: this one alone.
     pub cluster: Option<Arc<Cluster>>,
+    /// Where checkpoints and sinks write their files.
+    pub storage: Arc<dyn Storage>,
 }
 
 /// What a query is doing.

@@ -2,34 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tidemark_connectors::{OutputMode, PlannedRange, ReadLimit, Sink, Source, Staged};
+use tidemark_connectors::{OutputMode, PlannedRange, ReadLimit, Sink, Source};
 use uuid::Uuid;
 
 use crate::checkpoint::{
     Checkpoint, CommitEntry, OffsetEntry, OperatorSize, Replay, RestorePlan, SourceRange,
 };
-use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
+use crate::operators::EpochInfo;
 use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::row::hash;
-use crate::runtime::control::{Command, Done, Order, Report, Start, Waker};
+use crate::runtime::control::{Command, Order, Start, Waker};
 use crate::runtime::dead_letters::DeadLetters;
-use crate::runtime::progress::{
-    Progress, SinkProgress, SourceProgressReport, StateOperatorProgress, event_time, rate,
-};
+use crate::runtime::epoch::{Decided, Outcome, millis};
+use crate::runtime::progress::Progress;
 use crate::runtime::query::Shared;
+use crate::runtime::reports::Reports;
 use crate::runtime::watermark::Watermarks;
 use crate::runtime::{QueryError, clock};
 use crate::time::{Epoch, EventTime, NO_WATERMARK};
-
-const SILENT: &str =
-    "internal error: the workers ended without saying why; please report it with the query";
-
-/// A sequencer that waits for its trigger looks for reports this often.
-const NAP: Duration = Duration::from_millis(200);
 
 /// Where a run begins.
 #[derive(Default)]
@@ -48,13 +41,12 @@ pub struct Beginning {
 pub struct Sequencer {
     plan: Arc<Plan>,
     ids: (Uuid, Uuid),
-    workers: usize,
     sources: Vec<Box<dyn Source>>,
     sink: Box<dyn Sink>,
     dead_letters: Option<DeadLetters>,
     checkpoint: Option<Checkpoint>,
     commands: Sender<Command>,
-    reports: Receiver<Report>,
+    reports: Reports,
     waker: Waker,
     shared: Arc<Shared>,
     watermarks: Watermarks,
@@ -67,26 +59,14 @@ pub struct Sequencer {
     always_answers: bool,
 }
 
-/// An epoch as it was decided.
-struct Decided {
-    entry: OffsetEntry,
-    /// The sink holds it already.
-    sink_holds: bool,
-    latest: Vec<Option<Value>>,
-    durations: BTreeMap<&'static str, u64>,
-    began: Instant,
-}
-
 impl Sequencer {
-    #[expect(clippy::too_many_arguments, reason = "called once, from `start`")]
     pub(crate) fn new(
         plan: Arc<Plan>,
         ids: (Uuid, Uuid),
-        workers: usize,
         sources: Vec<Box<dyn Source>>,
         (sink, dead_letters): (Box<dyn Sink>, Option<DeadLetters>),
         checkpoint: Option<Checkpoint>,
-        (commands, reports, waker): (Sender<Command>, Receiver<Report>, Waker),
+        (commands, reports, waker): (Sender<Command>, Reports, Waker),
         shared: Arc<Shared>,
     ) -> Self {
         let watermarks = Watermarks::new(
@@ -108,7 +88,6 @@ impl Sequencer {
         Self {
             plan,
             ids,
-            workers,
             sources,
             sink,
             dead_letters,
@@ -143,7 +122,7 @@ impl Sequencer {
             first_epoch,
             restore: beginning.restore,
         }));
-        self.await_ready()?;
+        self.reports.ready()?;
         for replay in beginning.replay {
             let sink_holds = replay.sink_holds;
             for entry in replay.group.entries {
@@ -175,7 +154,7 @@ impl Sequencer {
                 self.shared
                     .set_status("Waiting for data to arrive", false, false);
                 self.shared.note_idle();
-                self.listen()?;
+                self.reports.listen()?;
                 if bounded || self.sources.iter().all(|source| source.exhausted()) {
                     return Ok(());
                 }
@@ -186,7 +165,8 @@ impl Sequencer {
                         .iter()
                         .map(|source| source.poll_interval())
                         .min();
-                    self.sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)))?;
+                    self.reports
+                        .sleep_until(Instant::now() + poll.unwrap_or(Duration::from_millis(100)))?;
                 }
             }
             if let Trigger::ProcessingTime(interval) = self.plan.trigger
@@ -195,7 +175,7 @@ impl Sequencer {
                 trigger = next_trigger(trigger, interval);
                 self.shared
                     .set_status("Waiting for next trigger", false, false);
-                self.sleep_until(trigger)?;
+                self.reports.sleep_until(trigger)?;
             }
         }
         Ok(())
@@ -272,15 +252,9 @@ impl Sequencer {
         }))
     }
 
-    /// Has an epoch processed and commits it.
-    fn process(&mut self, decided: Decided) -> Result<(), QueryError> {
-        let Decided {
-            entry,
-            sink_holds,
-            latest,
-            mut durations,
-            began,
-        } = decided;
+    /// Has an epoch processed, commits it and tells of it.
+    fn process(&mut self, mut decided: Decided) -> Result<(), QueryError> {
+        let entry = &decided.entry;
         let info = EpochInfo {
             epoch: entry.epoch,
             watermark: entry.watermark,
@@ -288,15 +262,9 @@ impl Sequencer {
             timestamp: entry.timestamp_us,
             salt: salt(self.ids.0, entry.timestamp_us),
         };
-        let splits = entry
-            .sources
-            .iter()
-            .map(|source| {
-                source
-                    .range
-                    .as_ref()
-                    .map_or_else(Vec::new, |range| range.splits.clone())
-            })
+        let ranges = entry.sources.iter().map(|source| source.range.as_ref());
+        let splits = ranges
+            .map(|range| range.map_or_else(Vec::new, |range| range.splits.clone()))
             .collect();
         let working = Instant::now();
         self.tell(Command::Open(Order {
@@ -304,62 +272,80 @@ impl Sequencer {
             splits,
             commit_from: Some(entry.epoch),
         }));
-        let mut done = self.await_done(entry.epoch)?;
-        durations.insert("addBatch", millis(working));
-
-        let mut read: Vec<SourceProgress> = vec![SourceProgress::default(); self.sources.len()];
-        for report in &done {
-            for (source, partitions) in &report.sources {
-                for (partition, progress) in partitions {
-                    self.watermarks
-                        .observe(*source, partition, progress.max, info.timestamp);
-                    read[*source].add(progress);
-                }
+        let done = self.reports.done(entry.epoch)?;
+        for (source, partitions) in done.iter().flat_map(|report| &report.sources) {
+            for (partition, progress) in partitions {
+                self.watermarks
+                    .observe(*source, partition, progress.max, info.timestamp);
             }
         }
-        let mut operators: BTreeMap<usize, OperatorStats> = BTreeMap::new();
-        for (operator, stats) in done.iter().flat_map(|report| &report.operators) {
-            operators.entry(*operator).or_default().add(stats);
+        let mut outcome = Outcome::new(self.sources.len(), done);
+        decided.durations.insert("addBatch", millis(working));
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.check_written(&outcome.files)?;
         }
-        let staged: Vec<Staged> = done
-            .iter()
-            .filter_map(|report| report.staged.clone())
-            .collect();
-        let output_rows = staged.iter().map(|staged| staged.rows).sum();
+        let committing = Instant::now();
+        self.commit_sinks(&decided, &info, &mut outcome)?;
+        decided.durations.insert("commitBatch", millis(committing));
+        let committing = Instant::now();
+        self.commit_checkpoint(&decided.entry, &outcome)?;
+        let durations = &mut decided.durations;
+        durations.insert("commitOffsets", millis(committing));
+        durations.insert("triggerExecution", millis(decided.began));
+        self.last_watermark = decided.entry.watermark;
+        let began = decided.entry.timestamp_us;
+        let last_began = self.last_began.replace(began);
+        self.shared.push_progress(Progress::new(
+            (&self.plan.name, self.ids),
+            decided,
+            &outcome,
+            last_began,
+            (&self.sources, &*self.sink),
+        ));
+        Ok(())
+    }
 
-        let letters = done
-            .iter_mut()
-            .flat_map(|report| std::mem::take(&mut report.dead_letters));
+    /// Makes the output of an epoch visible, where it is not yet.
+    fn commit_sinks(
+        &mut self,
+        decided: &Decided,
+        info: &EpochInfo,
+        outcome: &mut Outcome,
+    ) -> Result<(), QueryError> {
+        let letters = std::mem::take(&mut outcome.letters);
         let letters = match &mut self.dead_letters {
-            Some(table) => Some(table.stage(&info, letters.collect())?),
+            Some(table) => Some(table.stage(info, letters)?),
             None => None,
         };
-        let committing = Instant::now();
-        if sink_holds {
+        if decided.sink_holds {
             self.sink.discard_uncommitted()?;
         } else {
-            self.sink.commit(entry.epoch, &staged)?;
+            self.sink.commit(info.epoch, &outcome.staged)?;
         }
         if let (Some(table), Some(staged)) = (&mut self.dead_letters, &letters) {
-            table.commit(entry.epoch, staged)?;
+            table.commit(info.epoch, staged)?;
         }
-        durations.insert("commitBatch", millis(committing));
-        let committing = Instant::now();
+        Ok(())
+    }
+
+    /// Writes down that an epoch is done, with its state.
+    fn commit_checkpoint(
+        &mut self,
+        entry: &OffsetEntry,
+        outcome: &Outcome,
+    ) -> Result<(), QueryError> {
         if let Some(checkpoint) = &mut self.checkpoint {
-            let files: Vec<_> = done
-                .iter()
-                .filter_map(|report| report.state.clone())
-                .collect();
             let commit = CommitEntry {
                 first: entry.epoch,
                 last: entry.epoch,
-                workers: self.workers,
+                workers: self.reports.workers(),
                 watermark: entry.watermark,
                 previous_watermark: entry.previous_watermark,
                 partitions: self.watermarks.partitions(),
                 timestamp_us: clock::now(),
-                output_rows,
-                operators: operators
+                output_rows: outcome.output_rows(),
+                operators: outcome
+                    .operators
                     .iter()
                     .map(|(operator, stats)| OperatorSize {
                         operator: *operator as u32,
@@ -369,7 +355,7 @@ impl Sequencer {
                     })
                     .collect(),
             };
-            checkpoint.commit(&commit, &files)?;
+            checkpoint.commit(&commit, &outcome.files)?;
             checkpoint.maintain(self.plan.settings.min_batches_to_retain)?;
         }
         for (source, range) in self.sources.iter_mut().zip(&entry.sources) {
@@ -385,160 +371,12 @@ impl Sequencer {
                 }
             }
         }
-        durations.insert("commitOffsets", millis(committing));
-        durations.insert("triggerExecution", millis(began));
-        self.last_watermark = entry.watermark;
-        let spent = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.tell_progress(
-            &entry,
-            &read,
-            &operators,
-            latest,
-            output_rows,
-            durations,
-            spent,
-        );
         Ok(())
-    }
-
-    /// Waits until every worker has built its dataflow and restored its state: damage shows at the
-    /// start, not with the first data.
-    fn await_ready(&self) -> Result<(), QueryError> {
-        let mut ready = 0;
-        while ready < self.workers {
-            match self.reports.recv() {
-                Ok(Report::Failed { error, .. }) => return Err(QueryError::Worker(error)),
-                Ok(Report::StopAsked) => self.shared.ask_to_stop(),
-                Ok(Report::Ready) => ready += 1,
-                Ok(Report::Done(_)) => {}
-                Err(_) => return Err(QueryError::Worker(SILENT.into())),
-            }
-        }
-        Ok(())
-    }
-
-    /// Sleeps until `deadline`, with an ear for the workers.
-    fn sleep_until(&self, deadline: Instant) -> Result<(), QueryError> {
-        loop {
-            self.listen()?;
-            let nap = deadline.min(Instant::now() + NAP);
-            if self.shared.sleep_until(nap) || nap == deadline {
-                return Ok(());
-            }
-        }
-    }
-
-    /// What workers say while nothing is in flight: one failed, or a user of another process asks
-    /// to stop.
-    fn listen(&self) -> Result<(), QueryError> {
-        while let Ok(report) = self.reports.try_recv() {
-            match report {
-                Report::Failed { error, .. } => return Err(QueryError::Worker(error)),
-                Report::StopAsked => self.shared.ask_to_stop(),
-                Report::Done(_) | Report::Ready => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for every worker's report of an epoch.
-    fn await_done(&self, epoch: Epoch) -> Result<Vec<Done>, QueryError> {
-        let mut all = vec![];
-        while all.len() < self.workers {
-            match self.reports.recv() {
-                Ok(Report::Done(done)) if done.epoch == epoch => all.push(*done),
-                Ok(Report::Done(_) | Report::Ready) => {}
-                Ok(Report::StopAsked) => self.shared.ask_to_stop(),
-                Ok(Report::Failed { error, .. }) => return Err(QueryError::Worker(error)),
-                Err(_) => {
-                    return Err(QueryError::Worker(SILENT.into()));
-                }
-            }
-        }
-        all.sort_by_key(|done| done.worker);
-        Ok(all)
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what an epoch gave, each of its own kind"
-    )]
-    fn tell_progress(
-        &mut self,
-        entry: &OffsetEntry,
-        read: &[SourceProgress],
-        operators: &BTreeMap<usize, OperatorStats>,
-        latest: Vec<Option<Value>>,
-        output_rows: u64,
-        durations: BTreeMap<&'static str, u64>,
-        spent: i64,
-    ) {
-        let since = self
-            .last_began
-            .map_or(0, |began| entry.timestamp_us - began);
-        self.last_began = Some(entry.timestamp_us);
-        let mut total = SourceProgress::default();
-        read.iter().for_each(|progress| total.add(progress));
-        let sources = self
-            .sources
-            .iter()
-            .zip(&entry.sources)
-            .zip(read)
-            .zip(latest)
-            .map(|(((source, range), read), latest)| SourceProgressReport {
-                description: source.description(),
-                start_offset: range
-                    .range
-                    .as_ref()
-                    .map_or(Value::Null, |range| range.start.clone()),
-                end_offset: range
-                    .range
-                    .as_ref()
-                    .map_or(Value::Null, |range| range.end.clone()),
-                latest_offset: latest.unwrap_or(Value::Null),
-                num_input_rows: read.rows,
-                input_rows_per_second: rate(read.rows, since),
-                processed_rows_per_second: rate(read.rows, spent),
-                num_dropped_records: read.dropped,
-            })
-            .collect();
-        self.shared.push_progress(Progress {
-            id: self.ids.0.to_string(),
-            run_id: self.ids.1.to_string(),
-            name: self.plan.name.clone(),
-            timestamp: clock::iso(entry.timestamp_us),
-            batch_id: entry.epoch,
-            num_input_rows: total.rows,
-            input_rows_per_second: rate(total.rows, since),
-            processed_rows_per_second: rate(total.rows, spent),
-            duration_ms: durations,
-            event_time: event_time(&total, entry.watermark),
-            state_operators: operators
-                .values()
-                .map(|stats| StateOperatorProgress {
-                    operator_name: stats.name.clone(),
-                    num_rows_total: stats.rows_total,
-                    num_rows_updated: stats.rows_updated,
-                    num_rows_removed: stats.rows_removed,
-                    num_rows_dropped_by_watermark: stats.rows_dropped_by_watermark,
-                    memory_used_bytes: stats.memory_used_bytes,
-                })
-                .collect(),
-            sources,
-            sink: SinkProgress {
-                description: self.sink.description(),
-                num_output_rows: output_rows,
-            },
-        });
     }
 }
 
 fn any(node: &Node, wanted: &dyn Fn(&Operator) -> bool) -> bool {
     wanted(&node.operator) || node.inputs.iter().any(|input| any(input, wanted))
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The next multiple of the interval since the first trigger; triggers that were missed are skipped.

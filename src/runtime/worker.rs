@@ -1,13 +1,14 @@
 //! What a worker does: it follows the sequencer's commands and drives its share of the dataflow.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{Distribution, SourceReader, Split};
 use timely::worker::Worker;
 
@@ -20,6 +21,7 @@ use crate::plan::Plan;
 use crate::plan::catalog::OnError;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
+use crate::runtime::cluster::Link;
 use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
 use crate::runtime::launch::OpenWriter;
 use crate::state::{HEADER_LEN, RecordedBatch, Recorder, Sections};
@@ -42,6 +44,8 @@ pub struct Setup {
     pub writer: Box<OpenWriter>,
     /// The checkpoint's directory; `None`: the query has none.
     pub checkpoint: Option<PathBuf>,
+    /// Where it writes its files.
+    pub storage: Arc<dyn Storage>,
     /// The sequencer's end, until the first worker takes it.
     pub sequencer: Mutex<Option<SequencerEnd>>,
     /// Told of a worker that panicked, or of a process that is lost.
@@ -50,8 +54,8 @@ pub struct Setup {
     pub ended: Box<dyn Fn(Option<String>) + Send + Sync>,
     /// Somebody asks this process to stop the query.
     pub stop_asked: AtomicBool,
-    /// A worker has panicked or a process is lost: commands may not travel any more.
-    pub broken: AtomicBool,
+    /// Broken once commands may not travel any more.
+    pub link: Arc<Link>,
     /// This process's number.
     pub process: usize,
     /// How many workers each process has.
@@ -63,20 +67,23 @@ pub fn run(worker: &mut Worker, setup: &Setup) {
     let index = worker.index();
     let outcome = catch_unwind(AssertUnwindSafe(|| follow(worker, setup)));
     if let Err(panic) = outcome {
-        let reason = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no reason given");
-        let error = format!(
-            "internal error, worker {index} panicked: {reason}; please report it with the query"
-        );
-        setup.broken.store(true, Ordering::SeqCst);
+        let error = panicked(&format!("worker {index}"), &*panic);
+        setup.link.cut();
         (setup.failed)(index, error);
     }
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
+}
+
+/// What is told of a panic.
+pub(super) fn panicked(who: &str, panic: &(dyn Any + Send)) -> String {
+    let reason = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no reason given");
+    format!("internal error, {who} panicked: {reason}; please report it with the query")
 }
 
 fn follow(worker: &mut Worker, setup: &Setup) {
@@ -97,7 +104,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
         });
     };
     let mut running: Option<Running> = None;
-    while !setup.broken.load(Ordering::SeqCst) {
+    while !setup.link.is_broken() {
         while let Some(command) = control.next() {
             match command {
                 Command::Start(start) => match Running::start(worker, setup, &start) {
@@ -158,7 +165,7 @@ impl Running {
         let state_dir = setup
             .checkpoint
             .as_ref()
-            .map(|path| StateDir::new(path, start.query_id));
+            .map(|path| StateDir::new(path, start.query_id, Arc::clone(&setup.storage)));
         let (restored, snapshot) = match (&start.restore, &state_dir) {
             (Some(plan), Some(dir)) => {
                 restore(plan, dir, (index, peers), &routed_parts(&setup.plan))?

@@ -92,8 +92,12 @@ impl Session {
             Some(mode @ (OutputMode::Append | OutputMode::Complete)) => planned(mode),
             Some(OutputMode::Update | OutputMode::Changelog) => planned(OutputMode::Changelog),
             // What cannot take a row back may still be able to give it once.
-            None => planned(OutputMode::Changelog)
-                .or_else(|error| planned(OutputMode::Append).map_err(|_| error)),
+            None => planned(OutputMode::Changelog).or_else(|error| {
+                // In an order a result is given whole.
+                let other = planned(OutputMode::Append);
+                let other = other.or_else(|_| planned(OutputMode::Complete));
+                other.map_err(|_| error)
+            }),
         }
     }
 

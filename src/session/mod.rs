@@ -26,6 +26,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemark_connectors::sinks::memory::{MemorySink, MemoryTable};
 use tidemark_connectors::sources::memory::MemorySource;
+use tidemark_connectors::storage::{Disk, Storage};
 use tidemark_connectors::{
     ConnectorError, Options, Sink, SinkConfig, Source, open_sink, open_source,
 };
@@ -77,6 +78,7 @@ pub enum SessionError {
 pub struct SessionBuilder {
     workers: usize,
     cluster: Option<ClusterConfig>,
+    storage: Arc<dyn Storage>,
     settings: Vec<(String, String)>,
 }
 
@@ -93,6 +95,13 @@ impl SessionBuilder {
     #[must_use]
     pub fn cluster(mut self, config: ClusterConfig) -> Self {
         self.cluster = Some(config);
+        self
+    }
+
+    /// Where checkpoints and sinks write their files; the file system unless told otherwise.
+    #[must_use]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = storage;
         self
     }
 
@@ -121,6 +130,7 @@ impl SessionBuilder {
             config: QueryConfig {
                 workers: self.workers,
                 cluster: cluster.map(Arc::new),
+                storage: self.storage,
             },
             sql: Arc::new(Mutex::new(sql)),
             known,
@@ -203,6 +213,7 @@ impl Session {
         SessionBuilder {
             workers: 1,
             cluster: None,
+            storage: Arc::new(Disk),
             settings: vec![],
         }
     }
@@ -235,7 +246,7 @@ impl Session {
                 instead: Some(instead),
             }));
         }
-        Self::check_sink(&planned).map_err(|source| {
+        self.check_sink(&planned).map_err(|source| {
             refuse(PlanErrorKind::Connector {
                 table: planned.sink.name.clone(),
                 source,
@@ -312,18 +323,27 @@ impl Session {
         Ok(query)
     }
 
+    /// Has queries that wait for other processes at their start give up, now and from now on; they
+    /// end with [`QueryError::Stopped`].
+    pub fn stop_waiting(&self) {
+        if let Some(cluster) = &self.config.cluster {
+            cluster.stop_waiting();
+        }
+    }
+
     /// Whether the sink takes its options. Opening one touches nothing; writing does.
-    fn check_sink(plan: &Plan) -> Result<(), ConnectorError> {
+    fn check_sink(&self, plan: &Plan) -> Result<(), ConnectorError> {
         let config = SinkConfig {
             query_name: plan.name.clone(),
             query_id: String::new(),
             schema: Arc::clone(&plan.schema),
             mode: plan.mode,
             key: plan.key.clone(),
+            storage: Arc::clone(&self.config.storage),
         };
         open_sink_of(&plan.sink, MemoryTable::new(), config)?;
         if let Some(table) = &plan.dead_letter {
-            let config = dead_letters::sink_config(&table.name, "");
+            let config = dead_letters::sink_config(&table.name, "", &self.config.storage);
             open_sink_of(table, MemoryTable::new(), config)?;
         }
         Ok(())

@@ -15,9 +15,10 @@ use tidemark::runtime::{Progress, QueryConfig, start};
 use tidemark::session::{Session, SessionError};
 use tidemark_connectors::sinks::show::{Zone, cells};
 use tidemark_connectors::sources::memory::MemorySource;
+use tidemark_connectors::storage::Disk;
 use tidemark_connectors::{
-    ChangeType, Delivery, Distribution, Output, Result, Sink, SinkConfig, SinkWriter, Source,
-    Staged, open_source,
+    ChangeType, ConnectorError, Delivery, Distribution, Output, Result, Sink, SinkConfig,
+    SinkWriter, Source, Staged, open_source,
 };
 
 /// A small query that has not ended by then hangs.
@@ -30,28 +31,31 @@ pub(crate) struct Captured(Arc<Mutex<Contents>>);
 #[derive(Debug, Default)]
 struct Contents {
     epochs: BTreeMap<u64, Vec<Output>>,
+    /// The epoch whose first commit fails.
+    doomed: Option<u64>,
+    /// What that commit would have written.
+    lost: Vec<Output>,
     key: Option<Vec<usize>>,
 }
 
 impl Captured {
     /// Each epoch's changed rows as text, in the order in which the sink got them.
     pub(crate) fn epochs(&self) -> BTreeMap<u64, Vec<(ChangeType, String)>> {
-        let rows_of = |output: &Output| -> Vec<(ChangeType, String)> {
-            let rows = cells(&output.batch, Zone::UTC).unwrap();
-            let change = |row| match &output.changes {
-                Some(changes) => changes[row],
-                None => ChangeType::Insert,
-            };
-            rows.iter()
-                .enumerate()
-                .map(|(row, cells)| (change(row), cells.join(" | ")))
-                .collect()
-        };
         self.lock()
             .epochs
             .iter()
             .map(|(epoch, outputs)| (*epoch, outputs.iter().flat_map(rows_of).collect()))
             .collect()
+    }
+
+    /// Lets the next commit of an epoch fail, once all of it is computed.
+    pub(crate) fn fail_commit_of(&self, epoch: u64) {
+        self.lock().doomed = Some(epoch);
+    }
+
+    /// The rows whose commit failed.
+    pub(crate) fn lost(&self) -> Vec<(ChangeType, String)> {
+        self.lock().lost.iter().flat_map(rows_of).collect()
     }
 
     /// The columns that identify a row, where the plan knows them.
@@ -62,6 +66,18 @@ impl Captured {
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Each changed row as text.
+fn rows_of(output: &Output) -> Vec<(ChangeType, String)> {
+    let rows = cells(&output.batch, Zone::UTC).unwrap();
+    let change = |row| match &output.changes {
+        Some(changes) => changes[row],
+        None => ChangeType::Insert,
+    };
+    (rows.iter().enumerate())
+        .map(|(row, cells)| (change(row), cells.join(" | ")))
+        .collect()
 }
 
 /// The sink of a [`Captured`].
@@ -94,7 +110,13 @@ impl Sink for CaptureSink {
 
     fn commit(&mut self, epoch: u64, _: &[Staged]) -> Result<()> {
         let outputs = std::mem::take(&mut *self.staged.lock().unwrap());
-        self.captured.lock().epochs.insert(epoch, outputs);
+        let mut contents = self.captured.lock();
+        if contents.doomed.take_if(|doomed| *doomed == epoch).is_some() {
+            contents.lost = outputs;
+            let reason = format!("the commit of epoch {epoch} is to fail");
+            return Err(ConnectorError::Inconsistent(reason));
+        }
+        contents.epochs.insert(epoch, outputs);
         Ok(())
     }
 
@@ -195,6 +217,7 @@ impl Run<'_> {
             &QueryConfig {
                 workers: self.workers,
                 cluster: None,
+                storage: Arc::new(Disk),
             },
             Some(Box::new(move |epoch| {
                 told.lock().unwrap().push(epoch.clone());

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemark::checkpoint::{Checkpoint, StateDir, StateFileReader};
 use tidemark::state::{Input, Sections};
 use tidemark_connectors::sources::memory::MemorySource;
+use tidemark_connectors::storage::Disk;
 
 use crate::common::{Captured, Run};
 use crate::fuzz;
@@ -133,7 +134,7 @@ fn sections_of_state_are_read_or_refused() {
     run(dir.path(), 5, 1).unwrap();
     let checkpoint = dir.path().join("query1");
     let inspection = Checkpoint::inspect(&checkpoint).unwrap();
-    let state = StateDir::new(&checkpoint, inspection.query_id);
+    let state = StateDir::new(&checkpoint, inspection.query_id, Arc::new(Disk));
     let mut corpus = vec![];
     for file in inspection.logs.manifest.files() {
         let reader = StateFileReader::open(&state, file).unwrap();

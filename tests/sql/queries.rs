@@ -27,7 +27,7 @@
 //!
 //! `---- mode` is followed by what the query gives in that mode: the epoch, then `+` for a row that
 //! is new, `-` for one that is gone, `<` and `>` for one before and after an update. `facts` adds a
-//! line for each epoch. `refused:` and `failed:` say how a query ends that does not start, or does
+//! line for each epoch; `in order` shows new rows as the sink gets them, not sorted. `refused:` and `failed:` say how a query ends that does not start, or does
 //! not finish. Every case runs with one worker and with two.
 //!
 //! `TIDEMARK_REWRITE=1` and `TIDEMARK_SQL` work as for the expressions.
@@ -96,10 +96,8 @@ fn answer(text: &str) -> (String, Vec<String>) {
             }) {
                 let _ = writeln!(wanted, "{line}");
             }
-            let (mode, facts) = asked
-                .strip_suffix(" facts")
-                .map_or((asked, false), |mode| (mode, true));
-            let answers = [1, 2].map(|workers| case.run(mode, workers, facts));
+            let (mode, asked) = asked.split_once(' ').unwrap_or((asked, ""));
+            let answers = [1, 2].map(|workers| case.run(mode, workers, asked));
             found.push_str(&answers[0]);
             let place = format!("{}: {} ({mode})", number + 1, case.name);
             if answers[0] != wanted {
@@ -134,7 +132,7 @@ impl Case {
     }
 
     /// Runs the case in one mode: what it gives, a line for each row.
-    fn run(&self, mode: &str, workers: usize, facts: bool) -> String {
+    fn run(&self, mode: &str, workers: usize, asked: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         let captured = Captured::default();
         let mut progress = vec![];
@@ -153,13 +151,16 @@ impl Case {
         let mut shown = String::new();
         for (epoch, mut rows) in captured.epochs() {
             // Rows that are all new are in no order; an update's two rows stay side by side.
-            if rows.iter().all(|(change, _)| *change == ChangeType::Insert) {
+            let all_new = rows.iter().all(|(change, _)| *change == ChangeType::Insert);
+            if all_new && asked != "in order" {
                 rows.sort_by(|a, b| a.1.cmp(&b.1));
             }
             for (change, row) in rows {
                 let _ = writeln!(shown, "{epoch} {} {row}", sign(change));
             }
-            if facts && let Some(progress) = progress.iter().find(|p| p.batch_id == epoch) {
+            if asked == "facts"
+                && let Some(progress) = progress.iter().find(|p| p.batch_id == epoch)
+            {
                 let _ = writeln!(shown, "{epoch} ! {}", fact(progress));
             }
         }

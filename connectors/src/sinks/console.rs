@@ -196,6 +196,7 @@ mod tests {
             schema: Arc::clone(&schema),
             mode,
             key: None,
+            storage: Arc::new(crate::storage::Disk),
         };
         let screen = Screen::default();
         let mut sink = ConsoleSink::to(Box::new(screen.clone()), &Options::new(), config).unwrap();
@@ -257,6 +258,7 @@ mod tests {
             schema: Arc::new(Schema::empty()),
             mode: OutputMode::Append,
             key: None,
+            storage: Arc::new(crate::storage::Disk),
         };
         let options: Options = [("numRow", "1")].into_iter().collect();
         let error = ConsoleSink::open(&options, config).unwrap_err();

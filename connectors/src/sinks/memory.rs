@@ -392,6 +392,7 @@ mod tests {
             schema: Arc::new(Schema::new(vec![column("k"), column("n")])),
             mode,
             key,
+            storage: Arc::new(crate::storage::Disk),
         }
     }
 

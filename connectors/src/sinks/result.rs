@@ -282,6 +282,7 @@ mod tests {
             schema,
             mode,
             key: None,
+            storage: Arc::new(crate::storage::Disk),
         };
         (table.clone(), ResultSink::new(table, &config))
     }

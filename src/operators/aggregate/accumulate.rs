@@ -10,9 +10,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 
@@ -190,8 +188,7 @@ impl Groups {
                     let wide = wide.as_primitive::<Decimal128Type>();
                     rows().all(|row| add(row, wide.value(row)).is_some())
                 } else {
-                    let wide = cast(&arguments[0], &DataType::Int64).map_err(unsupported)?;
-                    let wide = wide.as_primitive::<Int64Type>();
+                    let wide = total::whole(&arguments[0]).map_err(unsupported)?;
                     rows().all(|row| add(row, i128::from(wide.value(row))).is_some())
                 };
                 if !fits {
@@ -375,7 +372,7 @@ impl Groups {
     }
 }
 
-/// Sums and averages of whole numbers that are a whole number or a decimal.
+/// Sums and averages of whole numbers and decimals that are no doubles.
 fn finish_whole(
     call: &Call,
     counts: &[i64],
@@ -386,35 +383,20 @@ fn finish_whole(
         DataType::Decimal128(_, scale) => scale,
         _ => 0,
     };
-    let is_decimal = matches!(call.output, DataType::Decimal128(..));
-    let values = groups
-        .iter()
+    let values = (groups.iter())
         .map(|g| {
             let (sum, count) = (sums[*g], counts[*g]);
             if count == 0 {
                 return Ok(None);
             }
-            let fitted = if is_decimal {
-                total::decimal(sum, from, call.is_average().then_some(count), &call.output)
-            } else {
-                i64::try_from(sum).ok().map(i128::from)
-            };
-            match fitted {
+            let average_of = call.is_average().then_some(count);
+            match total::fitted(sum, from, average_of, &call.output) {
                 None if !call.tries() => Err(call.overflow()),
                 fitted => Ok(fitted),
             }
         })
-        .collect::<Result<Decimal128Array, _>>()?;
-    if let DataType::Decimal128(precision, scale) = call.output {
-        let typed = values.with_precision_and_scale(precision, scale);
-        return Ok(Arc::new(typed.map_err(|_| call.overflow())?));
-    }
-    let whole = values.iter().map(|value| value.map(|value| value as i64));
-    let whole: ArrayRef = Arc::new(whole.collect::<Int64Array>());
-    if whole.data_type() == &call.output {
-        return Ok(whole);
-    }
-    cast(&whole, &call.output).map_err(|_| call.overflow())
+        .collect::<Result<Vec<_>, _>>()?;
+    total::typed(values, &call.output).map_err(|_| call.overflow())
 }
 
 fn damaged() -> RowError {

@@ -9,9 +9,8 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::logical_expr::Expr;
 
 use crate::operators::OperatorError;
-use crate::plan::functions::aggregates::{Fold, Shape, Signature};
+use crate::plan::functions::aggregates::{Fold, Shape, Signature, total};
 use crate::plan::reason::reason;
-use crate::plan::sql::type_name;
 use crate::plan::{AggregateCall, AggregateFunction};
 use crate::row::{BitOperation, Bytes, RowError, Statistic, ValueCodec};
 
@@ -22,7 +21,7 @@ pub enum Kind {
     Rows,
     /// Rows whose arguments are not null.
     Count,
-    /// Sum or average of whole numbers or decimals.
+    /// Sum or average of whole numbers, decimals or intervals.
     Integer,
     /// Sum or average of doubles.
     Float,
@@ -107,12 +106,8 @@ impl Call {
                 match arguments.first() {
                     _ if call.distinct => fold()?,
                     Some(DataType::Float16 | DataType::Float32 | DataType::Float64) => Kind::Float,
-                    Some(DataType::Decimal128(..)) => Kind::Integer,
-                    Some(other) if other.is_integer() || other.is_null() => Kind::Integer,
-                    other => {
-                        let given = other.map(type_name).unwrap_or_default();
-                        return Err(refused(format!("it takes numbers, not {given}")));
-                    }
+                    // Whole numbers and intervals: the planner lets nothing else through.
+                    _ => Kind::Integer,
                 }
             }
             Function::Min
@@ -142,7 +137,13 @@ impl Call {
             | Function::ApproxPercentile
             | Function::Median
             | Function::Mode
-            | Function::HistogramNumeric => fold()?,
+            | Function::HistogramNumeric
+            | Function::TopK
+            | Function::CollectUnion
+            | Function::BitmapOf
+            | Function::BitmapAnd
+            | Function::BitmapOr
+            | Function::CountMinSketch => fold()?,
         };
         let shape = match kind {
             Kind::Rows
@@ -263,10 +264,7 @@ impl Call {
 
     /// The error for a result that does not fit its type.
     pub fn overflow(&self) -> OperatorError {
-        OperatorError::Overflow {
-            what: self.text.clone(),
-            data_type: type_name(&self.output),
-        }
+        OperatorError::Overflow(total::overflow(&self.text, &self.output))
     }
 
     fn failed(&self, error: &DataFusionError) -> OperatorError {

@@ -33,7 +33,7 @@ use timely::dataflow::operators::generic::Operator;
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
 use crate::operators::{
-    Context, DeltaStream, EpochCursor, EpochInfo, OperatorError, Restored, behind,
+    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind,
 };
 use crate::plan::{self, Bound, Emit};
 use crate::row::{Delta, KeyCodec, RowError};
@@ -204,7 +204,7 @@ impl Aggregate {
                 let mut open: BTreeMap<Epoch, Partial> = BTreeMap::new();
                 move |(input, frontier), output| {
                     input.for_each_stamp(|capability, batches| {
-                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                        for delta in batches.flat_map(Deltas::take) {
                             let epoch = match context.epoch_of(delta.time, prepared.operator) {
                                 Ok(epoch) => epoch,
                                 Err(error) => return context.fail(error),

@@ -38,7 +38,8 @@ use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
 use crate::operators::{
-    Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, Restored, RowStream, behind,
+    Context, DeltaStream, Deltas, EpochInfo, OperatorError, OperatorStats, Restored, RowStream,
+    behind,
 };
 use crate::plan::{self, Emit, EventTimeColumn};
 use crate::row::{Bytes, Delta, KeyCodec, RowError, ValueCodec};
@@ -273,7 +274,7 @@ impl SessionWindow {
             move |_, _| {
                 move |input, output| {
                     input.for_each_stamp(|capability, batches| {
-                        for delta in batches.flat_map(|deltas| std::mem::take(&mut deltas.0)) {
+                        for delta in batches.flat_map(Deltas::take) {
                             let encoded = context
                                 .epoch_of(delta.time, prepared.operator)
                                 .and_then(|epoch| prepared.encode(delta, &epoch, &context));

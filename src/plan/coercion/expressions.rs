@@ -6,6 +6,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, binary_expr};
 
+use crate::plan::functions::aggregates;
 use crate::plan::functions::arithmetic::{self, Op};
 use crate::plan::functions::cast::cast_call;
 use crate::plan::functions::common_type::{common_type, common_type_of};
@@ -75,6 +76,11 @@ pub(super) fn coerced(
             let rest = call.args.split_off(*first);
             call.args.extend(alike_of(name, rest, schema)?);
             Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        }
+        Expr::AggregateFunction(call) => {
+            let types = call.params.args.iter().map(|arg| arg.get_type(schema));
+            aggregates::check(&call.func, &types.collect::<Result<Vec<_>>>()?)?;
+            Ok(Transformed::no(Expr::AggregateFunction(call)))
         }
         other => Ok(Transformed::no(other)),
     }

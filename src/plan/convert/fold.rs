@@ -212,7 +212,13 @@ fn folds(call: &AggregateCall) -> bool {
         | Function::ApproxPercentile
         | Function::Median
         | Function::Mode
-        | Function::HistogramNumeric => false,
+        | Function::HistogramNumeric
+        | Function::TopK
+        | Function::CollectUnion
+        | Function::BitmapOf
+        | Function::BitmapAnd
+        | Function::BitmapOr
+        | Function::CountMinSketch => false,
     }
 }
 

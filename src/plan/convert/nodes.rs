@@ -390,8 +390,8 @@ fn refusal(plan: &LogicalPlan) -> ConvertError {
                 "ORDER BY {}",
                 text::list(sort.expr.iter().map(|by| &by.expr))
             ),
-            "an unbounded result is never all there to be put in order",
-            "leave it out and sort when the result is read",
+            "the rows of a sub-query or of a part of a UNION come in any order, all the same",
+            "leave it out, or order the whole result in complete mode",
         ),
         LogicalPlan::Limit(_) => limit(),
         LogicalPlan::Distinct(Distinct::On(on)) => unsupported(

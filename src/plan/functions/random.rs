@@ -17,11 +17,11 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int32Array, Int64Array, ListArray,
-    StringArray, UInt32Array, new_null_array,
+    StringArray, StringBuilder, UInt32Array, new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Int64Type};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
@@ -29,7 +29,7 @@ use datafusion::logical_expr::{
 };
 use uuid::Builder;
 
-use super::define::unexpected;
+use super::define::{Param, unexpected};
 use crate::plan::text;
 use crate::row::origin::Place;
 use crate::row::{Origin, hash};
@@ -41,6 +41,8 @@ enum Draw {
     Randn,
     Uuid,
     Shuffle,
+    Uniform,
+    RandStr,
     Id,
     Partition,
     /// The position itself: what orders rows that are of one time.
@@ -54,6 +56,8 @@ impl Draw {
             Self::Randn => "randn",
             Self::Uuid => "uuid",
             Self::Shuffle => "shuffle",
+            Self::Uniform => "uniform",
+            Self::RandStr => "randstr",
             Self::Id => "monotonically_increasing_id",
             Self::Partition => "spark_partition_id",
             Self::Position => "__position",
@@ -62,13 +66,39 @@ impl Draw {
 
     /// Whether its last argument may be a seed.
     const fn is_seeded(self) -> bool {
-        matches!(self, Self::Rand | Self::Randn | Self::Uuid | Self::Shuffle)
+        !matches!(self, Self::Id | Self::Partition | Self::Position)
+    }
+
+    /// How many arguments stand before the seed.
+    const fn own(self) -> usize {
+        match self {
+            Self::Uniform => 2,
+            Self::Shuffle | Self::RandStr => 1,
+            _ => 0,
+        }
+    }
+
+    /// What argument `index`, one of its own, is cast to.
+    fn taken(self, index: usize, given: &DataType) -> Result<DataType> {
+        match (self, given) {
+            (Self::Shuffle, DataType::List(_)) => Ok(given.clone()),
+            (Self::Shuffle, DataType::Null) => Ok(DataType::new_list(DataType::Null, true)),
+            (Self::Shuffle, _) => unexpected(self.name(), index, "ARRAY", given),
+            (Self::RandStr, _) => Param::Int.coerce(self.name(), index, given),
+            (_, DataType::Null) => Ok(DataType::Float64),
+            (_, number) if number.is_numeric() => Ok(number.clone()),
+            _ => unexpected(self.name(), index, "number", given),
+        }
     }
 
     fn gives(self, types: &[DataType]) -> Result<DataType> {
         Ok(match self {
             Self::Rand | Self::Randn => DataType::Float64,
-            Self::Uuid => DataType::Utf8,
+            Self::Uuid | Self::RandStr => DataType::Utf8,
+            Self::Uniform => match types {
+                [least, most, ..] => uniform_type(least, most),
+                _ => return internal_err!("uniform without bounds"),
+            },
             Self::Id => DataType::Int64,
             Self::Partition => DataType::Int32,
             Self::Position => DataType::Binary,
@@ -87,6 +117,8 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         Draw::Randn,
         Draw::Uuid,
         Draw::Shuffle,
+        Draw::Uniform,
+        Draw::RandStr,
         Draw::Id,
         Draw::Partition,
     ];
@@ -126,7 +158,7 @@ pub fn drawn(
     if draw == Draw::Position {
         return Ok(Some(position));
     }
-    let own = usize::from(draw == Draw::Shuffle);
+    let own = draw.own();
     let mut args: Vec<Expr> = call.args.iter().take(own).cloned().collect();
     let mut stream = 0;
     if draw.is_seeded() {
@@ -218,7 +250,7 @@ impl ScalarUDFImpl for Asked {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let name = self.name();
-        let own = usize::from(self.draw == Draw::Shuffle);
+        let own = self.draw.own();
         if types.len() < own || types.len() > own + 1 {
             return plan_err!(
                 "[WRONG_NUM_ARGS.WITHOUT_SUGGESTION] {name} takes {own} to {} arguments, not {}",
@@ -229,11 +261,7 @@ impl ScalarUDFImpl for Asked {
         let mut coerced = Vec::with_capacity(types.len());
         for (index, given) in types.iter().enumerate() {
             coerced.push(match given {
-                DataType::List(_) if index < own => given.clone(),
-                DataType::Null if index < own => {
-                    DataType::List(Arc::new(Field::new_list_field(DataType::Null, true)))
-                }
-                _ if index < own => return unexpected(name, index, "ARRAY", given),
+                _ if index < own => self.draw.taken(index, given)?,
                 DataType::Null
                 | DataType::Int8
                 | DataType::Int16
@@ -299,6 +327,11 @@ impl ScalarUDFImpl for Drawn {
                 Arc::new(texts.collect::<StringArray>())
             }
             Draw::Shuffle => shuffled(&arrays[0], dice()?)?,
+            Draw::Uniform => {
+                let output = args.return_field.data_type();
+                between(&arrays[0], &arrays[1], dice()?, output)?
+            }
+            Draw::RandStr => texts(&arrays[0], dice()?)?,
             Draw::Id => {
                 let ids = positions.iter().flatten().map(id);
                 Arc::new(Int64Array::from(ids.collect::<Result<Vec<_>>>()?))
@@ -368,11 +401,77 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+
+    /// The next of many numbers, less than `bound`.
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
 }
 
 /// The 53 upper bits as a number from 0 to 1.
 fn fraction(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Of two bounds' types the one of what lies between them, as Spark has it.
+fn uniform_type(least: &DataType, most: &DataType) -> DataType {
+    let either = |wanted: DataType| [least, most].contains(&&wanted);
+    match (least, most) {
+        _ if either(DataType::Float64) => DataType::Float64,
+        _ if either(DataType::Float32) => DataType::Float32,
+        (DataType::Decimal128(a, b), DataType::Decimal128(c, d)) => {
+            let holds = i16::from(*a) - i16::from(*b) >= i16::from(*c) - i16::from(*d) && b >= d;
+            if holds { least.clone() } else { most.clone() }
+        }
+        (DataType::Decimal128(..), _) => least.clone(),
+        (_, DataType::Decimal128(..)) => most.clone(),
+        _ if least.primitive_width() > most.primitive_width() => least.clone(),
+        _ => most.clone(),
+    }
+}
+
+/// A number from the first bound on to the other, which it never is; whole ones are cut.
+fn between(
+    least: &ArrayRef,
+    most: &ArrayRef,
+    dice: impl Iterator<Item = Dice>,
+    output: &DataType,
+) -> Result<ArrayRef> {
+    let (least, most) = (
+        cast(least, &DataType::Float64)?,
+        cast(most, &DataType::Float64)?,
+    );
+    let (least, most) = (
+        least.as_primitive::<Float64Type>(),
+        most.as_primitive::<Float64Type>(),
+    );
+    let numbers: Float64Array = (least.iter().zip(most).zip(dice))
+        .map(|((least, most), dice)| Some(least? + dice.unit() * (most? - least?)))
+        .collect();
+    Ok(cast(&numbers, output)?)
+}
+
+/// The longest text that is made up.
+const MOST_CHARACTERS: i32 = 1 << 20;
+
+/// Texts of digits and letters, each as long as asked for.
+fn texts(lengths: &ArrayRef, dice: impl Iterator<Item = Dice>) -> Result<ArrayRef> {
+    const CHARACTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let lengths = lengths.as_primitive::<Int32Type>().iter();
+    let mut texts = StringBuilder::new();
+    let mut text = String::new();
+    for (length, mut dice) in lengths.zip(dice) {
+        let length = length.unwrap_or(0);
+        if !(0..=MOST_CHARACTERS).contains(&length) {
+            return exec_err!(
+                "[DATATYPE_MISMATCH.VALUE_OUT_OF_RANGE] the length of randstr must be between 0 and {MOST_CHARACTERS}, not {length}"
+            );
+        }
+        text.clear();
+        text.extend((0..length).map(|_| char::from(CHARACTERS[dice.below(CHARACTERS.len())])));
+        texts.append_value(&text);
+    }
+    Ok(Arc::new(texts.finish()))
 }
 
 /// Each list with its elements in another order (Fisher and Yates).
@@ -395,8 +494,7 @@ fn shuffled(lists: &ArrayRef, dice: impl Iterator<Item = Dice>) -> Result<ArrayR
             order.extend(range.map(|element| element as u32));
             let elements = &mut order[start..];
             for last in (1..elements.len()).rev() {
-                let with = (u128::from(dice.next()) * (last as u128 + 1)) >> 64;
-                elements.swap(last, with as usize);
+                elements.swap(last, dice.below(last + 1));
             }
         }
         lengths.push(order.len() - start);

@@ -11,6 +11,8 @@ use std::sync::LazyLock;
 pub enum Status {
     /// Its answers are Spark's; cases under `tests/sql` hold it to that.
     Works,
+    /// Its answer is one of several that Spark may give; the note says which.
+    Settled,
     /// The same, but for what the note says.
     Differs,
     /// It answers, and has not been held against Spark.
@@ -25,6 +27,7 @@ impl Status {
     fn of(word: &str) -> Option<Self> {
         Some(match word {
             "works" => Self::Works,
+            "settled" => Self::Settled,
             "differs" => Self::Differs,
             "unchecked" => Self::Unchecked,
             "missing" => Self::Missing,

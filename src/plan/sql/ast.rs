@@ -1,8 +1,9 @@
 //! Small makers and readers of syntax trees.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, UnaryOperator, Value, ValueWithSpan,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, UnaryOperator, Value,
+    ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -79,4 +80,24 @@ pub(super) fn call(name: &str, args: Vec<Expr>, span: Span) -> Expr {
         over: None,
         within_group: vec![],
     })
+}
+
+/// `expr` alone, selected from what `select`, a block of `query`, selects from.
+pub(super) fn alone(query: &Query, select: &Select, expr: Expr) -> Query {
+    let select = Select {
+        distinct: None,
+        projection: vec![SelectItem::UnnamedExpr(expr)],
+        selection: None,
+        group_by: GroupByExpr::Expressions(vec![], vec![]),
+        having: None,
+        sort_by: vec![],
+        ..select.clone()
+    };
+    Query {
+        body: Box::new(SetExpr::Select(Box::new(select))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        ..query.clone()
+    }
 }

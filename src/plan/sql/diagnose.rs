@@ -19,6 +19,8 @@ pub(super) struct Scene<'a> {
     pub(super) spellings: &'a Spellings,
     /// Names of all functions.
     pub(super) functions: Vec<String>,
+    /// Finds the place of an error that does not say where it is.
+    pub(super) culprit: Box<dyn Fn(&DataFusionError) -> Option<Span> + 'a>,
 }
 
 impl Scene<'_> {
@@ -38,6 +40,7 @@ impl Scene<'_> {
             ),
             other => self.plan_error(&plain(&other.strip_backtrace()), said),
         };
+        let span = span.or_else(|| (self.culprit)(error));
         self.source
             .error(span.unwrap_or_else(|| self.statement()), kind)
     }
@@ -170,17 +173,85 @@ impl Scene<'_> {
             return (said, PlanErrorKind::Query { message });
         }
         let (span, message) = self
-            .type_error(message)
+            .of_the_query(message)
+            .or_else(|| self.type_error(message))
             .unwrap_or_else(|| (None, first_line(message)));
         (span.or(said), PlanErrorKind::Query { message })
+    }
+
+    /// The findings about how a query is put together, with Spark's classes.
+    fn of_the_query(&self, message: &str) -> Option<(Option<Span>, String)> {
+        if let Some(name) = message.strip_prefix("Invalid qualifier ") {
+            let text = format!(
+                "[CANNOT_RESOLVE_STAR_EXPAND] '{0}' before .* is no table of this query and no STRUCT; write a table's name, or the columns",
+                self.written(name)
+            );
+            return Some((self.find(name), text));
+        }
+        if let Some(position) = between(message, "Cannot find column with position ", " in SELECT")
+        {
+            let text = format!(
+                "[GROUP_BY_POS_OUT_OF_RANGE] there is no item {position} in the SELECT to group by"
+            );
+            return Some((self.find_number(position), text));
+        }
+        if message.starts_with("Aggregate function calls cannot be nested") {
+            let text = "[NESTED_AGGREGATE_FUNCTION] an aggregate cannot stand within another; aggregate in a sub-query first";
+            return Some((None, text.into()));
+        }
+        if message.starts_with("Aggregate functions are not allowed in the WHERE clause") {
+            let text = "[INVALID_WHERE_CONDITION] an aggregate cannot stand in WHERE; use HAVING";
+            return Some((self.find("where"), text.into()));
+        }
+        if message.starts_with("UNION queries have different number of columns") {
+            let text =
+                "[NUM_COLUMNS_MISMATCH] the parts of a UNION must give the same number of columns";
+            return Some((self.find("union"), text.into()));
+        }
+        if let Some(rest) = message.strip_prefix("HAVING clause references") {
+            let name = rest.trim_start_matches(|c: char| !c.is_alphabetic());
+            let name = name.split(' ').next().unwrap_or_default();
+            let name = name.rsplit('.').next().unwrap_or_default();
+            let text = format!(
+                "[MISSING_GROUP_BY] HAVING is about groups: '{}' must stand in GROUP BY or inside an aggregate function; without groups use WHERE",
+                self.written(name)
+            );
+            return Some((self.find("having"), text));
+        }
+        if let Some(given) =
+            message.strip_prefix("Expected LIMIT to be an integer or null, but got ")
+        {
+            let text = format!(
+                "[INVALID_LIMIT_LIKE_EXPRESSION.DATA_TYPE] LIMIT takes a whole number, not {}",
+                spark_names(given)
+            );
+            return Some((self.find("limit"), text));
+        }
+        if let Some(given) = between(
+            message,
+            "Cannot access field at argument 1: type ",
+            " is not",
+        ) {
+            let text = format!(
+                "[INVALID_EXTRACT_BASE_FIELD_TYPE] {} has no fields: only ARRAY, MAP and STRUCT have any",
+                spark_names(given)
+            );
+            return Some((None, text));
+        }
+        None
     }
 
     /// The findings about types that say too much, cut down to what is wrong.
     fn type_error(&self, message: &str) -> Option<(Option<Span>, String)> {
         if let Some(column) = between(message, "column \"", "\" must appear in the GROUP BY") {
             let name = column.rsplit('.').next().unwrap_or(column);
+            let class = if self.find("group").is_some() {
+                "MISSING_AGGREGATION"
+            } else {
+                "MISSING_GROUP_BY"
+            };
             let text = format!(
-                "[MISSING_AGGREGATION] column '{}' must stand in GROUP BY or inside an aggregate function",
+                "[{class}] column '{}' must stand in GROUP BY or inside an aggregate function",
                 self.written(name)
             );
             return Some((self.find(name), text));
@@ -240,8 +311,16 @@ impl Scene<'_> {
             } else {
                 name
             };
+            let counted = message.contains(" arguments but received ")
+                || message.contains("zero arguments")
+                || types == ")";
+            let class = if counted {
+                "WRONG_NUM_ARGS.WITHOUT_SUGGESTION"
+            } else {
+                "DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE"
+            };
             let text = format!(
-                "there is no {name}({}; check the arguments or add a CAST",
+                "[{class}] there is no {name}({}; check the arguments or add a CAST",
                 spark_names(types)
             );
             return Some((self.find(name), text));
@@ -251,7 +330,9 @@ impl Scene<'_> {
             let got = between(message, "(DataType: ", ")")
                 .map(spark_names)
                 .unwrap_or_default();
-            let text = format!("{name} does not take {got}; check the argument or add a CAST");
+            let text = format!(
+                "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] {name} does not take {got}; check the argument or add a CAST"
+            );
             return Some((self.find(name), text));
         }
         if message.starts_with("Cannot coerce arithmetic expression")
@@ -278,6 +359,12 @@ impl Scene<'_> {
         self.tokens.iter().find(is_it).map(|t| t.span)
     }
 
+    /// The last token that is this number.
+    fn find_number(&self, digits: &str) -> Option<Span> {
+        let is_it = |t: &&TokenWithSpan| matches!(&t.token, Token::Number(n, _) if n == digits);
+        self.tokens.iter().rev().find(is_it).map(|t| t.span)
+    }
+
     /// A name of the query as the query writes it.
     fn written(&self, name: &str) -> String {
         let span = self.find(name);
@@ -296,6 +383,11 @@ impl Scene<'_> {
             .cloned()
             .unwrap_or_else(|| name.to_owned())
     }
+}
+
+/// What an error says, apart from where.
+pub(super) fn said(error: &DataFusionError) -> String {
+    plain(&innermost(error).strip_backtrace())
 }
 
 /// The error without what is wrapped around it.

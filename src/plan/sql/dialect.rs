@@ -43,6 +43,9 @@ impl Dialect for TidemarkDialect {
     fn supports_filter_during_aggregation(&self) -> bool {
         true
     }
+    fn supports_order_by_all(&self) -> bool {
+        true
+    }
     fn supports_group_by_expr(&self) -> bool {
         true
     }

@@ -85,6 +85,8 @@ pub(in crate::plan) fn typed_literal(expr: Expr) -> Result<Expr> {
 /// The constant that Spark reads, where it is another.
 fn constant(value: &ScalarValue) -> Result<Option<ScalarValue>> {
     Ok(match value {
+        // Rows of constants give NULL the type that the planner takes the others for.
+        value if value.is_null() => Some(ScalarValue::Null),
         ScalarValue::Int64(Some(number)) => i32::try_from(*number)
             .ok()
             .map(|number| ScalarValue::Int32(Some(number))),

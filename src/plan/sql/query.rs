@@ -2,7 +2,6 @@
 //! says about how it runs.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
@@ -13,7 +12,7 @@ use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
-use tidemark_connectors::{METADATA_COLUMN, Options};
+use tidemark_connectors::Options;
 
 use super::diagnose::Scene;
 use super::dialect::TidemarkDialect;
@@ -22,7 +21,9 @@ use super::options::{DEFAULT_TIME_ZONE, Settings};
 use super::scope::QueryTables;
 use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
-use super::{depth, generators, keywords, literals, table_functions, windows};
+use super::{
+    depth, diagnose, generators, keywords, literals, locate, star, table_functions, windows,
+};
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
@@ -235,7 +236,7 @@ impl Planner<'_> {
         &'s self,
         tokens: &'s [TokenWithSpan],
         spellings: &'s Spellings,
-        state: &SessionState,
+        state: &'s SessionState,
     ) -> Scene<'s> {
         let functions = state
             .scalar_functions()
@@ -256,21 +257,45 @@ impl Planner<'_> {
             tables: self.tables.names(),
             spellings,
             functions,
+            culprit: Box::new(move |error| self.culprit(tokens, state, error)),
         }
     }
 
     /// Parses, rewrites and plans a query.
     fn logical(&self, state: &SessionState, original: &[TokenWithSpan]) -> Result<Planned> {
-        let tables = QueryTables {
-            planner: self,
-            with_metadata: original.iter().any(|t| is_word(&t.token, METADATA_COLUMN)),
-            overlays: RefCell::default(),
-            spellings: RefCell::default(),
-            failure: RefCell::default(),
-        };
-        let tokens = table_functions::rewrite(self.source, original, &mut &tables)?;
-        let mut query = self.parse(&tokens)?;
-        let asked = query.clone();
+        let tables = QueryTables::new(self, original);
+        let (asked, query) = self.syntax(state, &tables, original)?;
+        let planned = planned(state, &tables, query);
+        if let Some(failure) = tables.failure.take() {
+            return Err(failure);
+        }
+        let spellings = tables.spellings.take();
+        let plan =
+            planned.map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
+        let internal: Vec<String> = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .collect();
+        let names = names::result_names(&asked, self.source, &internal, &spellings);
+        Ok(Planned {
+            plan,
+            names,
+            spellings,
+        })
+    }
+
+    /// The query as it is written, and as it is planned.
+    fn syntax(
+        &self,
+        state: &SessionState,
+        tables: &QueryTables,
+        original: &[TokenWithSpan],
+    ) -> Result<(Box<Query>, Box<Query>)> {
+        let tokens = table_functions::rewrite(self.source, original, &mut &*tables)?;
+        let asked = self.parse(&tokens)?;
+        let mut query = asked.clone();
         names::collect_aliases(&query, self.source, &mut tables.spellings.borrow_mut());
         windows::rewrite(
             &mut query,
@@ -283,28 +308,33 @@ impl Planner<'_> {
             let (span, kind) = *failure;
             self.source.error(span, kind)
         })?;
-        let provider = Provider::new(state, |name: &str| tables.lookup(name));
-        let planned = SqlToRel::new_with_options(&provider, parser_options())
-            .sql_statement_to_plan(SqlStatement::Query(query));
-        if let Some(failure) = tables.failure.take() {
-            return Err(failure);
+        let starred =
+            |pair: &[TokenWithSpan]| pair[0].token == Token::Period && pair[1].token == Token::Mul;
+        if original.windows(2).any(starred) {
+            star::expand(&mut query, &|query| {
+                let plan = planned(state, tables, Box::new(query)).ok()?;
+                let found = plan.schema().fields().first()?.data_type().clone();
+                tables.spell(&found);
+                Some(found)
+            });
         }
-        let spellings = tables.spellings.take();
-        let plan = planned
-            .and_then(literals::typed)
-            .and_then(sessions::introduced)
-            .map_err(|error| self.scene(original, &spellings, state).explain(&error))?;
-        let internal: Vec<String> = plan
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| f.name().clone())
-            .collect();
-        let names = names::result_names(&asked, self.source, &internal, &spellings);
-        Ok(Planned {
-            plan,
-            names,
-            spellings,
+        Ok((asked, query))
+    }
+
+    /// Where an error is that does not say so.
+    fn culprit(
+        &self,
+        tokens: &[TokenWithSpan],
+        state: &SessionState,
+        error: &DataFusionError,
+    ) -> Option<Span> {
+        let tables = QueryTables::new(self, tokens);
+        let (_, query) = self.syntax(state, &tables, tokens).ok()?;
+        let wanted = diagnose::said(error);
+        locate::culprit(&query, tokens, &|query| {
+            let plan = planned(state, &tables, Box::new(query));
+            let found = plan.and_then(|plan| state.optimize(&plan));
+            found.is_err_and(|found| diagnose::said(&found) == wanted)
         })
     }
 
@@ -388,6 +418,19 @@ impl Planner<'_> {
     }
 }
 
+/// What the SQL planner makes of a query, with Spark's constants and sessions.
+fn planned(
+    state: &SessionState,
+    tables: &QueryTables,
+    query: Box<Query>,
+) -> Result<LogicalPlan, DataFusionError> {
+    let provider = Provider::new(state, |name: &str| tables.lookup(name));
+    SqlToRel::new_with_options(&provider, parser_options())
+        .sql_statement_to_plan(SqlStatement::Query(query))
+        .and_then(literals::typed)
+        .and_then(sessions::introduced)
+}
+
 /// Whether an expression must follow.
 fn leaves_open(token: &Token) -> bool {
     use Token::{Comma, Div, Eq, Gt, GtEq, Lt, LtEq, Minus, Neq, Plus};
@@ -408,10 +451,6 @@ fn is_clause(token: &Token, next: Option<&Token>) -> bool {
 
 fn is_keyword(token: &Token, name: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(name))
-}
-
-fn is_word(token: &Token, name: &str) -> bool {
-    matches!(token, Token::Word(w) if w.value.eq_ignore_ascii_case(name))
 }
 
 /// `3, Column: 5`.

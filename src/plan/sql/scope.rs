@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::logical_expr::TableSource;
-use datafusion::sql::sqlparser::tokenizer::Span;
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
+use tidemark_connectors::METADATA_COLUMN;
 
 use super::names::Spellings;
 use super::query::Planner;
@@ -27,7 +29,32 @@ pub(super) struct QueryTables<'a> {
     pub(super) failure: RefCell<Option<PlanError>>,
 }
 
-impl QueryTables<'_> {
+impl<'a> QueryTables<'a> {
+    /// The tables of the query that is written so.
+    pub(super) fn new(planner: &'a Planner<'a>, tokens: &[TokenWithSpan]) -> Self {
+        let names_metadata = |token: &TokenWithSpan| matches!(&token.token, Token::Word(w) if w.value.eq_ignore_ascii_case(METADATA_COLUMN));
+        Self {
+            planner,
+            with_metadata: tokens.iter().any(names_metadata),
+            overlays: RefCell::default(),
+            spellings: RefCell::default(),
+            failure: RefCell::default(),
+        }
+    }
+
+    /// Takes up the names of a struct's fields.
+    pub(super) fn spell(&self, data_type: &DataType) {
+        if let DataType::Struct(fields) = data_type {
+            let mut spellings = self.spellings.borrow_mut();
+            for field in fields {
+                let name = field.name().to_lowercase();
+                spellings
+                    .entry(name)
+                    .or_insert_with(|| field.name().clone());
+            }
+        }
+    }
+
     pub(super) fn lookup(&self, name: &str) -> Option<Arc<dyn TableSource>> {
         if let Some(table) = self.overlays.borrow().get(name) {
             return Some(self.stream(name, Arc::clone(table)));

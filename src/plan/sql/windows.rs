@@ -10,9 +10,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Ident, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, Spanned, TableFactor, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    AccessExpr, BinaryOperator, ExceptSelectItem, Expr, Ident, OrderByExpr, OrderByKind, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableFactor, Value,
+    VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
@@ -43,6 +43,18 @@ pub(super) type Failure = Box<(Span, PlanErrorKind)>;
 
 impl VisitorMut for Rewriter<'_> {
     type Break = Failure;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Failure> {
+        order_by_all(query);
+        // `ORDER BY` is about the windows of the one block before it, and visited as a part of it.
+        lend_order(query);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Failure> {
+        lend_order(query);
+        ControlFlow::Continue(())
+    }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Failure> {
         if let Expr::Function(function) = expr {
@@ -142,6 +154,40 @@ fn leave_out(options: &mut WildcardAdditionalOptions, ident: Ident) {
     }
 }
 
+/// Spells `ORDER BY ALL` out: by all items of the `SELECT`, where they can be counted.
+fn order_by_all(query: &mut Query) {
+    let (SetExpr::Select(select), Some(order)) = (&*query.body, &mut query.order_by) else {
+        return;
+    };
+    let OrderByKind::All(options) = order.kind else {
+        return;
+    };
+    let counted = |item: &SelectItem| {
+        matches!(
+            item,
+            SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+        )
+    };
+    if select.projection.iter().all(counted) {
+        let by = (1..=select.projection.len()).map(|position| OrderByExpr {
+            expr: Expr::value(Value::Number(position.to_string(), false)),
+            options,
+            with_fill: None,
+        });
+        order.kind = OrderByKind::Expressions(by.collect());
+    }
+}
+
+/// Hands what a query is ordered by to its one block, as if it were sorted by it, or takes it back.
+fn lend_order(query: &mut Query) {
+    let order = query.order_by.as_mut().map(|order| &mut order.kind);
+    if let (SetExpr::Select(select), Some(OrderByKind::Expressions(order))) =
+        (&mut *query.body, order)
+    {
+        std::mem::swap(&mut select.sort_by, order);
+    }
+}
+
 /// Rewrites the calls of one block.
 fn windows(select: &mut Select) -> Result<(), Failure> {
     let mut in_where = Finder::default();
@@ -225,6 +271,9 @@ fn each_expr(
     }
     if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
         exprs.iter_mut().try_for_each(&mut f)?;
+    }
+    for by in &mut select.sort_by {
+        f(&mut by.expr)?;
     }
     select.having.as_mut().map_or(Ok(()), &mut f)
 }

@@ -8,33 +8,37 @@
 //! the list, says what it runs, and is told whether that fits. After that both sides write frames
 //! (see `peer`), at least one a second: silence means that the other one is stopped or cut off.
 
+mod hello;
+mod link;
 mod peer;
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use timely::communication::AllocatorBuilder;
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::initialize::Hooks;
 
+use crate::plan::Plan;
 use crate::runtime::QueryError;
 
-pub use peer::Lost;
+use hello::{Answer, Hello, receive, send};
+pub use link::Link;
 use peer::Peer;
 
 /// How long a process may be silent.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How often a process that is not there yet is dialled.
+/// How often a process that is not there yet is dialled, and how long one that waits does not look
+/// around.
 const RETRY: Duration = Duration::from_millis(100);
-/// How long a handshake may take once the connection stands.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The longest handshake line.
-const LONGEST: u64 = 1 << 16;
+/// How long one attempt to dial may take.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long a line may take once it has begun.
+const LINE: Duration = Duration::from_secs(2);
 
 /// Which processes there are, and which of them this one is.
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ pub struct ClusterConfig {
 /// This process's place among the others.
 pub struct Cluster {
     config: ClusterConfig,
-    arrived: Arc<Arrived>,
+    door: Arc<Door>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -59,34 +63,46 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// Connections that later processes have opened, by query and process.
+/// The door of this process.
 #[derive(Default)]
-struct Arrived {
-    waiting: Mutex<HashMap<(String, usize), (Hello, TcpStream)>>,
+struct Door {
+    guests: Mutex<Guests>,
     changed: Condvar,
 }
 
-impl Arrived {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, usize), (Hello, TcpStream)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Default)]
+struct Guests {
+    /// Connections that later processes have opened, by query and process.
+    waiting: HashMap<(String, usize), (Hello, TcpStream)>,
+    /// The queries that cannot run here, and why.
+    refused: HashMap<String, String>,
+    /// Nobody is waited for any more.
+    closed: bool,
+}
+
+impl Door {
+    fn lock(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets one in that says which query it comes for.
+    fn greet(&self, stream: TcpStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(LINE))?;
+        let hello: Hello = receive(&stream)?;
+        let mut guests = self.lock();
+        if let Some(reason) = guests.refused.get(&hello.query) {
+            return refuse(&stream, reason);
+        }
+        let key = (hello.query.clone(), hello.process);
+        guests.waiting.insert(key, (hello, stream));
+        self.changed.notify_all();
+        Ok(())
     }
 }
 
-/// What a process says of itself.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-struct Hello {
-    version: String,
-    process: usize,
-    processes: usize,
-    workers: usize,
-    query: String,
-    plan: String,
-}
-
-/// What it is told.
-#[derive(Debug, Serialize, Deserialize)]
-struct Answer {
-    refusal: Option<String>,
+fn refuse(stream: &TcpStream, reason: &str) -> io::Result<()> {
+    let refusal = Some(reason.to_owned());
+    send(stream, &Answer { refusal })
 }
 
 /// What timely is built from, and what notices a lost process.
@@ -103,26 +119,21 @@ impl Cluster {
             ))
         };
         let listener = TcpListener::bind(address).map_err(|error| failed(&error))?;
-        let arrived = Arc::<Arrived>::default();
-        let inbox = Arc::clone(&arrived);
+        let door = Arc::<Door>::default();
+        let at = Arc::clone(&door);
         std::thread::Builder::new()
             .name("tidemark-accept".into())
             .spawn(move || {
                 for stream in listener.incoming().flatten() {
-                    let inbox = Arc::clone(&inbox);
-                    // One that says nothing must not keep the others waiting.
-                    let greet = move || {
-                        if let Ok(hello) = receive::<Hello>(&stream) {
-                            let key = (hello.query.clone(), hello.process);
-                            inbox.lock().insert(key, (hello, stream));
-                            inbox.changed.notify_all();
-                        }
-                    };
+                    let door = Arc::clone(&at);
+                    // One that says nothing must not keep the others waiting, and one that is no
+                    // process of ours is not answered.
+                    let greet = move || drop(door.greet(stream));
                     let _ = std::thread::Builder::new().spawn(greet);
                 }
             })
             .map_err(|error| failed(&error))?;
-        Ok(Self { config, arrived })
+        Ok(Self { config, door })
     }
 
     /// This process's number.
@@ -135,23 +146,37 @@ impl Cluster {
         self.config.addresses.len()
     }
 
-    /// Connects with all other processes for one query. `plan` says what the query is, in a way
-    /// that is the same for all.
+    /// Nobody is waited for any more: who waits is told [`QueryError::Stopped`].
+    pub fn stop_waiting(&self) {
+        self.door.lock().closed = true;
+        self.door.changed.notify_all();
+    }
+
+    /// Tells all that come for a query that it cannot run here. Stays until those who wait already
+    /// have dialled again: this process may be about to end.
+    pub fn refuse(&self, query: &str, reason: &str) {
+        let mut guests = self.door.lock();
+        guests.refused.insert(query.into(), reason.into());
+        guests.waiting.retain(|(wanted, _), (_, stream)| {
+            if wanted == query {
+                // One that has gone need not be told.
+                let _ = refuse(stream, reason);
+            }
+            wanted != query
+        });
+        drop(guests);
+        std::thread::sleep(3 * RETRY);
+    }
+
+    /// Connects with all other processes for one query; `link` is told of one that is lost.
     pub fn connect(
         &self,
-        query: &str,
-        plan: &str,
+        plan: &Plan,
         workers: usize,
-        lost: &Arc<Lost>,
+        link: &Arc<Link>,
     ) -> Result<Built, QueryError> {
-        let hello = Hello {
-            version: env!("CARGO_PKG_VERSION").into(),
-            process: self.config.process,
-            processes: self.processes(),
-            workers,
-            query: query.into(),
-            plan: plan.into(),
-        };
+        let hello = Hello::new(plan, self.process(), self.processes(), workers);
+        self.door.lock().refused.remove(&plan.name);
         let deadline = Instant::now() + self.config.connect_timeout;
         let peers = (0..self.processes())
             .map(|process| {
@@ -161,7 +186,7 @@ impl Cluster {
                     std::cmp::Ordering::Greater => self.accept(process, &hello, deadline)?,
                 };
                 let name = self.name(process);
-                let peer = Peer::new(stream, name, PATIENCE, Arc::clone(lost))
+                let peer = Peer::new(stream, name, PATIENCE, Arc::clone(link))
                     .map_err(|error| QueryError::Start(error.to_string()))?;
                 Ok(Some(peer))
             })
@@ -181,6 +206,21 @@ impl Cluster {
         format!("process {process} at {}", self.config.addresses[process])
     }
 
+    /// An error once the time is up, or nobody waits any more.
+    fn still_waits(
+        &self,
+        deadline: Instant,
+        late: impl FnOnce() -> String,
+    ) -> Result<(), QueryError> {
+        if self.door.lock().closed {
+            return Err(QueryError::Stopped);
+        }
+        if Instant::now() >= deadline {
+            return Err(QueryError::Start(late()));
+        }
+        Ok(())
+    }
+
     fn dial(
         &self,
         process: usize,
@@ -189,34 +229,48 @@ impl Cluster {
     ) -> Result<TcpStream, QueryError> {
         let name = self.name(process);
         let address = &self.config.addresses[process];
+        let seconds = self.config.connect_timeout.as_secs();
         let stream = loop {
-            let failed = match dial_once(address, deadline) {
+            let failed = match dial_once(address) {
                 Ok(stream) => break stream,
                 Err(error) => error,
             };
-            if Instant::now() >= deadline {
-                return Err(QueryError::Start(format!(
-                    "{name} cannot be reached: {failed}; start it with -p {process}, within {} s of this one, and check its line in the host file",
-                    self.config.connect_timeout.as_secs()
-                )));
-            }
+            self.still_waits(deadline, || {
+                format!(
+                    "{name} cannot be reached: {failed}; start it with -p {process}, within {seconds} s of this one, and check its line in the host file"
+                )
+            })?;
             std::thread::sleep(RETRY);
         };
-        let answer = send(&stream, hello).and_then(|()| {
-            // The other one may still be busy with the queries before this one.
-            let left = deadline.saturating_duration_since(Instant::now());
-            stream.set_read_timeout(Some(left.max(HANDSHAKE)))?;
-            read_line::<Answer>(&stream)
-        });
-        match answer {
-            Ok(Answer { refusal: None }) => Ok(stream),
-            Ok(Answer {
-                refusal: Some(reason),
-            }) => Err(QueryError::Start(format!("{name} refuses: {reason}"))),
-            Err(error) => Err(QueryError::Start(format!(
-                "{name} did not answer for query '{}': {error}; see what it says itself, and give all processes the same script",
+        let silent = |error: &io::Error| {
+            let why = match error.kind() {
+                io::ErrorKind::InvalidData => "what it says is not Tidemark's".into(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                    "it has closed the connection".into()
+                }
+                _ => error.to_string(),
+            };
+            QueryError::Start(format!(
+                "{name} did not answer for query '{}': {why}; see what it says itself, give all processes the same script, and check its line in the host file",
                 hello.query
-            ))),
+            ))
+        };
+        send(&stream, hello).map_err(|error| silent(&error))?;
+        // The other one may still be busy with the queries before this one.
+        while !has_more(&stream).map_err(|error| silent(&error))? {
+            self.still_waits(deadline, || {
+                format!(
+                    "{name} took the connection and said nothing for query '{}' in {seconds} s; see what it says itself, give all processes the same script, and check its line in the host file",
+                    hello.query
+                )
+            })?;
+        }
+        let answer = stream
+            .set_read_timeout(Some(LINE))
+            .and_then(|()| receive::<Answer>(&stream));
+        match answer.map_err(|error| silent(&error))?.refusal {
+            None => Ok(stream),
+            Some(reason) => Err(QueryError::Start(format!("{name} refuses: {reason}"))),
         }
     }
 
@@ -228,97 +282,55 @@ impl Cluster {
     ) -> Result<TcpStream, QueryError> {
         let name = self.name(process);
         let key = (own.query.clone(), process);
-        let mut waiting = self.arrived.lock();
         let (hello, stream) = loop {
-            if let Some(arrived) = waiting.remove(&key) {
+            let mut guests = self.door.lock();
+            if let Some(arrived) = guests.waiting.remove(&key) {
                 break arrived;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(QueryError::Start(format!(
+            // Its outcome is in what the loop looks at.
+            drop(self.door.changed.wait_timeout(guests, RETRY));
+            self.still_waits(deadline, || {
+                format!(
                     "{name} has not come for query '{}' in {} s; start it with -p {process} and the same script",
                     own.query,
                     self.config.connect_timeout.as_secs()
-                )));
-            }
-            waiting = self
-                .arrived
-                .changed
-                .wait_timeout(waiting, left)
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(waiting, _)| waiting);
+                )
+            })?;
         };
-        drop(waiting);
-        let refusal = difference(own, &hello);
-        let answered = send(
-            &stream,
-            &Answer {
-                refusal: refusal.clone(),
-            },
-        );
-        match (refusal, answered) {
-            (None, Ok(())) => Ok(stream),
-            (Some(reason), _) => Err(QueryError::Start(format!("{name} does not fit: {reason}"))),
-            (None, Err(error)) => Err(QueryError::Start(format!("{name} has gone: {error}"))),
+        if let Some(reason) = own.difference(&hello) {
+            // One that has gone need not be told.
+            let _ = refuse(&stream, &reason);
+            return Err(QueryError::Start(format!("{name} does not fit: {reason}")));
         }
+        send(&stream, &Answer { refusal: None })
+            .map_err(|error| QueryError::Start(format!("{name} has gone: {error}")))?;
+        Ok(stream)
     }
 }
 
-/// Why two processes cannot run a query together.
-fn difference(own: &Hello, other: &Hello) -> Option<String> {
-    if own.version != other.version {
-        return Some(format!(
-            "process {} is Tidemark {}, process {} is {}; run one version",
-            own.process, own.version, other.process, other.version
-        ));
-    }
-    for (what, mine, theirs) in [
-        ("-n", own.processes, other.processes),
-        ("-w", own.workers, other.workers),
-    ] {
-        if mine != theirs {
-            return Some(format!(
-                "process {} was started with {what} {mine}, process {} with {what} {theirs}; use one number",
-                own.process, other.process
-            ));
+/// Whether something can be read, or the end; waits a little.
+fn has_more(stream: &TcpStream) -> io::Result<bool> {
+    stream.set_read_timeout(Some(RETRY))?;
+    match stream.peek(&mut [0]) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Ok(false)
         }
+        seen => seen.map(|_| true),
     }
-    (own.plan != other.plan).then(|| {
-        format!(
-            "query '{}' is not the same in processes {} and {}; give both the same script and settings",
-            own.query, own.process, other.process
-        )
-    })
 }
 
-fn dial_once(address: &str, deadline: Instant) -> io::Result<TcpStream> {
+fn dial_once(address: &str) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "no such address");
     for address in address.to_socket_addrs()? {
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(RETRY);
-        match TcpStream::connect_timeout(&address, left) {
+        match TcpStream::connect_timeout(&address, ATTEMPT) {
             Ok(stream) => return Ok(stream),
             Err(error) => failed = error,
         }
     }
     Err(failed)
-}
-
-fn send(mut stream: &TcpStream, message: &impl Serialize) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    stream.write_all(&line)
-}
-
-fn receive<T: for<'de> Deserialize<'de>>(stream: &TcpStream) -> io::Result<T> {
-    stream.set_read_timeout(Some(HANDSHAKE))?;
-    read_line(stream)
-}
-
-/// One line, byte by byte: what comes after it belongs to somebody else.
-fn read_line<T: for<'de> Deserialize<'de>>(stream: &TcpStream) -> io::Result<T> {
-    let mut line = vec![];
-    BufReader::with_capacity(1, stream.take(LONGEST)).read_until(b'\n', &mut line)?;
-    Ok(serde_json::from_slice(&line)?)
 }

@@ -3,16 +3,18 @@
 //! On the wire the bytes go in frames: a length of four bytes, big-endian, then as many bytes. A
 //! frame of length 0 is a sign of life, sent each second; the length `0xFFFF_FFFF` is the end of an
 //! orderly connection. Silence, an error or an end without that frame mean that the process is
-//! lost: [`Lost`] is told, and the thread that noticed does nothing more, as timely's own answer to
-//! an error is to panic.
+//! lost: the [`Link`] is told, and the thread that noticed does nothing more, as timely's own answer
+//! to an error is to panic. Once the link is broken no connection ends in an orderly way: else the
+//! other side would wait for commands that never come.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use timely::communication::allocator::zero_copy::stream::Stream;
+
+use crate::runtime::cluster::Link;
 
 /// How often a sign of life is sent.
 const PULSE: Duration = Duration::from_secs(1);
@@ -20,44 +22,6 @@ const PULSE: Duration = Duration::from_secs(1);
 const END: u32 = u32::MAX;
 /// The longest frame that is written.
 const LONGEST: usize = 1 << 24;
-
-/// What is to be done about a lost process.
-type Listener = Box<dyn Fn(&str) + Send>;
-
-/// Told of the first process that is lost.
-#[derive(Default)]
-pub struct Lost {
-    told: AtomicBool,
-    /// What to do about it.
-    listener: Mutex<Option<Listener>>,
-    /// What was lost before anybody listened.
-    early: Mutex<Option<String>>,
-}
-
-impl Lost {
-    /// Calls `listener` with the reason, at once where something is lost already.
-    pub fn listen(&self, listener: impl Fn(&str) + Send + 'static) {
-        let mut slot = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = &*early {
-            listener(reason);
-        }
-        *slot = Some(Box::new(listener));
-    }
-
-    fn tell(&self, reason: &str) {
-        if self.told.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(listener) = &*listener {
-            listener(reason);
-        } else {
-            let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-            *early = Some(reason.to_owned());
-        }
-    }
-}
 
 /// See the module.
 pub(super) struct Peer {
@@ -74,7 +38,7 @@ struct Shared {
     patience: Duration,
     /// Held while a frame is written; true once the last one is.
     writing: Mutex<bool>,
-    lost: Arc<Lost>,
+    link: Arc<Link>,
 }
 
 impl Peer {
@@ -82,7 +46,7 @@ impl Peer {
         socket: TcpStream,
         name: String,
         patience: Duration,
-        lost: Arc<Lost>,
+        link: Arc<Link>,
     ) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(patience))?;
@@ -92,7 +56,7 @@ impl Peer {
             name,
             patience,
             writing: Mutex::new(false),
-            lost,
+            link,
         });
         let pulse = Arc::downgrade(&shared);
         std::thread::Builder::new()
@@ -100,6 +64,10 @@ impl Peer {
             .spawn(move || {
                 while let Some(shared) = pulse.upgrade() {
                     // An error shows to whoever reads or writes next.
+                    if shared.link.is_broken() {
+                        let _ = shared.socket.shutdown(Shutdown::Both);
+                        return;
+                    }
                     if !matches!(shared.frame(&[]), Ok(true)) {
                         return;
                     }
@@ -150,7 +118,7 @@ impl Shared {
             | io::ErrorKind::BrokenPipe => format!("{} has ended", self.name),
             _ => format!("the connection to {} broke: {error}", self.name),
         };
-        self.lost.tell(&format!(
+        self.link.lose(&format!(
             "{reason}; start all processes again, they go on from the checkpoint"
         ));
         loop {
@@ -218,6 +186,9 @@ impl Stream for Peer {
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        if self.shared.link.is_broken() {
+            return self.shared.socket.shutdown(Shutdown::Both);
+        }
         if let Err(error) = self.shared.end() {
             self.shared.lose(&error);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::manifest::{
     self, FileEntry, MANIFEST_DIR, OWNER, Owner, PENDING, Run, RunName, TMP, io_error,
 };
-use super::storage::Storage;
+use crate::storage::{self, Storage, parent};
 use crate::{ConnectorError, OutputMode, Result};
 
 /// How many runs of one level are merged into one of the next.
@@ -181,7 +181,7 @@ impl Committer {
         let mut touched = BTreeSet::new();
         for file in &run.files {
             let target = self.root.join(&file.path);
-            let parent = parent(&target);
+            let parent = parent(&target).to_owned();
             self.ensure_dir(&parent)?;
             if let Some(staged) = &file.staged {
                 self.place(&dir.join(TMP).join(staged), &target)?;
@@ -234,7 +234,7 @@ impl Committer {
         {
             let file = self.root.join(path);
             manifest::remove(&*self.storage, &file)?;
-            touched.insert(parent(&file));
+            touched.insert(parent(&file).to_owned());
         }
         manifest::sync_dirs(&*self.storage, &touched)
     }
@@ -335,8 +335,7 @@ impl Committer {
         if dir == self.root || self.durable.contains(dir) {
             return Ok(());
         }
-        let above = parent(dir);
-        self.ensure_dir(&above)?;
+        self.ensure_dir(parent(dir))?;
         make_dir(&*self.storage, dir)?;
         self.durable.insert(dir.to_owned());
         Ok(())
@@ -345,47 +344,16 @@ impl Committer {
 
 /// Makes the directories that writers and the commit need, durably.
 pub(super) fn prepare(storage: &dyn Storage, root: &Path) -> Result<()> {
-    let exists = |dir: &Path| {
-        storage
-            .exists(dir)
-            .map_err(|source| io_error("cannot look for", dir, source))
-    };
-    let mut missing = Vec::new();
-    let mut at = root.to_owned();
-    while !exists(&at)? {
-        let above = parent(&at);
-        missing.push(std::mem::replace(&mut at, above));
-    }
-    for dir in missing.iter().rev() {
-        make_dir(storage, dir)?;
-    }
-    if missing.is_empty() {
-        // It may have been made a moment before a crash. Who may not look above it, did not make it.
-        let above = parent(root);
-        match storage.sync_dir(&above) {
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-                return Err(io_error("cannot sync", &above, error));
-            }
-            _ => {}
-        }
-    }
+    storage::make_dirs(storage, root).map_err(|source| cannot_make(root, source))?;
     let dir = root.join(MANIFEST_DIR);
     make_dir(storage, &dir)?;
     make_dir(storage, &dir.join(TMP))
 }
 
 fn make_dir(storage: &dyn Storage, dir: &Path) -> Result<()> {
-    let above = parent(dir);
-    storage
-        .create_dir(dir)
-        .and_then(|()| storage.sync_dir(&above))
-        .map_err(|source| io_error("cannot create the directory", dir, source))
+    storage::make_dir(storage, dir).map_err(|source| cannot_make(dir, source))
 }
 
-/// The directory that a path lies in; `.` for a bare name.
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above.to_owned(),
-        _ => PathBuf::from("."),
-    }
+fn cannot_make(dir: &Path, source: io::Error) -> ConnectorError {
+    io_error("cannot create the directory", dir, source)
 }

@@ -5,21 +5,48 @@
 //! starts again, is stopped once more, and must end with the result of the run that nothing
 //! disturbed.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use arrow::array::{Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::FileSink;
-use super::crash_storage::{Crashing, Loss, Outcome};
 use super::manifest::{self, MANIFEST_DIR};
-use super::storage::Storage;
+use crate::storage::Disk;
+use crate::storage::crash::{CrashStorage, Loss, Outcome, Then, memory_directory};
 use crate::{Options, Output, OutputMode, Result, Sink, SinkConfig};
 
-const ROOT: &str = "/data/out";
 const EPOCHS: u64 = 4;
+
+/// A directory on a storage that stops.
+struct Place {
+    dir: tempfile::TempDir,
+    storage: CrashStorage,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir_in(memory_directory()).unwrap();
+        let storage = CrashStorage::new(dir.path());
+        Self { dir, storage }
+    }
+
+    fn stopping(at: usize, outcome: Outcome, then: Then, error: io::ErrorKind) -> Self {
+        let place = Self::new();
+        place.storage.stop(at, outcome, then, error);
+        place
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+
+    fn restart(&self, loss: Loss) {
+        self.storage.restart(loss).unwrap();
+    }
+}
 
 /// How the query runs. Another number of workers gives an epoch's files other names.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,7 +67,7 @@ fn rows(epoch: u64, worker: usize) -> Vec<(String, i32)> {
     }
 }
 
-fn sink(storage: &Crashing, mode: OutputMode) -> Result<FileSink> {
+fn sink(place: &Place, mode: OutputMode) -> Result<FileSink> {
     let config = SinkConfig {
         query_name: "q".into(),
         query_id: "1a2b3c4d".into(),
@@ -50,18 +77,24 @@ fn sink(storage: &Crashing, mode: OutputMode) -> Result<FileSink> {
         ])),
         mode,
         key: None,
+        storage: Arc::new(place.storage.clone()),
     };
-    let options: Options = [("path", ROOT), ("format", "json"), ("partitionBy", "k")]
-        .into_iter()
-        .collect();
-    let mut sink = FileSink::on(Arc::new(storage.clone()), &options, config)?;
+    let root = place.root().display().to_string();
+    let options: Options = [
+        ("path", root.as_str()),
+        ("format", "json"),
+        ("partitionBy", "k"),
+    ]
+    .into_iter()
+    .collect();
+    let mut sink = FileSink::open(&options, config)?;
     sink.committer.set_fanout(2);
     Ok(sink)
 }
 
 /// A query: goes on behind what the sink holds. Says in `done` what it was told is committed.
-fn drive(storage: &Crashing, mode: OutputMode, how: Run, done: &mut Option<u64>) -> Result<()> {
-    let mut sink = sink(storage, mode)?;
+fn drive(place: &Place, mode: OutputMode, how: Run, done: &mut Option<u64>) -> Result<()> {
+    let mut sink = sink(place, mode)?;
     let first = sink.last_committed()?.map_or(0, |newest| newest + 1);
     sink.discard_uncommitted()?;
     let workers = if how == Run::OneWorker { 1 } else { 2 };
@@ -101,7 +134,7 @@ fn drive(storage: &Crashing, mode: OutputMode, how: Run, done: &mut Option<u64>)
 }
 
 /// The rows of these files, as `directory number`, sorted.
-fn read_rows(storage: &Crashing, files: &[PathBuf]) -> Vec<String> {
+fn read_rows(files: &[PathBuf]) -> Vec<String> {
     let mut all = Vec::new();
     for file in files {
         let dir = file
@@ -110,7 +143,7 @@ fn read_rows(storage: &Crashing, files: &[PathBuf]) -> Vec<String> {
             .unwrap()
             .to_str()
             .unwrap();
-        let text = String::from_utf8(storage.read(file).unwrap()).unwrap();
+        let text = String::from_utf8(fs::read(file).unwrap()).unwrap();
         for line in text.lines() {
             let row: serde_json::Value = serde_json::from_str(line).expect("a file is whole");
             all.push(format!("{dir} {}", row["n"]));
@@ -139,90 +172,86 @@ fn expected(mode: OutputMode, newest: Option<u64>) -> Vec<String> {
 }
 
 /// The committed files, and the newest epoch.
-fn committed(storage: &Crashing) -> (Vec<PathBuf>, Option<u64>) {
-    let runs = manifest::committed_runs(storage, Path::new(ROOT))
+fn committed(place: &Place) -> (Vec<PathBuf>, Option<u64>) {
+    let runs = manifest::committed_runs(&Disk, &place.root())
         .unwrap()
         .unwrap_or_default();
     let files = runs.iter().flat_map(|run| &run.files);
-    let files = files.map(|file| Path::new(ROOT).join(&file.path)).collect();
+    let files = files.map(|file| place.root().join(&file.path)).collect();
     (files, runs.last().map(|run| run.last))
 }
 
 /// Every data file that a listing of the directories shows.
-fn listed(storage: &Crashing) -> Vec<PathBuf> {
-    let world = storage.world();
-    let manifest = Path::new(ROOT).join(MANIFEST_DIR);
-    world
-        .now
-        .files
-        .keys()
-        .filter(|path| !path.starts_with(&manifest))
-        .cloned()
-        .collect()
+fn listed(place: &Place) -> Vec<PathBuf> {
+    fn add(dir: &Path, all: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.path().is_file() {
+                all.push(entry.path());
+            } else if entry.file_name() != MANIFEST_DIR {
+                add(&entry.path(), all);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    add(&place.root(), &mut all);
+    all
 }
 
 /// What lies there is a whole number of epochs, and none that was committed is missing.
-fn check_prefix(storage: &Crashing, mode: OutputMode, done: Option<u64>, place: &str) {
-    let (files, newest) = committed(storage);
+fn check_prefix(place: &Place, mode: OutputMode, done: Option<u64>, when: &str) {
+    let (files, newest) = committed(place);
     assert!(
         newest >= done,
-        "{place}: {done:?} was committed, {newest:?} is there"
+        "{when}: {done:?} was committed, {newest:?} is there"
     );
-    assert_eq!(
-        read_rows(storage, &files),
-        expected(mode, newest),
-        "{place}"
-    );
-    read_rows(storage, &listed(storage));
+    assert_eq!(read_rows(&files), expected(mode, newest), "{when}");
+    read_rows(&listed(place));
 }
 
-fn check_end(storage: &Crashing, mode: OutputMode, place: &str) {
-    let (files, newest) = committed(storage);
-    assert_eq!(newest, Some(EPOCHS - 1), "{place}");
+fn check_end(place: &Place, mode: OutputMode, when: &str) {
+    let (files, newest) = committed(place);
+    assert_eq!(newest, Some(EPOCHS - 1), "{when}");
     let all = expected(mode, newest);
-    assert_eq!(read_rows(storage, &files), all, "{place}");
-    assert_eq!(
-        read_rows(storage, &listed(storage)),
-        all,
-        "{place}: by name"
-    );
-    let tmp = Path::new(ROOT).join(MANIFEST_DIR).join(manifest::TMP);
-    assert_eq!(storage.list(&tmp).unwrap(), Vec::<String>::new(), "{place}");
+    assert_eq!(read_rows(&files), all, "{when}");
+    assert_eq!(read_rows(&listed(place)), all, "{when}: by name");
+    let tmp = place.root().join(MANIFEST_DIR).join(manifest::TMP);
+    assert_eq!(fs::read_dir(tmp).unwrap().count(), 0, "{when}");
 }
 
 fn operations(mode: OutputMode) -> usize {
-    let storage = Crashing::new();
-    drive(&storage, mode, Run::TwoWorkers, &mut None).unwrap();
-    let operations = storage.world().operations;
-    check_end(&storage, mode, "undisturbed");
+    let place = Place::new();
+    drive(&place, mode, Run::TwoWorkers, &mut None).unwrap();
+    let operations = place.storage.operations();
+    check_end(&place, mode, "undisturbed");
     // What is there is durable too, but for the removal of what no longer counts.
-    storage.world().restart(Loss::Unsynced);
-    check_prefix(&storage, mode, Some(EPOCHS - 1), "after the end");
+    place.restart(Loss::Unsynced);
+    check_prefix(&place, mode, Some(EPOCHS - 1), "after the end");
     operations
 }
 
 fn crash_everywhere(mode: OutputMode) {
     for at in 1..=operations(mode) {
         for outcome in [Outcome::DidNotHappen, Outcome::MayHaveHappened] {
-            for loss in [Loss::Process, Loss::Unsynced, Loss::Some] {
-                let place = format!("{mode}, operation {at}, {outcome:?}, {loss:?}");
-                let storage = Crashing::stopping(at, outcome);
+            for loss in [Loss::Process, Loss::Unsynced, Loss::Some, Loss::Bytes] {
+                let when = format!("{mode}, operation {at}, {outcome:?}, {loss:?}");
+                let place = Place::stopping(at, outcome, Then::Dies, io::ErrorKind::Other);
                 let mut done = None;
-                assert!(
-                    drive(&storage, mode, Run::TwoWorkers, &mut done).is_err(),
-                    "{place}"
-                );
-                storage.world().restart(loss);
-                check_prefix(&storage, mode, done, &place);
+                let _ = drive(&place, mode, Run::TwoWorkers, &mut done);
+                assert!(place.storage.stopped().is_some(), "{when}");
+                place.restart(loss);
+                check_prefix(&place, mode, done, &when);
                 // The repair is disturbed as well, somewhere.
-                storage.stop(at % 13 + 1, outcome);
+                let again_at = at % 13 + 1;
+                place
+                    .storage
+                    .stop(again_at, outcome, Then::Dies, io::ErrorKind::Other);
                 let mut again = done;
-                let _ = drive(&storage, mode, Run::OneWorker, &mut again);
-                storage.world().restart(loss);
-                check_prefix(&storage, mode, again, &place);
-                drive(&storage, mode, Run::OneWorker, &mut done)
-                    .unwrap_or_else(|e| panic!("{place}: {e}"));
-                check_end(&storage, mode, &place);
+                let _ = drive(&place, mode, Run::OneWorker, &mut again);
+                place.restart(loss);
+                check_prefix(&place, mode, again, &when);
+                drive(&place, mode, Run::OneWorker, &mut done)
+                    .unwrap_or_else(|e| panic!("{when}: {e}"));
+                check_end(&place, mode, &when);
             }
         }
     }
@@ -243,16 +272,15 @@ fn a_commit_that_failed_can_be_tried_again() {
     for mode in [OutputMode::Append, OutputMode::Complete] {
         for at in 1..=operations(mode) {
             for outcome in [Outcome::DidNotHappen, Outcome::MayHaveHappened] {
-                let place = format!("{mode}, operation {at}, {outcome:?}");
-                let storage = Crashing::stopping(at, outcome);
-                storage.world().dies = false;
+                let when = format!("{mode}, operation {at}, {outcome:?}");
+                let place = Place::stopping(at, outcome, Then::GoesOn, io::ErrorKind::Other);
                 let mut done = None;
-                if drive(&storage, mode, Run::Retrying, &mut done).is_err() {
+                if drive(&place, mode, Run::Retrying, &mut done).is_err() {
                     // Not a commit that failed: the query starts again.
-                    check_prefix(&storage, mode, done, &place);
-                    drive(&storage, mode, Run::Retrying, &mut done).unwrap();
+                    check_prefix(&place, mode, done, &when);
+                    drive(&place, mode, Run::Retrying, &mut done).unwrap();
                 }
-                check_prefix(&storage, mode, Some(EPOCHS - 1), &place);
+                check_prefix(&place, mode, Some(EPOCHS - 1), &when);
             }
         }
     }
@@ -263,20 +291,22 @@ fn a_full_disk_and_a_closed_directory_say_so() {
     for (kind, remedy) in [
         (io::ErrorKind::StorageFull, "free some space"),
         (io::ErrorKind::PermissionDenied, "check the permissions"),
+        (io::ErrorKind::ReadOnlyFilesystem, "is read-only"),
     ] {
         for at in 1..=operations(OutputMode::Append) {
-            let storage = Crashing::stopping(at, Outcome::DidNotHappen);
-            storage.world().error = Some(kind);
-            storage.world().dies = false;
-            let Err(error) = drive(&storage, OutputMode::Append, Run::TwoWorkers, &mut None) else {
+            let place = Place::stopping(at, Outcome::DidNotHappen, Then::GoesOn, kind);
+            let done = drive(&place, OutputMode::Append, Run::TwoWorkers, &mut None);
+            let stopped = place.storage.stopped();
+            let Err(error) = done else {
                 // Only what lies above the directory may be closed to us.
-                assert_eq!(kind, io::ErrorKind::PermissionDenied, "{at}");
+                assert_eq!(kind, io::ErrorKind::PermissionDenied, "{at}: {stopped:?}");
                 continue;
             };
             let error = error.to_string();
+            let root = place.dir.path().display().to_string();
             assert!(
-                error.contains(remedy) && error.contains("/data"),
-                "{at}: {error}"
+                error.contains(remedy) && error.contains(&root),
+                "{stopped:?}: {error}"
             );
         }
     }

@@ -16,7 +16,7 @@ use super::super::json::JsonStyle;
 use super::super::{csv, json};
 use super::manifest::io_error;
 use super::options::{Compression, FileOptions, Format};
-use super::storage::StorageFile;
+use crate::storage::StorageWriter;
 use crate::{ConnectorError, Result};
 
 /// Text is handed on in pieces of about this size.
@@ -48,7 +48,7 @@ impl Encoder {
         options: &Arc<FileOptions>,
         schema: &SchemaRef,
         path: &Path,
-        file: Box<dyn StorageFile>,
+        file: Box<dyn StorageWriter>,
     ) -> Result<Self> {
         let path = path.to_owned();
         let out = Counted {
@@ -230,7 +230,7 @@ impl TextOut {
 
 /// A file that knows how long it is.
 struct Counted {
-    file: BufWriter<Box<dyn StorageFile>>,
+    file: BufWriter<Box<dyn StorageWriter>>,
     bytes: u64,
 }
 

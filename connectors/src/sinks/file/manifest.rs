@@ -68,7 +68,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::storage::{Disk, Storage};
+use crate::storage::{Disk, Storage, StorageWriter};
 use crate::{ConnectorError, OutputMode, Result};
 
 /// The directory of the manifest, in the directory of the data.
@@ -280,7 +280,7 @@ fn chain(storage: &dyn Storage, dir: &Path, runs: &[RunName]) -> Result<Result<V
 /// The names in a directory, or `None` where it is not there.
 pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Option<Vec<String>>> {
     match storage.list(dir) {
-        Ok(names) => Ok(Some(names)),
+        Ok(entries) => Ok(Some(entries.into_iter().map(|entry| entry.name).collect())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(io_error("cannot list", dir, source)),
     }
@@ -348,7 +348,7 @@ pub(super) fn publish<T: Serialize>(
 pub(super) fn write_synced<T: Serialize>(
     path: &Path,
     object: &T,
-    file: io::Result<Box<dyn super::storage::StorageFile>>,
+    file: io::Result<Box<dyn StorageWriter>>,
 ) -> Result<()> {
     let written = file.and_then(|mut file| {
         let mut bytes = serde_json::to_vec(object)?;

@@ -38,11 +38,8 @@ mod encode;
 pub mod manifest;
 mod options;
 mod partition;
-pub mod storage;
 mod writer;
 
-#[cfg(test)]
-mod crash_storage;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
@@ -53,9 +50,9 @@ use std::sync::Arc;
 
 use commit::Committer;
 use options::FileOptions;
-use storage::{Disk, Storage};
 use writer::{FileWriter, Names};
 
+use crate::storage::Storage;
 use crate::{
     Delivery, Distribution, Options, OutputMode, Result, Sink, SinkConfig, SinkWriter, Staged,
 };
@@ -71,17 +68,9 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// A sink on the real file system. Nothing is touched yet.
+    /// A sink on the configuration's storage. Nothing is touched yet.
     pub fn open(options: &Options, config: SinkConfig) -> Result<Self> {
-        Self::on(Arc::new(Disk), options, config)
-    }
-
-    /// A sink on any storage.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the other sinks keep their configuration"
-    )]
-    pub fn on(storage: Arc<dyn Storage>, options: &Options, config: SinkConfig) -> Result<Self> {
+        let storage = config.storage.clone();
         let options = FileOptions::read(options, &config)?;
         Ok(Self {
             committer: Committer::new(

@@ -11,6 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::FileSink;
 use super::manifest::{MANIFEST_DIR, committed_files};
 use crate::ChangeType::{self, Delete, Insert, UpdatePostimage, UpdatePreimage};
+use crate::storage::Disk;
 use crate::{Options, Output, OutputMode, Result, Sink, SinkConfig};
 
 fn config(mode: OutputMode) -> SinkConfig {
@@ -23,6 +24,7 @@ fn config(mode: OutputMode) -> SinkConfig {
         ])),
         mode,
         key: None,
+        storage: Arc::new(Disk),
     }
 }
 

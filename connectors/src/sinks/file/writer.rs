@@ -13,7 +13,7 @@ use super::encode::Encoder;
 use super::manifest::{FileEntry, MANIFEST_DIR, TMP, io_error};
 use super::options::FileOptions;
 use super::partition;
-use super::storage::Storage;
+use crate::storage::Storage;
 use crate::{ConnectorError, Output, OutputMode, Result, SinkWriter, Staged};
 
 /// Rows are written in slices of this many, so that a file ends near its target size.

@@ -2,20 +2,25 @@
 //!
 //! The same code answers a stream, whose values lie in a trace beside the groups, and a batch.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray, UInt64Array};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{SortOptions, cast, take};
+use arrow::compute::{SortOptions, cast, filter, is_not_null, take};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 
-use super::percentile;
 use super::shape::Shape;
-use super::total::Total;
+use super::total::{Total, whole};
+use super::{bitmap, count_min, percentile};
 use crate::plan::AggregateFunction as Function;
-use crate::row::{Bits, Bytes, Moments};
+use crate::row::{Bits, Bytes, KeyCodec, Moments};
+
+/// How many values `approx_top_k` gives where the call does not say.
+const TOP_K: usize = 5;
 
 /// A call that is computed from its values.
 #[derive(Debug)]
@@ -134,16 +139,25 @@ impl Fold {
             }
             Function::CollectList => group.list(true, output),
             Function::CollectSet => group.list(false, output),
+            Function::CollectUnion => group.union(output),
+            Function::TopK => group.top(self.constant(1), output),
+            Function::BitmapOf => bitmap::of_positions(group),
+            Function::BitmapAnd => Ok(bitmap::all(group)),
+            Function::BitmapOr => Ok(bitmap::any(group)),
+            Function::CountMinSketch => count_min::sketch(
+                group,
+                &[self.constant(1), self.constant(2), self.constant(3)],
+            ),
             Function::ListAgg => group.text(self.constant(1), output),
             Function::Mode => group.most_frequent(output),
-            Function::Median => {
-                let group = group.with_frequencies(None)?;
-                percentile::between(&group, &ScalarValue::from(0.5), output)
-            }
-            Function::Percentile => {
-                let group = group.with_frequencies(group.second.as_ref())?;
-                percentile::between(&group, self.constant(1), output)
-            }
+            Function::Median => percentile::between(group, &ScalarValue::from(0.5), output),
+            Function::Percentile => match &group.second {
+                Some(frequencies) => {
+                    let group = group.with_frequencies(frequencies)?;
+                    percentile::between(&group, self.constant(1), output)
+                }
+                None => percentile::between(group, self.constant(1), output),
+            },
             Function::PercentileDisc | Function::ApproxPercentile => {
                 percentile::at(group, self.constant(1), output)
             }
@@ -180,7 +194,7 @@ impl Values {
     fn most_frequent(&self, output: &DataType) -> Result<ScalarValue> {
         let rows = self.counts.iter().enumerate();
         // Of several the last by this order, so the first row.
-        match rows.max_by_key(|(row, count)| (**count, std::cmp::Reverse(*row))) {
+        match rows.max_by_key(|(row, count)| (**count, Reverse(*row))) {
             Some((row, _)) => self.value(row, output),
             None => ScalarValue::try_from(output),
         }
@@ -202,6 +216,53 @@ impl Values {
         let values = cast(&values, field.data_type())?;
         let offsets = OffsetBuffer::from_lengths([values.len()]);
         let list = ListArray::try_new(Arc::clone(field), offsets, values, None)?;
+        Ok(ScalarValue::List(Arc::new(list)))
+    }
+
+    /// The distinct elements of the arrays, ascending.
+    fn union(&self, output: &DataType) -> Result<ScalarValue> {
+        let lists = self.first.as_list::<i32>();
+        let elements = lists.values();
+        let elements = filter(elements, &is_not_null(elements)?)?;
+        let codec = KeyCodec::new(&[elements.data_type().clone()]);
+        let failed = |error| exec_datafusion_err!("{error}");
+        let codec = codec.map_err(failed)?;
+        let rows = codec.encode(&[elements]).map_err(failed)?;
+        let distinct: BTreeSet<&[u8]> = rows.iter().collect();
+        let mut columns = codec.decode(distinct.into_iter()).map_err(failed)?;
+        let first = columns.swap_remove(0);
+        let counts = vec![1; first.len()];
+        let elements = Self {
+            first,
+            second: None,
+            counts,
+        };
+        elements.list(false, output)
+    }
+
+    /// The `k` values that come most often, each with how often; of those that come equally often
+    /// the least first.
+    fn top(&self, k: &ScalarValue, output: &DataType) -> Result<ScalarValue> {
+        let DataType::List(field) = output else {
+            return Err(exec_datafusion_err!("a list was asked for as {output}"));
+        };
+        let DataType::Struct(fields) = field.data_type() else {
+            return Err(exec_datafusion_err!("an item is a struct, not {field}"));
+        };
+        let most = match k.cast_to(&DataType::Int64)? {
+            ScalarValue::Int64(Some(k)) => usize::try_from(k).unwrap_or(0),
+            _ => TOP_K,
+        };
+        let mut rows: Vec<u64> = (0..self.counts.len() as u64).collect();
+        rows.sort_by_key(|row| Reverse(self.counts[*row as usize]));
+        rows.truncate(most);
+        let counts: Int64Array = rows.iter().map(|row| self.counts[*row as usize]).collect();
+        let items = take(&self.first, &UInt64Array::from(rows), None)?;
+        let items = cast(&items, fields[0].data_type())?;
+        let columns: Vec<ArrayRef> = vec![items, Arc::new(counts)];
+        let structs = StructArray::try_new(fields.clone(), columns, None)?;
+        let offsets = OffsetBuffer::from_lengths([structs.len()]);
+        let list = ListArray::try_new(Arc::clone(field), offsets, Arc::new(structs), None)?;
         Ok(ScalarValue::List(Arc::new(list)))
     }
 
@@ -243,27 +304,32 @@ impl Values {
         Ok(ScalarValue::Utf8(Some(text)))
     }
 
-    /// The values as doubles, each as often as its frequency says beside its count.
-    fn with_frequencies(&self, frequencies: Option<&ArrayRef>) -> Result<Self> {
+    /// The values, each as often as its frequency says beside its count.
+    fn with_frequencies(&self, frequencies: &ArrayRef) -> Result<Self> {
         let mut counts = self.counts.clone();
-        if let Some(frequencies) = frequencies {
-            let frequencies = cast(frequencies, &DataType::Int64)?;
-            for (count, times) in counts
-                .iter_mut()
-                .zip(frequencies.as_primitive::<Int64Type>().values())
-            {
-                if *times < 0 {
-                    return Err(exec_datafusion_err!(
-                        "[NEGATIVE_VALUES_IN_FREQUENCY_EXPRESSION] the frequency {times} of percentile is negative; use a number of rows, 0 or more"
-                    ));
-                }
-                *count = count.saturating_mul(*times);
+        let frequencies = cast(frequencies, &DataType::Int64)?;
+        let frequencies = frequencies.as_primitive::<Int64Type>().values();
+        for (count, times) in counts.iter_mut().zip(frequencies) {
+            if *times < 0 {
+                return Err(exec_datafusion_err!(
+                    "[NEGATIVE_VALUES_IN_FREQUENCY_EXPRESSION] the frequency {times} of percentile is negative; use a number of rows, 0 or more"
+                ));
             }
+            *count = count.saturating_mul(*times);
         }
         Ok(Self {
-            first: doubles(&self.first)?,
+            first: ArrayRef::clone(&self.first),
             second: None,
             counts,
         })
+    }
+
+    /// The values as doubles: of dates, times and intervals in their unit.
+    pub(super) fn places(&self) -> Result<ArrayRef> {
+        if self.first.data_type().is_numeric() {
+            doubles(&self.first)
+        } else {
+            doubles(&(Arc::new(whole(&self.first)?) as ArrayRef))
+        }
     }
 }

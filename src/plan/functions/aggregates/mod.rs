@@ -10,13 +10,16 @@
 //! | [`fold`] | what becomes of a group's values |
 //! | [`percentile`] | percentiles and histograms |
 //! | [`total`] | sums and averages |
+//! | `bitmap`, `count_min` | bitmaps; the Count-Min sketch |
 //! | [`types`] | what each takes, and what it gives |
 //! | [`calls`] | calls as the planner meets them: arguments that say how rather than what |
 //! | [`accumulator`] | for a batch |
 //! | [`order`] | the order of a group's rows where the query says none |
 
 pub mod accumulator;
+mod bitmap;
 pub mod calls;
+mod count_min;
 pub mod fold;
 pub mod order;
 pub mod percentile;
@@ -49,16 +52,22 @@ const NAMES: &[(&str, Function)] = &[
     ("first", Function::First),
     ("any_value", Function::First),
     ("approx_percentile", Function::ApproxPercentile),
+    ("approx_top_k", Function::TopK),
     ("collect_list", Function::CollectList),
     ("avg", Function::Avg),
     ("array_agg", Function::CollectList),
     ("bit_and", Function::Bits(BitOperation::And)),
     ("bit_or", Function::Bits(BitOperation::Or)),
     ("bit_xor", Function::Bits(BitOperation::Xor)),
+    ("bitmap_and_agg", Function::BitmapAnd),
+    ("bitmap_construct_agg", Function::BitmapOf),
+    ("bitmap_or_agg", Function::BitmapOr),
     ("bool_and", Function::Min),
     ("bool_or", Function::Max),
     ("collect_set", Function::CollectSet),
+    ("collect_union", Function::CollectUnion),
     ("corr", Function::Statistic(Statistic::Corr)),
+    ("count_min_sketch", Function::CountMinSketch),
     ("covar_pop", Function::Statistic(Statistic::CovarPop)),
     ("covar_samp", Function::Statistic(Statistic::CovarSamp)),
     ("every", Function::Min),
@@ -124,6 +133,14 @@ pub fn function_of(function: &AggregateUDF) -> Option<Function> {
     Some(function.downcast_ref::<SparkAggregate>()?.function)
 }
 
+/// Refuses what a function of [`functions`] does not take, where the planner could not see it yet.
+pub fn check(function: &AggregateUDF, types: &[DataType]) -> Result<()> {
+    match function_of(function) {
+        Some(known) => types::refuse_mixed_intervals(function.name(), known, types),
+        None => Ok(()),
+    }
+}
+
 /// What SQL calls a function of [`functions`]; `None` for others.
 pub fn name_of(function: Function) -> Option<&'static str> {
     let mut names = NAMES.iter().filter(|(_, named)| *named == function);
@@ -187,7 +204,17 @@ impl AggregateUDFImpl for SparkAggregate {
     }
 
     fn is_nullable(&self) -> bool {
-        !matches!(self.function, Function::CollectList | Function::CollectSet)
+        !matches!(
+            self.function,
+            Function::CollectList
+                | Function::CollectSet
+                | Function::CollectUnion
+                | Function::TopK
+                | Function::BitmapOf
+                | Function::BitmapAnd
+                | Function::BitmapOr
+                | Function::CountMinSketch
+        )
     }
 
     fn supports_null_handling_clause(&self) -> bool {

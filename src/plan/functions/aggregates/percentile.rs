@@ -5,6 +5,7 @@ use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
 
 use super::fold::{Values, doubles};
+use super::total::typed;
 
 /// The shares that a call asks for, each in 0..=1: one, or an array of them.
 enum Shares {
@@ -68,10 +69,11 @@ pub(super) fn between(
     share: &ScalarValue,
     output: &DataType,
 ) -> Result<ScalarValue> {
-    let values = group.first.as_primitive::<Float64Type>();
+    let places = group.places()?;
+    let values = places.as_primitive::<Float64Type>();
     let (running, total) = running(&group.counts);
     let at = |place: f64| values.value(running.partition_point(|upto| *upto <= place as i64));
-    Shares::new(share)?.each(total == 0, output, |share, _| {
+    Shares::new(share)?.each(total == 0, output, |share, output| {
         let place = (total - 1) as f64 * share;
         let (lower, upper) = (at(place.floor()), at(place.ceil()));
         let value = if lower.total_cmp(&upper).is_eq() {
@@ -79,7 +81,11 @@ pub(super) fn between(
         } else {
             (place.ceil() - place) * lower + (place - place.floor()) * upper
         };
-        Ok(ScalarValue::from(value))
+        if output == &DataType::Float64 {
+            return Ok(ScalarValue::from(value));
+        }
+        // Of an interval what is less than its unit is cut.
+        ScalarValue::try_from_array(&typed([Some(value as i128)], output)?, 0)
     })
 }
 
@@ -110,11 +116,7 @@ pub(super) fn histogram(
     };
     let (value_type, input_type) = (of_bin[0].data_type(), group.first.data_type());
     let numeric = input_type.is_numeric();
-    let places = if numeric {
-        doubles(&group.first)?
-    } else {
-        doubles(&arrow::compute::cast(&group.first, &DataType::Int64)?)?
-    };
+    let places = group.places()?;
     let mut kept: Vec<(f64, f64)> = vec![];
     for (place, count) in places
         .as_primitive::<Float64Type>()

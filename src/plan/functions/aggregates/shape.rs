@@ -47,7 +47,10 @@ impl Shape {
             | Function::ApproxPercentile
             | Function::Median
             | Function::Mode
-            | Function::HistogramNumeric => (vec![(0, own())], vec![0]),
+            | Function::HistogramNumeric
+            | Function::CountMinSketch => (vec![(0, own())], vec![0]),
+            // A null is a value like others.
+            Function::TopK => (vec![(0, ascending)], vec![]),
             // The third argument says how often the value is there.
             Function::Percentile if arguments == 3 => {
                 (vec![(0, own()), (2, ascending)], vec![0, 2])

@@ -1,8 +1,14 @@
 //! Sums and averages: exact inside, rounded or refused once at the end.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Int64Array, PrimitiveArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, IntervalUnit,
+    IntervalYearMonthType,
+};
+use arrow::error::ArrowError;
 use datafusion::common::{Result, ScalarValue, exec_err};
 
 use crate::plan::AggregateFunction as Function;
@@ -13,7 +19,7 @@ use crate::row::{ExactSum, varint};
 #[derive(Clone, Debug, Default)]
 pub struct Total {
     count: i64,
-    /// Of whole numbers, and of decimals in units of their last digit; `None` beyond 128 bits.
+    /// Of [`whole`] numbers, and of decimals in units of their last digit; `None` beyond 128 bits.
     whole: Option<i128>,
     real: ExactSum,
     /// Digits after the point of what was added.
@@ -42,22 +48,18 @@ impl Total {
             }
             return Ok(());
         }
-        let wide = match values.data_type() {
-            DataType::Decimal128(..) => ArrayRef::clone(values),
-            _ => cast(
-                &cast(values, &DataType::Int64)?,
-                &DataType::Decimal128(38, 0),
-            )?,
-        };
-        if let DataType::Decimal128(_, scale) = wide.data_type() {
-            self.scale = *scale;
-        }
-        let wide = wide.as_primitive::<Decimal128Type>();
-        for (row, count) in rows {
+        let mut add = |value: i128, count: i64| {
             self.count += count;
-            let product = wide.value(row).checked_mul(i128::from(count));
-            let sum = self.whole.zip(product);
+            let sum = self.whole.zip(value.checked_mul(i128::from(count)));
             self.whole = sum.and_then(|(sum, product)| sum.checked_add(product));
+        };
+        if let DataType::Decimal128(_, scale) = values.data_type() {
+            self.scale = *scale;
+            let values = values.as_primitive::<Decimal128Type>();
+            rows.for_each(|(row, count)| add(values.value(row), count));
+        } else {
+            let values = whole(values)?;
+            rows.for_each(|(row, count)| add(i128::from(values.value(row)), count));
         }
         Ok(())
     }
@@ -102,17 +104,17 @@ impl Total {
             return ScalarValue::try_from(output);
         }
         let found = match output {
-            DataType::Decimal128(precision, scale) => self.whole.and_then(|sum| {
-                let value = decimal(sum, self.scale, average.then_some(self.count), output)?;
-                Some(ScalarValue::Decimal128(Some(value), *precision, *scale))
-            }),
             DataType::Float64 if self.whole == Some(0) => {
                 Some(ScalarValue::from(real(self.real.value())))
             }
             DataType::Float64 => self.whole.map(|sum| ScalarValue::from(real(sum as f64))),
             _ => {
-                let sum = self.whole.and_then(|sum| i64::try_from(sum).ok());
-                sum.map(ScalarValue::from)
+                let count = average.then_some(self.count);
+                let value = self.whole;
+                let value = value.and_then(|sum| fitted(sum, self.scale, count, output));
+                value
+                    .map(|value| ScalarValue::try_from_array(&typed([Some(value)], output)?, 0))
+                    .transpose()?
             }
         };
         match found {
@@ -120,17 +122,75 @@ impl Total {
             None if matches!(function, Function::TrySum | Function::TryAvg) => {
                 ScalarValue::try_from(output)
             }
-            None => exec_err!(
-                "[ARITHMETIC_OVERFLOW] the sum overflows {}; use a wider type, such as DECIMAL(38, 0) or DOUBLE, or try_sum where NULL will do",
-                type_name(output)
-            ),
+            None => exec_err!("{}", overflow("the sum", output)),
         }
     }
 }
 
+/// Whole numbers as such, intervals in their unit: months or microseconds.
+pub fn whole(values: &ArrayRef) -> std::result::Result<Int64Array, ArrowError> {
+    if let Some(months) = values.as_primitive_opt::<IntervalYearMonthType>() {
+        return Ok(months.unary(i64::from));
+    }
+    Ok(cast(values, &DataType::Int64)?.as_primitive().clone())
+}
+
+/// What a sum of [`whole`] numbers or of decimals with `scale` digits after the point gives as the
+/// type `output`, divided by `count` where that is given; `None` if it does not fit.
+pub fn fitted(sum: i128, scale: i8, count: Option<i64>, output: &DataType) -> Option<i128> {
+    let fits = match output {
+        DataType::Decimal128(..) => return decimal(sum, scale, count, output),
+        DataType::Interval(IntervalUnit::YearMonth) => i32::try_from(sum).is_ok(),
+        _ => i64::try_from(sum).is_ok(),
+    };
+    fits.then(|| count.map_or(sum, |count| divide(sum, count)))
+}
+
+/// A column of values that [`fitted`] their type.
+pub fn typed(
+    values: impl IntoIterator<Item = Option<i128>>,
+    output: &DataType,
+) -> std::result::Result<ArrayRef, ArrowError> {
+    let values = values.into_iter();
+    match output {
+        DataType::Decimal128(precision, scale) => {
+            let values: Decimal128Array = values.collect();
+            Ok(Arc::new(
+                values.with_precision_and_scale(*precision, *scale)?,
+            ))
+        }
+        DataType::Interval(IntervalUnit::YearMonth) => {
+            let months = values.map(|value| value.map(|value| value as i32));
+            let months: ArrayRef = Arc::new(months.collect::<PrimitiveArray<Int32Type>>());
+            cast(&months, output)
+        }
+        _ => {
+            let whole = values.map(|value| value.map(|value| value as i64));
+            let whole: ArrayRef = Arc::new(whole.collect::<PrimitiveArray<Int64Type>>());
+            cast(&whole, output)
+        }
+    }
+}
+
+/// The error of a result that does not fit its type, with Spark's class.
+pub fn overflow(what: &str, output: &DataType) -> String {
+    let (class, remedy) = match output {
+        DataType::Interval(_) | DataType::Duration(_) => (
+            "INTERVAL_ARITHMETIC_OVERFLOW.WITH_SUGGESTION",
+            "use try_sum or try_avg where NULL will do",
+        ),
+        _ => (
+            "ARITHMETIC_OVERFLOW",
+            "use a wider type, such as DECIMAL(38, 0) or DOUBLE, or try_sum where NULL will do",
+        ),
+    };
+    let wanted = type_name(output);
+    format!("[{class}] {what} overflows {wanted}; {remedy}")
+}
+
 /// A sum with `scale` digits after the point, divided by `count` where that is given, as the
 /// decimal type `output`, rounded half away from zero; `None` if it does not fit.
-pub fn decimal(sum: i128, scale: i8, count: Option<i64>, output: &DataType) -> Option<i128> {
+fn decimal(sum: i128, scale: i8, count: Option<i64>, output: &DataType) -> Option<i128> {
     let DataType::Decimal128(precision, to) = output else {
         return None;
     };

@@ -1,9 +1,10 @@
 //! What each aggregate takes, and what it gives, as in Spark.
 
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::datatypes::{DataType, Field, Fields, IntervalUnit};
 use datafusion::common::{Result, plan_err};
 
 use crate::plan::AggregateFunction as Function;
+use crate::plan::functions::collections::holds_map;
 use crate::plan::sql::type_name;
 
 /// The types to which arguments of these types are cast.
@@ -13,6 +14,8 @@ pub(super) fn taken(name: &str, function: Function, types: &[DataType]) -> Resul
         Function::MinBy | Function::MaxBy | Function::PercentileDisc => (2, 2),
         Function::HistogramNumeric => (2, 2),
         Function::Percentile | Function::ApproxPercentile => (2, 3),
+        Function::TopK => (1, 3),
+        Function::CountMinSketch => (4, 4),
         Function::ListAgg => (1, 2),
         _ => (1, 1),
     };
@@ -47,22 +50,58 @@ pub(super) fn taken(name: &str, function: Function, types: &[DataType]) -> Resul
             taken.fill(DataType::Float64);
         }
         Function::Percentile | Function::PercentileDisc | Function::Median => {
-            if !is_like_number(first) {
-                return refused("numbers");
+            if is_like_number(first) {
+                taken[0] = DataType::Float64;
+            } else if !is_interval(first) {
+                return refused("numbers or intervals");
             }
-            taken[0] = DataType::Float64;
         }
         Function::Sum | Function::Avg | Function::TrySum | Function::TryAvg => match first {
             DataType::Decimal128(..) | DataType::Float64 => {}
             _ if first.is_integer() => taken[0] = DataType::Int64,
             _ if is_like_number(first) => taken[0] = DataType::Float64,
-            _ => return refused("numbers"),
+            _ if is_interval(first) => {}
+            _ => return refused("numbers or intervals"),
         },
         Function::ApproxPercentile if is_text(first) => taken[0] = DataType::Float64,
         Function::ApproxPercentile | Function::HistogramNumeric
             if number || first.is_temporal() => {}
         Function::ApproxPercentile | Function::HistogramNumeric => {
             return refused("numbers, dates or timestamps");
+        }
+        Function::TopK => match first {
+            DataType::Boolean => {}
+            _ if first.is_numeric() || is_text(first) || first.is_temporal() => {}
+            _ => {
+                return plan_err!(
+                    "[DATATYPE_MISMATCH.TYPE_CHECK_FAILURE_WITH_HINT] {name} takes BOOLEAN, numbers, texts, dates and timestamps, not {}; use CAST to make it one",
+                    type_name(first)
+                );
+            }
+        },
+        Function::CollectUnion => match first {
+            DataType::List(item) if holds_map(item.data_type()) => {
+                return plan_err!(
+                    "[DATATYPE_MISMATCH.UNSUPPORTED_INPUT_TYPE] {name} does not take arrays of MAP, which cannot be compared; use map_entries"
+                );
+            }
+            DataType::List(_) => {}
+            DataType::Null => taken[0] = list_of(DataType::Null),
+            _ => return refused("an ARRAY"),
+        },
+        Function::BitmapOf if number || is_text(first) => taken[0] = DataType::Int64,
+        Function::BitmapOf => return refused("numbers"),
+        Function::BitmapAnd | Function::BitmapOr => match first {
+            DataType::Binary | DataType::Null => taken[0] = DataType::Binary,
+            _ => return refused("BINARY"),
+        },
+        Function::CountMinSketch => {
+            taken[0] = match first {
+                _ if is_text(first) => DataType::Utf8,
+                DataType::Binary => DataType::Binary,
+                _ if first.is_integer() => DataType::Int64,
+                _ => return refused("whole numbers, STRING or BINARY"),
+            };
         }
         Function::Bits(_) if first.is_null() => taken[0] = DataType::Int32,
         Function::Bits(_) if !first.is_integer() => return refused("whole numbers"),
@@ -90,8 +129,8 @@ pub(super) fn taken(name: &str, function: Function, types: &[DataType]) -> Resul
         };
         taken.iter_mut().skip(2).for_each(|t| *t = DataType::Int64);
     }
-    if function == Function::HistogramNumeric {
-        taken[1] = DataType::Int64;
+    if matches!(function, Function::HistogramNumeric | Function::TopK) {
+        taken.iter_mut().skip(1).for_each(|t| *t = DataType::Int64);
     }
     Ok(taken)
 }
@@ -106,10 +145,22 @@ pub(super) fn given(name: &str, function: Function, types: &[DataType]) -> Resul
         _ => inner,
     };
     Ok(match function {
-        Function::Statistic(_) | Function::Median => DataType::Float64,
-        Function::Percentile | Function::PercentileDisc => several(DataType::Float64),
-        Function::ApproxPercentile => several(first.clone()),
+        Function::Statistic(_) => DataType::Float64,
+        Function::Percentile | Function::PercentileDisc | Function::ApproxPercentile => {
+            several(first.clone())
+        }
         Function::CollectList | Function::CollectSet => list_of(first.clone()),
+        Function::BitmapOf
+        | Function::BitmapAnd
+        | Function::BitmapOr
+        | Function::CountMinSketch => DataType::Binary,
+        Function::TopK => {
+            let item = [
+                Field::new("item", first.clone(), true),
+                Field::new("count", DataType::Int64, false),
+            ];
+            list_of(DataType::Struct(Fields::from(item.to_vec())))
+        }
         Function::HistogramNumeric => {
             let bin = [
                 Field::new("x", first.clone(), true),
@@ -127,6 +178,7 @@ pub(super) fn given(name: &str, function: Function, types: &[DataType]) -> Resul
             DataType::Decimal128(precision, scale) => {
                 DataType::Decimal128((precision + 4).min(38), (scale + 4).min(38))
             }
+            interval if is_interval(interval) => interval.clone(),
             _ => DataType::Float64,
         },
         _ => first.clone(),
@@ -147,6 +199,37 @@ fn is_text(data_type: &DataType) -> bool {
 /// Numbers, and text, which Spark reads as a number where it has to.
 fn is_like_number(data_type: &DataType) -> bool {
     data_type.is_numeric() || data_type.is_null() || is_text(data_type)
+}
+
+/// Intervals. The SQL planner asks before constants have their types, when those of months and
+/// those of days are one; [`refuse_mixed_intervals`] asks again.
+fn is_interval(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Duration(_) | DataType::Interval(_))
+}
+
+/// Refuses intervals of months and days together where an aggregate would have to divide or add
+/// them; `types` are those of the arguments once constants have theirs.
+pub(super) fn refuse_mixed_intervals(
+    name: &str,
+    function: Function,
+    types: &[DataType],
+) -> Result<()> {
+    let measures = matches!(
+        function,
+        Function::Sum
+            | Function::Avg
+            | Function::TrySum
+            | Function::TryAvg
+            | Function::Median
+            | Function::Percentile
+            | Function::PercentileDisc
+    );
+    match types.first() {
+        Some(DataType::Interval(IntervalUnit::MonthDayNano)) if measures => plan_err!(
+            "[DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] {name} takes numbers or intervals of months or of days, not INTERVAL, which has both; use make_ym_interval or make_dt_interval"
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn list_of(item: DataType) -> DataType {

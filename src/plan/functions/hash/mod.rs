@@ -1,8 +1,9 @@
-//! `hash` and `xxhash64`: Spark's hashes of rows, with its seed of 42.
+//! `hash` and `xxhash64`: Spark's hashes of rows, with its seed of 42; `hmac`.
 //!
 //! The hash of a value is the seed of the next one; a null leaves the seed as it is. Elements of
 //! arrays and fields of structs count one by one.
 
+mod hmac;
 mod murmur3;
 mod xxhash64;
 
@@ -17,6 +18,7 @@ use arrow::datatypes::{
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
+use super::collections::holds_map;
 use super::define::{Call, Function, Param, function};
 use murmur3::Murmur3;
 use xxhash64::XxHash64;
@@ -34,8 +36,15 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         }),
     ];
     (all.into_iter())
-        .map(|function| Function::udf(function.repeated().coerced(hashable)))
+        .map(|function| function.repeated().coerced(hashable))
+        .chain([hmac::hmac()])
+        .map(Function::udf)
         .collect()
+}
+
+/// Spark's `MurmurHash3` of bytes.
+pub(super) fn murmur3(bytes: &[u8], seed: i32) -> i32 {
+    Murmur3(seed as u32).bytes(bytes).0 as i32
 }
 
 /// A hash that is a seed.
@@ -62,15 +71,6 @@ fn hashable(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
             given => Ok(given.clone()),
         })
         .collect()
-}
-
-fn holds_map(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Map(..) => true,
-        DataType::List(item) => holds_map(item.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| holds_map(field.data_type())),
-        _ => false,
-    }
 }
 
 fn arrays(call: &Call) -> Result<Vec<ArrayRef>> {

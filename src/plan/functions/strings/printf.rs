@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, IntervalUnit};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
+use crate::plan::functions::aggregates::total::whole;
 use crate::plan::functions::define::{Call, Param, function, unexpected};
 use crate::plan::functions::digits::fixed;
 
@@ -22,11 +22,13 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let all = all.also(&["printf"]).optional(1).repeated();
     let all = all.coerced(|name, types| {
         let mut all = vec![Param::Text.coerce(name, 0, &types[0])?];
-        for (index, given) in types.iter().enumerate().skip(1) {
-            if matches!(given, DataType::Interval(_) | DataType::Duration(_)) {
-                return unexpected(name, index, "a number or a STRING", given);
-            }
+        for given in &types[1..] {
             all.push(match given {
+                // As Java finds them: numbers of days, months or microseconds.
+                DataType::Date32
+                | DataType::Timestamp(..)
+                | DataType::Duration(_)
+                | DataType::Interval(_) => given.clone(),
                 float if float.is_floating() => DataType::Float64,
                 DataType::Boolean | DataType::Int32 | DataType::Int64 => given.clone(),
                 DataType::Int8 | DataType::Int16 => DataType::Int32,
@@ -75,10 +77,13 @@ fn format_string(call: &Call) -> Result<ArrayRef> {
     let arrays: Vec<ArrayRef> = (1..call.len())
         .map(|index| {
             let array = call.array(index)?;
-            // All whole numbers are read as BIGINT.
+            // All that is a whole number is read as BIGINT.
             match array.data_type() {
-                DataType::Int32 => Ok(cast(&array, &DataType::Int64)?),
-                _ => Ok(array),
+                DataType::Boolean | DataType::Float64 | DataType::Utf8 => Ok(array),
+                mixed @ DataType::Interval(IntervalUnit::MonthDayNano) => {
+                    unexpected("format_string", index, "a number or a STRING", mixed)
+                }
+                _ => Ok(Arc::new(whole(&array)?) as ArrayRef),
             }
         })
         .collect::<Result<_>>()?;
@@ -91,7 +96,7 @@ fn format_string(call: &Call) -> Result<ArrayRef> {
             DataType::Boolean => Value::Truth(array.as_boolean().value(row)),
             DataType::Int64 => {
                 let bits = match call.data_type(index + 1) {
-                    DataType::Int32 => 32,
+                    DataType::Int32 | DataType::Date32 | DataType::Interval(_) => 32,
                     _ => 64,
                 };
                 Value::Whole(array.as_primitive::<Int64Type>().value(row), bits)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListBuilder, StringBuilder, StructArray};
+use arrow::array::{ArrayRef, ListBuilder, StringArray, StringBuilder, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use datafusion::common::{Result, ScalarValue, plan_err};
@@ -197,9 +197,7 @@ fn decode(
 
 fn to_json(call: &Call) -> Result<ArrayRef> {
     let options = options(call, 1)?;
-    if options.boolean("pretty", false).map_err(connector)? {
-        return plan_err!("to_json does not write with 'pretty' = 'true' yet; leave it out");
-    }
+    let is_pretty = options.boolean("pretty", false).map_err(connector)?;
     let formats = Formats::new(&options)?;
     let style = JsonStyle {
         zone: formats.zone,
@@ -208,7 +206,72 @@ fn to_json(call: &Call) -> Result<ArrayRef> {
             .map_err(connector)?,
     };
     let array = formats.apply(&call.array(0)?)?;
-    Ok(Arc::new(texts(&array, style).map_err(connector)?))
+    let texts = texts(&array, style).map_err(connector)?;
+    if is_pretty {
+        let spread = texts.iter().map(|text| text.map(pretty));
+        return Ok(Arc::new(spread.collect::<StringArray>()));
+    }
+    Ok(Arc::new(texts))
+}
+
+/// A compact JSON text spread over lines, as Spark's `pretty` has it: each field of an object on a
+/// line of its own, arrays on one.
+fn pretty(compact: &str) -> String {
+    let mut out = String::with_capacity(compact.len() * 2);
+    // The brackets that are open.
+    let mut open: Vec<char> = vec![];
+    let mut chars = compact.chars().peekable();
+    let break_line = |out: &mut String, open: &[char]| {
+        let depth = open.iter().filter(|bracket| **bracket == '{').count();
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                out.push(c);
+                while let Some(c) = chars.next() {
+                    out.push(c);
+                    match c {
+                        '\\' => out.extend(chars.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            '{' | '[' => {
+                out.push(c);
+                if let Some(close) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(' ');
+                    out.push(close);
+                    continue;
+                }
+                open.push(c);
+                if c == '{' {
+                    break_line(&mut out, &open);
+                } else {
+                    out.push(' ');
+                }
+            }
+            '}' => {
+                open.pop();
+                break_line(&mut out, &open);
+                out.push(c);
+            }
+            ']' => {
+                open.pop();
+                out.push_str(" ]");
+            }
+            ',' if open.last() == Some(&'{') => {
+                out.push(c);
+                break_line(&mut out, &open);
+            }
+            ',' => out.push_str(", "),
+            ':' => out.push_str(" : "),
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// The declaration of the type that a JSON value has.

@@ -97,10 +97,11 @@ fn declared(function: &str, constants: &[Option<&ScalarValue>]) -> Result<DataTy
     };
     parse_schema(text).map_err(|error| {
         // As it stands, the error would be taken for one of the script's own types.
-        let why = error
-            .kind
-            .to_string()
-            .replacen("unknown type", "no type", 1);
+        let why =
+            error
+                .kind
+                .to_string()
+                .replacen("[UNSUPPORTED_DATATYPE] unknown type", "no type", 1);
         plan_datafusion_err!("[PARSE_SYNTAX_ERROR] the schema '{text}' cannot be read: {why}")
     })
 }

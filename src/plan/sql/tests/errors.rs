@@ -51,11 +51,11 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT CAST(n AS INTT) FROM events",
-            "3:18: unknown type 'INTT'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
+            "3:18: [UNSUPPORTED_DATATYPE] unknown type 'INTT'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
         ),
         (
             "CREATE TABLE t (a INTT) WITH ('connector' = 'memory')",
-            "3:19: unknown type 'INTT'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
+            "3:19: [UNSUPPORTED_DATATYPE] unknown type 'INTT'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
         ),
         (
             "CREATE TABLE t (a INT, A STRING) WITH ('connector' = 'memory')",
@@ -75,11 +75,11 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "CREATE TABLE t (a INT, PRIMARY KEY (b)) WITH ('connector' = 'memory')",
-            "3:37: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'b'; columns of t: a",
+            "3:37: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'b'; columns of t: a",
         ),
         (
             "CREATE TABLE t (a INT, WATERMARK FOR b AS b) WITH ('connector' = 'memory')",
-            "3:38: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'b'; columns of t: a",
+            "3:38: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'b'; columns of t: a",
         ),
         (
             "CREATE TABLE t (a INT, WATERMARK FOR a AS a - INTERVAL '5' MINUTE) WITH ('connector' = 'memory')",
@@ -139,7 +139,7 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "CREATE TABLE t (a INT, b INT) WITH ('connector' = 'console'); INSERT INTO t (a, c) SELECT n, n + 1 FROM events",
-            "3:81: [UNRESOLVED_COLUMN.WITHOUT_SUGGESTION] unknown column 'c'; columns of t: a, b",
+            "3:81: [UNRESOLVED_COLUMN.WITH_SUGGESTION] unknown column 'c'; columns of t: a, b",
         ),
         (
             "CREATE TABLE t (a ARRAY<INT>) WITH ('connector' = 'console'); INSERT INTO t SELECT n FROM events",
@@ -187,11 +187,11 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT n, count(*) FROM events",
-            "3:8: [MISSING_AGGREGATION] column 'n' must stand in GROUP BY or inside an aggregate function",
+            "3:8: [MISSING_GROUP_BY] column 'n' must stand in GROUP BY or inside an aggregate function",
         ),
         (
             "SELECT sum(ts) FROM events",
-            "3:8: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] sum takes numbers, not TIMESTAMP; use CAST to make it one",
+            "3:8: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] sum takes numbers or intervals, not TIMESTAMP; use CAST to make it one",
         ),
         (
             "SELECT userId + ts FROM events",
@@ -203,7 +203,27 @@ fn every_error_names_the_place_and_the_remedy() {
         ),
         (
             "SELECT from_json(userId, 'a NOTYPE') FROM events",
-            "3:1: [PARSE_SYNTAX_ERROR] the schema 'a NOTYPE' cannot be read: no type 'NOTYPE'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
+            "3:8: [PARSE_SYNTAX_ERROR] the schema 'a NOTYPE' cannot be read: no type 'NOTYPE'; use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s), STRING, BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, INTERVAL, ARRAY<..>, MAP<..> or STRUCT<..>",
+        ),
+        (
+            "SELECT n FROM events WHERE n > CAST(array(1) AS INT)",
+            "3:32: [DATATYPE_MISMATCH.CAST_WITHOUT_SUGGESTION] cannot cast ARRAY<INT> to INT",
+        ),
+        (
+            "SELECT x FROM (SELECT n, transform(n, v -> v) AS x FROM events)",
+            "3:26: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] argument 1 of transform must be an ARRAY, not INT; add a CAST",
+        ),
+        (
+            "SELECT n, count(*) FROM events GROUP BY 1, CASE WHEN n THEN 1 END",
+            "3:44: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] a condition must be BOOLEAN, not INT",
+        ),
+        (
+            "SELECT md5(n) FROM events",
+            "3:8: [DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE] there is no md5(INT); check the arguments or add a CAST",
+        ),
+        (
+            "SELECT n.* FROM events",
+            "3:8: [CANNOT_RESOLVE_STAR_EXPAND] 'n' before .* is no table of this query and no STRUCT; write a table's name, or the columns",
         ),
         (
             "SELECT n AS a, amount AS A FROM events",

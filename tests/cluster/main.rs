@@ -1,5 +1,10 @@
 //! Several processes that run one script: the same answer, and a clear end when one of them is lost.
 
+mod rescale;
+mod start;
+mod takeover;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -52,46 +57,49 @@ impl Place {
     }
 
     /// Addresses where nobody listens, one a process.
-    fn hosts(&self, processes: usize) {
+    fn hosts(&self, processes: usize) -> Vec<String> {
         let listeners: Vec<TcpListener> = (0..processes)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
             .collect();
-        let lines: String = listeners
+        let addresses: Vec<String> = listeners
             .iter()
-            .map(|listener| format!("{}\n", listener.local_addr().unwrap()))
+            .map(|listener| listener.local_addr().unwrap().to_string())
             .collect();
-        fs::write(self.path().join("hosts"), lines).unwrap();
+        fs::write(self.path().join("hosts"), addresses.join("\n")).unwrap();
+        addresses
+    }
+
+    fn command(&self, process: usize, options: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
+        command
+            .args(["run", "script.sql", "-H", "hosts"])
+            .args(["-p", &process.to_string()])
+            .args(options)
+            .current_dir(self.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
     }
 
     fn start(&self, process: usize, options: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_tidemark"))
-            .args([
-                "run",
-                "script.sql",
-                "-H",
-                "hosts",
-                "-p",
-                &process.to_string(),
-            ])
-            .args(options)
-            .current_dir(self.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        self.command(process, options).spawn().unwrap()
     }
 
-    fn run(&self, processes: usize, workers: usize) {
+    /// Runs the script to its end; what each process said.
+    fn run(&self, processes: usize, workers: usize, options: &[&str]) -> Vec<Output> {
         self.hosts(processes);
         let (n, w) = (processes.to_string(), workers.to_string());
+        let options = [&["-n", &n, "-w", &w], options].concat();
         let children: Vec<Child> = (0..processes)
-            .rev()
-            .map(|p| self.start(p, &["-n", &n, "-w", &w]))
+            .map(|process| self.start(process, &options))
             .collect();
-        for child in children {
+        let end = |child| {
             let output = ended(child, Duration::from_mins(1));
             assert!(output.status.success(), "{}", text(&output));
-        }
+            output
+        };
+        children.into_iter().map(end).collect()
     }
 
     fn rows(&self, directory: &str) -> Vec<String> {
@@ -118,18 +126,27 @@ impl Place {
     /// Two processes of the endless query, well under way.
     fn under_way(&self) -> [Child; 2] {
         self.hosts(2);
-        let written = || fs::read_dir(self.path().join("out")).map_or(0, Iterator::count);
-        let before = written();
+        let before = self.written();
         let children = [self.start(0, &["-n", "2"]), self.start(1, &["-n", "2"])];
+        self.goes_on(before);
+        children
+    }
+
+    /// How many files the endless query has written.
+    fn written(&self) -> usize {
+        fs::read_dir(self.path().join("out")).map_or(0, Iterator::count)
+    }
+
+    /// Waits until it has written some more than so many.
+    fn goes_on(&self, before: usize) {
         let begun = Instant::now();
-        while written() < before + 4 {
+        while self.written() < before + 4 {
             assert!(
                 begun.elapsed() < Duration::from_secs(30),
                 "nothing was written"
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        children
     }
 }
 
@@ -160,17 +177,41 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Lets a process that was started come to where it waits.
+fn a_while() {
+    std::thread::sleep(Duration::from_secs(1));
+}
+
+/// Fails, soon and with these words.
+fn fails(child: Child, words: &str) {
+    let begun = Instant::now();
+    let output = ended(child, Duration::from_secs(15));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains(words), "{}", text(&output));
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+/// Ends as it was asked to.
+fn stops(child: Child) {
+    let output = ended(child, Duration::from_secs(15));
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 #[test]
 fn any_number_of_processes_gives_the_same_answer_and_takes_over_the_state() {
     let alone = Place::new(SCRIPT);
     alone.input(0..6);
-    alone.run(1, 1);
+    alone.run(1, 1, &[]);
     let together = Place::new(SCRIPT);
     // Each run goes on from the checkpoint of the one before.
     for (round, (processes, workers)) in [(2, 1), (1, 3), (3, 1), (2, 2)].into_iter().enumerate() {
         let files = [0, 2, 3, 5, 6];
         together.input(files[round]..files[round + 1]);
-        together.run(processes, workers);
+        together.run(processes, workers, &[]);
     }
     for directory in ["closed", "totals"] {
         assert!(!alone.rows(directory).is_empty());
@@ -194,32 +235,19 @@ fn a_process_that_is_killed_ends_the_others_and_a_restart_goes_on() {
         };
         dead.kill().unwrap();
         dead.wait().unwrap();
-        let begun = Instant::now();
-        let output = ended(left, Duration::from_secs(15));
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            begun.elapsed()
-        );
+        let output = ended(left, Duration::from_secs(10));
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-        assert!(
-            text(&output).contains(&format!("process {victim} at 127.0.0.1:")),
-            "{}",
-            text(&output)
-        );
-        assert!(
-            text(&output).contains("has ended; start all processes again"),
-            "{}",
-            text(&output)
-        );
+        for words in [
+            &format!("process {victim} at 127.0.0.1:"),
+            "has ended; start all processes again",
+        ] {
+            assert!(text(&output).contains(words), "{}", text(&output));
+        }
     }
     // What was counted is a whole epoch's: every key has counted every one of its ticks.
     let [first, second] = place.under_way();
     signal(&second, "-INT");
-    for child in [first, second] {
-        let output = ended(child, Duration::from_secs(15));
-        assert!(output.status.success(), "{}", text(&output));
-    }
+    [first, second].into_iter().for_each(stops);
     let mut counts = vec![0; 10];
     for row in place.rows("out") {
         let row: serde_json::Value = serde_json::from_str(&row).unwrap();
@@ -231,113 +259,84 @@ fn a_process_that_is_killed_ends_the_others_and_a_restart_goes_on() {
 }
 
 #[test]
-fn a_process_that_is_stopped_is_noticed_by_its_silence() {
-    let place = Place::new(ENDLESS);
-    let [first, mut second] = place.under_way();
-    signal(&second, "-STOP");
-    let begun = Instant::now();
-    let output = ended(first, Duration::from_secs(15));
-    assert!(
-        begun.elapsed() < Duration::from_secs(12),
-        "{:?}",
-        begun.elapsed()
-    );
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output).contains("has given no sign of life for 8 s"),
-        "{}",
-        text(&output)
-    );
-    second.kill().unwrap();
-    second.wait().unwrap();
+fn a_process_that_is_stopped_is_noticed_by_its_silence_and_ends_when_it_wakes_up() {
+    for victim in [1, 0] {
+        let place = Place::new(ENDLESS);
+        let [first, second] = place.under_way();
+        let (silent, left) = if victim == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        signal(&silent, "-STOP");
+        fails(left, "has given no sign of life for 8 s");
+        // It finds itself alone when it wakes up.
+        signal(&silent, "-CONT");
+        fails(silent, "start all processes again");
+    }
 }
 
 #[test]
-fn processes_that_do_not_fit_say_why() {
-    let place = Place::new(ENDLESS);
-    place.hosts(2);
-    let alone = ended(
-        place.start(0, &["-n", "2", "--connect-timeout", "1"]),
-        Duration::from_secs(10),
-    );
-    assert_eq!(alone.status.code(), Some(1));
-    assert!(
-        text(&alone).contains("process 1 at 127.0.0.1:"),
-        "{}",
-        text(&alone)
-    );
-    assert!(
-        text(&alone).contains("has not come for query 'counts' in 1 s; start it with -p 1"),
-        "{}",
-        text(&alone)
-    );
-    let alone = ended(
-        place.start(1, &["-n", "2", "--connect-timeout", "1"]),
-        Duration::from_secs(10),
-    );
-    assert!(
-        text(&alone).contains("cannot be reached: Connection refused"),
-        "{}",
-        text(&alone)
-    );
-
-    place.hosts(2);
-    let first = place.start(0, &["-n", "2", "-w", "2"]);
-    let second = ended(place.start(1, &["-n", "2"]), Duration::from_secs(15));
-    let first = ended(first, Duration::from_secs(15));
-    assert!(
-        text(&first)
-            .contains("process 0 was started with -w 2, process 1 with -w 1; use one number"),
-        "{}",
-        text(&first)
-    );
-    assert!(
-        text(&second).contains("refuses: process 0 was started with -w 2"),
-        "{}",
-        text(&second)
-    );
-
-    place.hosts(2);
-    let first = place.start(0, &["-n", "2"]);
-    let second = ended(
-        place.start(1, &["-n", "2", "--set", "session.timeZone=Asia/Tokyo"]),
-        Duration::from_secs(15),
-    );
-    assert!(
-        text(&second).contains("query 'counts' is not the same in processes 0 and 1"),
-        "{}",
-        text(&second)
-    );
-    assert_eq!(ended(first, Duration::from_secs(15)).status.code(), Some(1));
-}
-
-#[test]
-fn bad_options_are_usage_errors() {
-    let place = Place::new(ENDLESS);
-    place.hosts(2);
-    for (options, message) in [
-        (
-            &["-n", "2", "-p", "2"][..],
-            "with -n 2 processes are numbered 0 to 1",
-        ),
-        (&["-n", "3"], "hosts names 2 of 3 processes"),
-        (
-            &["-n", "2", "-H", "nowhere"],
-            "cannot read the host file nowhere",
-        ),
-    ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_tidemark"))
-            .args(["run", "script.sql"])
-            .args(if options.contains(&"-H") {
-                &[][..]
-            } else {
-                &["-H", "hosts"]
+fn what_a_user_sees_of_processes_is_the_whole_query() {
+    let script = "
+CREATE TABLE events (u STRING, v BIGINT)
+  WITH ('connector' = 'file', 'path' = 'in', 'format' = 'json', 'maxFilesPerTrigger' = '2');
+CREATE TABLE made (id BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
+  WITH ('connector' = 'datagen', 'number-of-rows' = '3000', 'numPartitions' = '3', 'fields.id.kind' = 'sequence',
+    'fields.ts.kind' = 'event-time');
+CREATE TABLE letters WITH ('connector' = 'file', 'path' = 'letters', 'format' = 'json');
+CREATE TABLE shares WITH ('connector' = 'file', 'path' = 'shares', 'format' = 'json', 'outputMode' = 'append',
+  'trigger' = 'available-now', 'deadLetter' = 'letters', 'checkpointLocation' = 'checkpoint/shares');
+CREATE TABLE seconds WITH ('connector' = 'file', 'path' = 'seconds', 'format' = 'json', 'outputMode' = 'complete',
+  'trigger' = 'once', 'checkpointLocation' = 'checkpoint/seconds');
+CREATE TABLE shown WITH ('connector' = 'console', 'sorted' = 'true', 'outputMode' = 'complete', 'trigger' = 'once');
+INSERT INTO shares SELECT u, 100 / (v % 50) AS share FROM events;
+INSERT INTO seconds SELECT window_start AS s, count(*) AS n, sum(id) AS ids
+  FROM TABLE(TUMBLE(TABLE made, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY window_start, window_end;
+INSERT INTO shown SELECT v % 3 AS k, count(*) AS n FROM events GROUP BY v % 3;
+";
+    let seen = |processes: usize| {
+        let place = Place::new(script);
+        place.input(0..5);
+        let mut outputs = place.run(processes, 1, &["--progress", "json"]);
+        let first = outputs.remove(0);
+        for other in outputs {
+            assert!(
+                other.stdout.is_empty() && other.stderr.is_empty(),
+                "{other:?}"
+            );
+        }
+        let mut read = BTreeMap::new();
+        for line in text(&first).lines() {
+            let progress: serde_json::Value = serde_json::from_str(line).unwrap();
+            let name = progress["name"].as_str().unwrap().to_owned();
+            *read.entry(name).or_insert(0) += progress["numInputRows"].as_u64().unwrap();
+        }
+        let letters: Vec<(String, String)> = place
+            .rows("letters")
+            .iter()
+            .map(|row| {
+                let row: serde_json::Value = serde_json::from_str(row).unwrap();
+                (row["reason"].to_string(), row["record"].to_string())
             })
-            .args(options)
-            .current_dir(place.path())
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-        assert!(text(&output).contains(message), "{}", text(&output));
+            .collect();
+        let shown = String::from_utf8(first.stdout).unwrap();
+        (
+            read,
+            letters,
+            place.rows("shares"),
+            place.rows("seconds"),
+            shown,
+        )
+    };
+    let alone = seen(1);
+    assert_eq!(alone.0["shares"], 7500);
+    assert_eq!(alone.0["seconds"], 3000);
+    assert_eq!(alone.0["shown"], 7500);
+    assert_eq!((alone.1.len(), alone.2.len()), (150, 7350));
+    assert_eq!(alone.3.len(), 3);
+    assert!(alone.4.contains("|  0|2500|"), "{}", alone.4);
+    for processes in [2, 3] {
+        assert_eq!(seen(processes), alone, "{processes}");
     }
 }
