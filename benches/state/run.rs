@@ -11,6 +11,7 @@ use tidemark::plan::catalog::Statement;
 use tidemark::runtime::QueryConfig;
 use tidemark::session::Session;
 use tidemark_connectors::open_sink;
+use tidemark_connectors::storage::Disk;
 
 use crate::source::{Rows, Shape};
 
@@ -133,6 +134,7 @@ pub(crate) fn perform(task: &Task) -> Seen {
     let config = QueryConfig {
         workers: task.workers,
         cluster: None,
+        storage: Arc::new(Disk),
     };
     let ends: Vec<usize> = task
         .phases
