@@ -217,7 +217,7 @@ fn folds(keys: i64) {
 
 /// The memory of a query over windows that come and go: a thousand a minute.
 fn windows(minutes: i64) {
-    println!("| minute | windows so far | resident, median | peak |");
+    println!("| part | windows so far | resident, median | peak |");
     println!("|---|---|---|---|");
     let each_minute = 600;
     let task = Task {
