@@ -255,7 +255,7 @@ impl Shape {
         let storage = self.storage();
         let told = Told::default();
         // Another number of workers takes the state over now and then.
-        let others = if at % 5 == 0 {
+        let others = if at.is_multiple_of(5) {
             3 - self.workers
         } else {
             self.workers
