@@ -630,7 +630,10 @@ fn a_checkpoint_of_another_query() {
 fn a_checkpoint_with_a_deleted_state_file() {
     let (place, files) = counted();
     fs::remove_file(&files[0]).expect("a file");
-    let why = "the state of epoch 1 cannot be restored: delta-0000000000-0000000000-w0of1 is missing; restore the directory 'state' of the checkpoint from a copy, go back to an epoch that does not need them (`tidemark checkpoint DIR` names it), or start over with a new 'checkpointLocation'";
+    let name = files[0].file_name().expect("a name").to_string_lossy();
+    let why = format!(
+        "the state of epoch 1 cannot be restored: {name} is missing; restore the directory 'state' of the checkpoint from a copy, go back to an epoch that does not need them (`tidemark checkpoint DIR` names it), or start over with a new 'checkpointLocation'"
+    );
     place
         .available(&format!("{EVENTS}{COUNTS}"))
         .fails(1, &format!("error: query 'o': {why}"));
@@ -653,17 +656,17 @@ fn a_checkpoint_with_a_flipped_bit_fails_although_there_is_nothing_to_read() {
     let (place, files) = counted();
     flip(&files[0]);
     let outcome = place.available(&format!("{EVENTS}{COUNTS}"));
-    let why = outcome.err.strip_prefix(
-        "error: query 'o': the state file ck/state/delta-0000000000-0000000000-w0of1 is damaged: ",
-    );
+    let name = files[0].file_name().expect("a name").to_string_lossy();
+    let damaged = format!("the state file ck/state/{name} is damaged: ");
+    let why = outcome
+        .err
+        .strip_prefix(&format!("error: query 'o': {damaged}"));
     assert!(why.is_some_and(|why| why.ends_with("the state that it holds cannot be trusted, so nothing is read from it: restore the file from a copy of the checkpoint, go back to an epoch that does not need it (`tidemark checkpoint DIR` names it), or start over with a new 'checkpointLocation'\n")), "{outcome:?}");
     assert_eq!(outcome.code, 1);
     let shown = place.tidemark(&["checkpoint", "ck"]);
     assert_eq!(shown.code, 1);
     assert!(
-        shown.out.contains(
-            "  PROBLEM   the state file ck/state/delta-0000000000-0000000000-w0of1 is damaged: "
-        ),
+        shown.out.contains(&format!("  PROBLEM   {damaged}")),
         "{}",
         shown.out
     );

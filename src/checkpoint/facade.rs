@@ -246,8 +246,12 @@ impl Checkpoint {
     pub fn check_written(&self, files: &[StateFile]) -> Result<()> {
         for file in files {
             let path = self.state.path().join(&file.name);
-            let there = self.storage.open(&path).and_then(|found| found.length());
-            if there.ok() != Some(file.bytes) {
+            let bytes = match self.storage.open(&path).and_then(|found| found.length()) {
+                Ok(bytes) => Some(bytes),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => return Err(CheckpointError::reading("open", &path)(error)),
+            };
+            if bytes != Some(file.bytes) {
                 let worker = file.worker;
                 return Err(CheckpointError::NotShared { path, worker });
             }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use rand::prelude::*;
 use tidemark_connectors::storage::crash::memory_directory;
-use timely::dataflow::operators::generic::OperatorInfo;
 
 use super::*;
+use crate::state::tests::info;
 use crate::state::{HEADER_LEN, Recorder, Sections, Table, TableKind};
 use crate::time::{Epoch, NEVER, NO_WATERMARK, Time};
 
@@ -40,9 +40,8 @@ impl Run {
             .fold_in_background(Arc::new(fold_rows), policy)
             .unwrap();
         let recorder = Recorder::new();
-        let info = OperatorInfo::new(0, 0, [0].into());
         Self {
-            table: Table::new(TableKind::AppendOnly, info, recorder.clone(), None).unwrap(),
+            table: Table::new(TableKind::AppendOnly, info(), recorder.clone(), None).unwrap(),
             checkpoint,
             recorder,
             rng: StdRng::seed_from_u64(5),

@@ -33,6 +33,7 @@
 //! directory is synced, which the commit does once for all workers.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidemark_connectors::storage::StorageWriter;
@@ -462,11 +463,17 @@ fn uuid_at(header: &[u8; HEADER]) -> Uuid {
     Uuid::from_slice(&header[16..]).expect("the header ends with sixteen bytes")
 }
 
-/// `delta-12-12-w0of2`, `snapshot-12-w0of2`; zeros in front keep a listing in order.
+/// `delta-12-12-w0of2-5ca1ab1e`, `snapshot-12-w0of2-5ca1ab1e`; zeros in front keep a listing in
+/// order. What stands last is this process's own: one that was stopped, was given up by the others
+/// and wakes up later cannot put its file in the place of one that they wrote after it.
 fn file_name(kind: FileKind, worker: usize, workers: usize, first: Epoch, last: Epoch) -> String {
+    static PROCESS: LazyLock<u32> = LazyLock::new(|| Uuid::new_v4().as_fields().0);
+    let process = *PROCESS;
     match kind {
-        FileKind::Delta => format!("delta-{first:010}-{last:010}-w{worker}of{workers}"),
-        FileKind::Snapshot => format!("snapshot-{last:010}-w{worker}of{workers}"),
+        FileKind::Delta => {
+            format!("delta-{first:010}-{last:010}-w{worker}of{workers}-{process:08x}")
+        }
+        FileKind::Snapshot => format!("snapshot-{last:010}-w{worker}of{workers}-{process:08x}"),
     }
 }
 

@@ -45,7 +45,7 @@ mod trace;
 mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::column::Column;
 pub use self::error::{Result, StateError};

@@ -13,7 +13,8 @@ use super::*;
 use crate::row::{Bytes, bound_prefix, hash, read_bound, route};
 use crate::time::{EventTime, NEVER, NO_WATERMARK, Time};
 
-fn info() -> OperatorInfo {
+/// What a trace outside of a dataflow is told of its operator.
+pub(crate) fn info() -> OperatorInfo {
     OperatorInfo::new(0, 0, Rc::from([0usize]))
 }
 

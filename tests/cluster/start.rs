@@ -17,6 +17,8 @@ fn processes_that_do_not_fit_say_why() {
         alone,
         "has not come for query 'counts' in 1 s; start it with -p 1",
     );
+    // Nobody listens there, not even another test for a moment.
+    fs::write(place.path().join("hosts"), "127.0.0.1:1\n127.0.0.1:2").unwrap();
     let alone = place.start(1, &["-n", "2", "--connect-timeout", "1"]);
     fails(alone, "cannot be reached: Connection refused");
 
