@@ -89,7 +89,7 @@ impl Found<'_> {
                 .map(|(number, key)| {
                     let same = |expr: &Expr| expr.clone().unalias() == *key;
                     exprs[..shown].iter().position(same).unwrap_or_else(|| {
-                        exprs.push(key.clone().alias(format!("__order_{number}")));
+                        exprs.push(hidden(key, number, &exprs));
                         exprs.len() - 1
                     })
                 })
@@ -113,5 +113,14 @@ impl Found<'_> {
                 fetch: self.fetch,
             },
         ))
+    }
+}
+
+/// A key as a column behind those of the result: under its own name where that is free.
+fn hidden(key: &Expr, number: usize, shown: &[Expr]) -> Expr {
+    let taken = |name: &str| shown.iter().any(|expr| expr.qualified_name().1 == name);
+    match key {
+        Expr::Column(column) if !taken(&column.name) => key.clone(),
+        _ => key.clone().alias(format!("__order_{number}")),
     }
 }
