@@ -373,7 +373,7 @@ fn a_checkpoint_stays_under_two_and_a_half_times_its_live_state() {
     let live: u64 = files
         .filter(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            name.starts_with("snapshot") && name.ends_with("of2")
+            name.starts_with("snapshot") && name.contains("of2-")
         })
         .map(|entry| entry.metadata().expect("a file").len())
         .sum();
