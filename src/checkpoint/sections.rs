@@ -16,7 +16,7 @@ use crate::state::Input;
 const PIECE: u64 = 128 << 10;
 
 /// How much a gentle writer leaves unsynced.
-const WRITE_BACK: u64 = 4 << 20;
+const WRITE_BACK: u64 = 1 << 20;
 
 /// Reads the bytes of a section.
 #[derive(Debug)]

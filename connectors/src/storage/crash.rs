@@ -368,6 +368,15 @@ enum Part {
     Half,
 }
 
+impl Part {
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        match self {
+            Self::Whole => bytes,
+            Self::Half => &bytes[..bytes.len() / 2],
+        }
+    }
+}
+
 impl Storage for CrashStorage {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.adding(("create the directory", path), |world, _| {
@@ -460,10 +469,7 @@ impl Write for Writing {
             inode,
         } = self;
         storage.adding(("write to", path), |world, part| {
-            let bytes = match part {
-                Part::Whole => bytes,
-                Part::Half => &bytes[..bytes.len() / 2],
-            };
+            let bytes = part.of(bytes);
             file.write_all(bytes)?;
             world.inodes[*inode].bytes.extend_from_slice(bytes);
             Ok(bytes.len())
@@ -484,10 +490,7 @@ impl StorageWriter for Writing {
             inode,
         } = self;
         storage.adding(("write into", path), |world, part| {
-            let bytes = match part {
-                Part::Whole => bytes,
-                Part::Half => &bytes[..bytes.len() / 2],
-            };
+            let bytes = part.of(bytes);
             let (inode, from) = (&mut world.inodes[*inode], offset as usize);
             assert!(inode.synced <= from, "what is durable is not written over");
             inode.bytes[from..from + bytes.len()].copy_from_slice(bytes);
