@@ -1128,3 +1128,27 @@ fn every_trigger_of_a_bounded_kind_ends() {
             .shows(&[&["|v|", "|1|", "|2|", "|3|"]]);
     }
 }
+
+#[test]
+fn the_demo_shows_a_live_table() {
+    let shown = Place::empty().tidemark(&["demo", "--seconds", "2"]);
+    assert_eq!((shown.code, shown.err.as_str()), (0, ""), "{}", shown.out);
+    let (_, table) = shown
+        .out
+        .rsplit_once("window ")
+        .expect("the table has a head");
+    let first = table.lines().nth(1).expect("a window has rows");
+    let [window, kind, events, ..] = first.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("{first}");
+    };
+    let parts: Vec<u32> = window.split(':').flat_map(str::parse).collect();
+    assert!(
+        matches!(parts[..], [0..24, 0..60, 0..60]),
+        "{window} is a time"
+    );
+    assert_eq!(kind, "page_view", "the most frequent kind");
+    assert!(
+        events.replace(',', "").parse::<u64>().is_ok_and(|n| n > 0),
+        "{first}"
+    );
+}

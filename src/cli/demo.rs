@@ -111,7 +111,7 @@ fn frame(
     args: &DemoArgs,
 ) -> Result<String, SessionError> {
     let (_, batches) = session.query_tables(
-        "SELECT to_char(window_start, '%H:%M:%S') AS window, event_type, events, users, amount
+        "SELECT date_format(window_start, 'HH:mm:ss') AS window, event_type, events, users, amount
          FROM per_type
          WHERE window_start >= (SELECT max(window_start) FROM per_type) - INTERVAL '10' SECOND
          ORDER BY window_start DESC, events DESC",

@@ -43,7 +43,7 @@ impl ResultOrder {
     }
 }
 
-/// How many rows there are, as what follows [`ResultOrder::by`].
+/// How many rows there are: `; without the first 2 rows; at most 10 rows`.
 impl fmt::Display for ResultOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.skip > 0 {
