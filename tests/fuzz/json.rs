@@ -107,6 +107,8 @@ fn same(rows: &RecordBatch, object: &serde_json::Map<String, Value>) -> Result<(
         },
         match object.get("i") {
             None | Some(Value::Null) => whole.is_none(),
+            // To serde_json -0 is no whole number.
+            Some(wanted) if wanted.as_f64() == Some(0.0) => whole == Some(0),
             Some(wanted) => whole.is_some() && wanted.as_i64() == whole,
         },
         match object.get("d") {

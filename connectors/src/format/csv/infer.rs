@@ -180,17 +180,23 @@ fn safe_names<'a>(texts: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<String> 
         .map(|name| name.to_lowercase())
         .filter(|name| !seen.insert(name.clone()))
         .collect();
+    let mut used = HashSet::new();
     names
         .into_iter()
         .enumerate()
         .map(|(index, name)| {
-            if name.is_empty() {
+            let mut name = if name.is_empty() {
                 format!("_c{index}")
             } else if twice.contains(&name.to_lowercase()) {
                 format!("{name}{index}")
             } else {
                 name
+            };
+            // The name that was made may be there, too.
+            while !used.insert(name.to_lowercase()) {
+                name = format!("{name}{index}");
             }
+            name
         })
         .collect()
 }
