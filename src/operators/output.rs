@@ -99,7 +99,7 @@ pub fn output(
     }
     if spec.direct {
         let writing = Direct {
-            waiting: BTreeMap::new(),
+            waiting: Waiting::default(),
         };
         return Ok(match spec.distribution {
             Distribution::Single => attach(
@@ -129,7 +129,7 @@ pub fn output(
         schema: spec.schema,
         rows,
         key,
-        waiting: BTreeMap::new(),
+        waiting: Waiting::default(),
     };
     // What the sink is told of a key is told by one writer, and so is what is told of a row.
     let routed = match &spec.key {
@@ -159,6 +159,21 @@ pub fn output(
         (Distribution::PerWorker, None) => attach(input, context, Pipeline, spec.writer, writing),
     };
     Ok(handle)
+}
+
+/// Rows whose epoch is not complete.
+#[derive(Default)]
+struct Waiting(BTreeMap<Epoch, Vec<Delta>>);
+
+impl Waiting {
+    fn push(&mut self, delta: Delta) {
+        self.0.entry(delta.time.epoch).or_default().push(delta);
+    }
+
+    /// Those of an epoch that is.
+    fn take(&mut self, epoch: &EpochInfo) -> Vec<Delta> {
+        self.0.remove(&epoch.epoch).unwrap_or_default()
+    }
 }
 
 /// How rows become what a sink is told.
@@ -237,7 +252,7 @@ where
 
 /// Writes rows as they come; those of later epochs wait for their turn.
 struct Direct {
-    waiting: BTreeMap<Epoch, Vec<Delta>>,
+    waiting: Waiting,
 }
 
 impl Direct {
@@ -276,10 +291,7 @@ impl Writing for Direct {
         if delta.time.epoch == current {
             return Self::write(&delta, writer);
         }
-        self.waiting
-            .entry(delta.time.epoch)
-            .or_default()
-            .push(delta);
+        self.waiting.push(delta);
         Ok(())
     }
 
@@ -289,7 +301,7 @@ impl Writing for Direct {
         writer: &mut dyn SinkWriter,
     ) -> Result<(), OperatorError> {
         // What waited for this epoch goes now; later rows of it cannot come any more.
-        for delta in self.waiting.remove(&epoch.epoch).unwrap_or_default() {
+        for delta in self.waiting.take(epoch) {
             Self::write(&delta, writer)?;
         }
         Ok(())
@@ -303,7 +315,7 @@ struct Consolidated {
     schema: SchemaRef,
     rows: KeyCodec,
     key: Option<(Vec<usize>, KeyCodec)>,
-    waiting: BTreeMap<Epoch, Vec<Delta>>,
+    waiting: Waiting,
 }
 
 /// A row of the net change: which batch, which row of it, how often.
@@ -320,10 +332,7 @@ impl Writing for Consolidated {
         _: Epoch,
         _: &mut dyn SinkWriter,
     ) -> Result<(), OperatorError> {
-        self.waiting
-            .entry(delta.time.epoch)
-            .or_default()
-            .push(delta);
+        self.waiting.push(delta);
         Ok(())
     }
 
@@ -332,7 +341,7 @@ impl Writing for Consolidated {
         epoch: &EpochInfo,
         writer: &mut dyn SinkWriter,
     ) -> Result<(), OperatorError> {
-        let deltas = self.waiting.remove(&epoch.epoch).unwrap_or_default();
+        let deltas = self.waiting.take(epoch);
         let encoded = deltas
             .iter()
             .map(|delta| self.encode(delta))

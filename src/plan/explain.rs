@@ -453,22 +453,9 @@ fn kept_beside(call: &AggregateCall, from_changes: bool) -> Option<String> {
         Function::CollectList | Function::ListAgg if !call.distinct => {
             format!("every value of {call}")
         }
-        Function::CollectList
-        | Function::ListAgg
-        | Function::CollectSet
-        | Function::Percentile
-        | Function::PercentileDisc
-        | Function::ApproxPercentile
-        | Function::Median
-        | Function::Mode
-        | Function::HistogramNumeric
-        | Function::TopK
-        | Function::CollectUnion
-        | Function::BitmapOf
-        | Function::BitmapAnd
-        | Function::BitmapOr
-        | Function::CountMinSketch => format!("every distinct value of {call}"),
-        _ if call.distinct => format!("every distinct value of {call}"),
+        function if call.distinct || function.keeps_values() => {
+            format!("every distinct value of {call}")
+        }
         _ => return None,
     })
 }

@@ -394,6 +394,31 @@ pub enum AggregateFunction {
     CountMinSketch,
 }
 
+impl AggregateFunction {
+    /// Whether its state is all the values of a group: accumulators of two groups do not make those of
+    /// both.
+    pub const fn keeps_values(self) -> bool {
+        matches!(
+            self,
+            Self::CollectList
+                | Self::CollectSet
+                | Self::ListAgg
+                | Self::Percentile
+                | Self::PercentileDisc
+                | Self::ApproxPercentile
+                | Self::Median
+                | Self::Mode
+                | Self::HistogramNumeric
+                | Self::TopK
+                | Self::CollectUnion
+                | Self::BitmapOf
+                | Self::BitmapAnd
+                | Self::BitmapOr
+                | Self::CountMinSketch
+        )
+    }
+}
+
 impl Aggregate {
     /// Only keys, no calls: `SELECT DISTINCT`.
     pub fn is_distinct(&self) -> bool {

@@ -129,21 +129,8 @@ impl Call {
             Function::Statistic(_) | Function::Bits(_) if call.distinct => fold()?,
             Function::Statistic(statistic) => Kind::Moments(statistic),
             Function::Bits(operation) => Kind::Bits(operation),
-            Function::CollectList
-            | Function::CollectSet
-            | Function::ListAgg
-            | Function::Percentile
-            | Function::PercentileDisc
-            | Function::ApproxPercentile
-            | Function::Median
-            | Function::Mode
-            | Function::HistogramNumeric
-            | Function::TopK
-            | Function::CollectUnion
-            | Function::BitmapOf
-            | Function::BitmapAnd
-            | Function::BitmapOr
-            | Function::CountMinSketch => fold()?,
+            // What is made of all values; `AggregateFunction::keeps_values` has the list.
+            _ => fold()?,
         };
         let shape = match kind {
             Kind::Rows

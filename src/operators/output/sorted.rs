@@ -1,6 +1,5 @@
 //! The whole result in the order that the query asks for.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -8,7 +7,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use tidemark_connectors::{Output, SinkWriter};
 
-use super::{BATCH, Writing, interleave};
+use super::{BATCH, Waiting, Writing, interleave};
 use crate::operators::expression::record_batch;
 use crate::operators::{EpochInfo, OperatorError};
 use crate::plan::ResultOrder;
@@ -23,7 +22,7 @@ pub(super) struct Sorted {
     compared: Vec<usize>,
     codec: KeyCodec,
     schema: SchemaRef,
-    waiting: BTreeMap<Epoch, Vec<Delta>>,
+    waiting: Waiting,
 }
 
 impl Sorted {
@@ -52,7 +51,7 @@ impl Sorted {
             compared,
             codec: KeyCodec::new_with_options(&columns).map_err(failed)?,
             schema: Arc::new(Schema::new(result)),
-            waiting: BTreeMap::new(),
+            waiting: Waiting::default(),
         })
     }
 }
@@ -64,8 +63,7 @@ impl Writing for Sorted {
         _: Epoch,
         _: &mut dyn SinkWriter,
     ) -> Result<(), OperatorError> {
-        let epoch = self.waiting.entry(delta.time.epoch).or_default();
-        epoch.push(delta);
+        self.waiting.push(delta);
         Ok(())
     }
 
@@ -74,7 +72,7 @@ impl Writing for Sorted {
         epoch: &EpochInfo,
         writer: &mut dyn SinkWriter,
     ) -> Result<(), OperatorError> {
-        let deltas = self.waiting.remove(&epoch.epoch).unwrap_or_default();
+        let deltas = self.waiting.take(epoch);
         let encoded = (deltas.iter())
             .map(|delta| {
                 let columns = self

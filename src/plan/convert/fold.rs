@@ -203,22 +203,8 @@ fn folds(call: &AggregateCall) -> bool {
         | Function::TryAvg
         | Function::Statistic(_)
         | Function::Bits(_) => !call.distinct,
-        Function::CountDistinct
-        | Function::CollectList
-        | Function::CollectSet
-        | Function::ListAgg
-        | Function::Percentile
-        | Function::PercentileDisc
-        | Function::ApproxPercentile
-        | Function::Median
-        | Function::Mode
-        | Function::HistogramNumeric
-        | Function::TopK
-        | Function::CollectUnion
-        | Function::BitmapOf
-        | Function::BitmapAnd
-        | Function::BitmapOr
-        | Function::CountMinSketch => false,
+        Function::CountDistinct => false,
+        values => !values.keeps_values(),
     }
 }
 
