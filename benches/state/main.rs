@@ -236,6 +236,11 @@ fn folds(keys: i64) {
             quantile(took(), 1.0),
             megabytes(peak),
         );
+        let mut slowest: Vec<&Epoch> = epochs().collect();
+        slowest.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        for epoch in slowest.iter().take(3) {
+            println!("  {:.0} ms: {:?}", epoch.ms, epoch.phases);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One process of a query, measured from the inside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tidemark::plan::catalog::Statement;
-use tidemark::runtime::QueryConfig;
+use tidemark::runtime::{Progress, QueryConfig};
 use tidemark::session::Session;
 use tidemark_connectors::open_sink;
 use tidemark_connectors::storage::Disk;
@@ -38,6 +39,8 @@ pub(crate) struct Epoch {
     pub(crate) ended: f64,
     /// Milliseconds since the epoch before ended; of the first: since the start.
     pub(crate) ms: f64,
+    /// Milliseconds by phase, as progress has them.
+    pub(crate) phases: BTreeMap<String, u64>,
     /// Bytes that the process wrote meanwhile, to anything.
     pub(crate) written: u64,
     /// Milliseconds that the folding thread worked meanwhile.
@@ -153,11 +156,17 @@ pub(crate) fn perform(task: &Task) -> Seen {
     let notes = Arc::clone(&seen);
     // To ask the kernel takes as long as a small epoch.
     let asks = task.dir.is_some();
-    let listener = Box::new(move |_: &_| {
+    let listener = Box::new(move |progress: &Progress| {
         let mut notes = notes.lock().expect("nobody panics with the lock");
         let (epochs, before) = &mut *notes;
         let now = if asks { State::now() } else { State::default() };
-        epochs.push(now.since(before));
+        let phases = progress.duration_ms.iter();
+        epochs.push(Epoch {
+            phases: phases
+                .map(|(phase, ms)| ((*phase).to_owned(), *ms))
+                .collect(),
+            ..now.since(before)
+        });
         *before = now;
         if asks && ends.contains(&epochs.len()) {
             // From here on the peak is that of the next phase.
@@ -230,6 +239,7 @@ impl State {
         Epoch {
             ended: since_1970.unwrap_or_default().as_secs_f64(),
             ms: (self.at - before.at).as_secs_f64() * 1000.0,
+            phases: BTreeMap::new(),
             written: self.written - before.written,
             folding: self.folding.saturating_sub(before.folding),
             cpu: self.cpu,
