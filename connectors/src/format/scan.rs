@@ -1,4 +1,4 @@
-//! Finding bytes eight at a time.
+//! Finding bytes many at a time.
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -30,17 +30,18 @@ pub(crate) fn find_byte(bytes: &[u8], from: usize, needle: u8) -> usize {
 /// length.
 #[inline]
 pub(crate) fn find_string_end(bytes: &[u8], from: usize, quote: u8) -> usize {
-    let pattern = ONES * u64::from(quote);
     let mut at = from;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let hits =
-            zero_bytes(word ^ pattern) | zero_bytes(word ^ (ONES * u64::from(b'\\'))) | controls;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        // Both words without a branch between them: most strings end in one of the two, and which
+        // one cannot be foreseen.
+        let word = u128::from_le_bytes(*chunk);
+        let low = u128::from(string_ends(word as u64, quote));
+        let high = u128::from(string_ends((word >> 64) as u64, quote));
+        let hits = high << 64 | low;
         if hits != 0 {
             return at + (hits.trailing_zeros() / 8) as usize;
         }
-        at += 8;
+        at += 16;
     }
     while at < bytes.len() {
         let byte = bytes[at];
@@ -50,6 +51,14 @@ pub(crate) fn find_string_end(bytes: &[u8], from: usize, quote: u8) -> usize {
         at += 1;
     }
     at
+}
+
+/// The high bit of every byte that is a quote, a backslash or a control character; above the lowest
+/// of them there may be false ones.
+#[inline]
+const fn string_ends(word: u64, quote: u8) -> u64 {
+    let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+    zero_bytes(word ^ (ONES * quote as u64)) | zero_bytes(word ^ (ONES * b'\\' as u64)) | controls
 }
 
 #[cfg(test)]
