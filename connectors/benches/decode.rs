@@ -155,13 +155,9 @@ fn csv(bencher: Bencher, projection: &str) {
         .counter(ItemsCount::new(ROWS))
         .counter(BytesCount::of_str(&text))
         .bench_local(|| {
-            let mut decoder = CsvDecoder::new(
-                &fields,
-                Arc::clone(&wanted),
-                CsvOptions::default(),
-                true,
-            )
-            .expect("columns of CSV");
+            let mut decoder =
+                CsvDecoder::new(&fields, Arc::clone(&wanted), CsvOptions::default(), true)
+                    .expect("columns of CSV");
             let (mut at, mut rows) = (0, 0);
             while at < text.len() {
                 at += decoder

@@ -10,12 +10,17 @@ pub fn days(year: i64, month: u32, day: u32) -> Option<i64> {
     if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
     }
-    // Howard Hinnant's days_from_civil: years begin in March.
-    let shifted = year - i64::from(month <= 2);
-    let era = shifted.div_euclid(400);
-    let of_era = shifted.rem_euclid(400);
-    let of_year = i64::from((153 * ((month + 9) % 12) + 2) / 5 + day - 1);
-    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+    // Years begin in March, so that the day that comes and goes is their last (as in Howard Hinnant's
+    // days_from_civil); the months from there on are 30.6 days long, rounded well.
+    let (year, month) = if month > 2 {
+        (year, month)
+    } else {
+        (year - 1, month + 12)
+    };
+    let century = year.div_euclid(100);
+    let leap_days = year.div_euclid(4) - century + century.div_euclid(4);
+    let of_year = i64::from((979 * month - 2919) / 32 + day);
+    Some(year * 365 + leap_days + of_year - 719_469)
 }
 
 /// The year, month and day of a count of days since 1970-01-01, on the proleptic Gregorian calendar.
@@ -112,7 +117,10 @@ fn iso(text: &[u8]) -> Option<(i64, &[u8])> {
     let separator = if separator == b' ' { b'T' } else { separator };
     let date = pairs(date, *b"0000-00-")?;
     let time = pairs([d1, d2, separator, h1, h2, colon, m1, m2], *b"00T00:00")?;
-    let second = pairs([head[16], head[17], head[18], b'0', b'0', b'0', b'0', b'0'], *b":0000000")?;
+    let second = pairs(
+        [head[16], head[17], head[18], b'0', b'0', b'0', b'0', b'0'],
+        *b":0000000",
+    )?;
     let mut fraction = 0;
     if let Some(digits) = rest.strip_prefix(b".") {
         (fraction, rest) = parse_fraction(digits)?;

@@ -127,20 +127,37 @@ fn new_lead(
 }
 
 /// Decodes the value that comes next as the next row of `column`.
+#[inline]
 pub(super) fn value(
     scanner: &mut Scanner<'_>,
     column: &mut Column,
     context: &mut Context<'_>,
 ) -> Scan<Fit> {
     match scanner.peek() {
+        Some(b'"' | b'\'') => {
+            let text = scanner.string()?;
+            Ok(string(text, column, context).into())
+        }
+        Some(b'0'..=b'9' | b'-') => {
+            let number = scanner.number()?;
+            Ok(decode_number(number, column).into())
+        }
+        other => uncommon_value(other, scanner, column, context),
+    }
+}
+
+/// A value that begins with `first` and is neither a string nor a usual number.
+fn uncommon_value(
+    first: Option<u8>,
+    scanner: &mut Scanner<'_>,
+    column: &mut Column,
+    context: &mut Context<'_>,
+) -> Scan<Fit> {
+    match first {
         Some(b'n') => {
             scanner.word(b"null")?;
             column.push_null();
             Ok(Fit::Whole)
-        }
-        Some(b'"' | b'\'') => {
-            let text = scanner.string()?;
-            Ok(string(text, column, context).into())
         }
         Some(b'{') => match column {
             Column::Struct {

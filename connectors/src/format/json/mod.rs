@@ -79,7 +79,8 @@ impl JsonDecoder {
         while at < bytes.len() && !self.is_full() {
             if at >= known {
                 known = find_byte(bytes, bytes.len().min(at + WINDOW), b'\n');
-                text = std::str::from_utf8(&bytes[at..known]).is_ok();
+                let window = &bytes[at..known];
+                text = window.is_ascii() || std::str::from_utf8(window).is_ok();
             }
             let end = if text {
                 self.push_line(bytes, at)
@@ -107,7 +108,9 @@ impl JsonDecoder {
             return self.push_record(&bytes[at..end]).map(|()| end);
         };
         let end = find_byte(bytes, scanner.at, b'\n');
-        self.settle(before, Ok(wrong), &bytes[at..end])?;
+        if let Some(column) = wrong {
+            self.misfit(before, column, &bytes[at..end])?;
+        }
         Ok(end)
     }
 
@@ -128,36 +131,46 @@ impl JsonDecoder {
             Err(_) => Cow::Owned(String::from_utf8_lossy(record).into_owned().into_bytes()),
         };
         let before = self.building.rows;
-        let decoded = self.decode(&mut Scanner::new(&record), arrays);
-        self.settle(before, decoded, &record)
+        let mut scanner = Scanner::new(&record);
+        match self.decode(&mut scanner, arrays) {
+            Ok(None) => Ok(()),
+            Ok(Some(column)) => self.misfit(before, column, &record),
+            Err(syntax) => self.broken(before, syntax, scanner.at, &record),
+        }
     }
 
-    /// What becomes of a record, whose rows begin at `before`, by how decoding it went.
-    #[inline]
-    fn settle(
-        &mut self,
-        before: usize,
-        decoded: Scan<Option<usize>>,
-        record: &[u8],
-    ) -> Result<(), Malformed> {
+    /// What becomes of a record, whose rows begin at `before`, that has a value of a wrong type in a
+    /// column.
+    fn misfit(&mut self, before: usize, column: usize, record: &[u8]) -> Result<(), Malformed> {
         let building = &mut self.building;
-        match (decoded, self.options.mode) {
-            (Ok(None), _) => {}
-            (Ok(Some(_)), ParseMode::Permissive) => {
-                building.mark_corrupt(before, record);
-            }
-            (Err(_), ParseMode::Permissive) => {
-                building.take_back(before);
-                building.push_nulls();
-                building.mark_corrupt(before, record);
-            }
-            (_, ParseMode::DropMalformed) => building.drop_record(before),
-            (Ok(Some(column)), ParseMode::FailFast) => {
+        match self.options.mode {
+            ParseMode::Permissive => building.mark_corrupt(before, record),
+            ParseMode::DropMalformed => building.drop_record(before),
+            ParseMode::FailFast => {
                 building.take_back(before);
                 return Err(Malformed::new(0, building.wrong_type(column), record));
             }
-            (Err(Syntax { at, what }), ParseMode::FailFast) => {
-                building.take_back(before);
+        }
+        Ok(())
+    }
+
+    /// What becomes of a record, whose rows begin at `before`, that breaks off at `at`.
+    fn broken(
+        &mut self,
+        before: usize,
+        Syntax { what }: Syntax,
+        at: usize,
+        record: &[u8],
+    ) -> Result<(), Malformed> {
+        let building = &mut self.building;
+        building.take_back(before);
+        match self.options.mode {
+            ParseMode::Permissive => {
+                building.push_nulls();
+                building.mark_corrupt(before, record);
+            }
+            ParseMode::DropMalformed => building.drop_record(before),
+            ParseMode::FailFast => {
                 let reason = format!("{what} (at its byte {})", at + 1);
                 return Err(Malformed::new(0, reason, record));
             }

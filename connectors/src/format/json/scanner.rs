@@ -8,10 +8,9 @@ use crate::format::scan::find_string_end;
 /// How deep arrays and objects may be nested, as in Jackson.
 pub(super) const MAX_DEPTH: usize = 1000;
 
-/// A document that is broken: nothing of it can be used.
+/// A document that is broken: nothing of it can be used. The scanner stays where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Syntax {
-    pub(super) at: usize,
     pub(super) what: &'static str,
 }
 
@@ -82,8 +81,9 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[cold]
     pub(super) fn error<T>(&self, what: &'static str) -> Scan<T> {
-        Err(Syntax { at: self.at, what })
+        Err(Syntax { what })
     }
 
     /// The bytes from `from` to here.
@@ -176,7 +176,9 @@ impl<'a> Scanner<'a> {
     /// Reads what led to a value the last time, if it comes again; says so.
     #[inline]
     pub(super) fn eat_lead(&mut self, lead: &Lead) -> bool {
-        let found = lead.begins(&self.bytes[self.at..]).filter(|_| !(self.line && lead.newline));
+        let found = lead
+            .begins(&self.bytes[self.at..])
+            .filter(|_| !(self.line && lead.newline));
         self.at += found.unwrap_or(0);
         found.is_some()
     }
@@ -203,51 +205,62 @@ impl<'a> Scanner<'a> {
     /// A string; its opening quote comes next.
     #[inline]
     pub(super) fn string(&mut self) -> Scan<Text<'a>> {
+        let start = self.at + 1;
+        if self.bytes[self.at] == b'"' {
+            let end = find_string_end(self.bytes, start);
+            if self.bytes.get(end) == Some(&b'"') {
+                self.at = end + 1;
+                return Ok(Text {
+                    raw: &self.bytes[start..end],
+                    escaped: false,
+                });
+            }
+        }
+        self.uncommon_string()
+    }
+
+    /// A string with escapes or in single quotes.
+    #[cold]
+    fn uncommon_string(&mut self) -> Scan<Text<'a>> {
         let quote = self.bytes[self.at];
         let start = self.at + 1;
         let mut escaped = false;
-        let mut at = start;
+        self.at = start;
         loop {
-            at = find_string_end(self.bytes, at, quote);
-            match self.bytes.get(at) {
+            if quote == b'"' {
+                self.at = find_string_end(self.bytes, self.at);
+            }
+            match self.bytes.get(self.at) {
                 Some(byte) if *byte == quote => {
-                    self.at = at + 1;
+                    self.at += 1;
                     return Ok(Text {
-                        raw: &self.bytes[start..at],
+                        raw: &self.bytes[start..self.at - 1],
                         escaped,
                     });
                 }
                 Some(b'\\') => {
                     escaped = true;
-                    at = self.check_escape(at)?;
+                    self.escape()?;
                 }
+                Some(0x20..) => self.at += 1,
                 Some(_) => {
-                    self.at = at;
                     return self
                         .error("a control character inside a string (write it as an escape)");
                 }
-                None => {
-                    self.at = at;
-                    return self.error("it ends inside a string");
-                }
+                None => return self.error("it ends inside a string"),
             }
         }
     }
 
-    /// Checks the escape at `at`, and says where it ends.
-    fn check_escape(&mut self, at: usize) -> Scan<usize> {
-        match self.bytes.get(at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'\'') => Ok(at + 2),
-            Some(b'u') if hex4(self.bytes, at + 2).is_some() => Ok(at + 6),
-            Some(_) => {
-                self.at = at;
-                self.error("an escape that does not exist")
-            }
-            None => {
-                self.at = at;
-                self.error("it ends inside a string")
-            }
-        }
+    /// Reads over an escape.
+    fn escape(&mut self) -> Scan<()> {
+        self.at += match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'\'') => 2,
+            Some(b'u') if hex4(self.bytes, self.at + 2).is_some() => 6,
+            Some(_) => return self.error("an escape that does not exist"),
+            None => return self.error("it ends inside a string"),
+        };
+        Ok(())
     }
 
     /// A number; its first byte comes next.
@@ -353,11 +366,18 @@ impl<'a> Scanner<'a> {
         self.check_word_end()
     }
 
-    /// Reads over a value, whatever it is. However deep it is nested, the stack does not grow.
+    /// Reads over a value, whatever it is.
+    #[inline]
     pub(super) fn skip(&mut self) -> Scan<()> {
-        if !matches!(self.peek(), Some(b'{' | b'[')) {
-            return self.skip_scalar();
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'{' | b'[') => self.skip_nested(),
+            _ => self.skip_scalar(),
         }
+    }
+
+    /// Reads over an array or object. However deep it is nested, the stack does not grow.
+    fn skip_nested(&mut self) -> Scan<()> {
         let outside = self.depth;
         // A bit for each level: whether it is an object.
         let mut objects = [0_u64; MAX_DEPTH / 64 + 1];
