@@ -120,15 +120,15 @@ impl Column {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Boolean(c) => c.valid.len(),
-            Self::Int8(c) => c.valid.len(),
-            Self::Int16(c) => c.valid.len(),
-            Self::Int32(c) | Self::Date(c) => c.valid.len(),
-            Self::Int64(c) | Self::Timestamp(c, _) | Self::TimestampNtz(c) => c.valid.len(),
-            Self::Float32(c) => c.valid.len(),
-            Self::Float64(c) => c.valid.len(),
-            Self::Decimal(c, ..) => c.valid.len(),
-            Self::Utf8(c) | Self::Binary(c) => c.valid.len(),
+            Self::Boolean(c) => c.len(),
+            Self::Int8(c) => c.len(),
+            Self::Int16(c) => c.len(),
+            Self::Int32(c) | Self::Date(c) => c.len(),
+            Self::Int64(c) | Self::Timestamp(c, _) | Self::TimestampNtz(c) => c.len(),
+            Self::Float32(c) => c.len(),
+            Self::Float64(c) => c.len(),
+            Self::Decimal(c, ..) => c.len(),
+            Self::Utf8(c) | Self::Binary(c) => c.len(),
             Self::List { valid, .. } | Self::Struct { valid, .. } | Self::Map { valid, .. } => {
                 valid.len()
             }
@@ -231,7 +231,7 @@ impl Column {
         Ok(match self {
             Self::Boolean(c) => {
                 let values = BooleanBuffer::from(std::mem::take(&mut c.values));
-                Arc::new(BooleanArray::new(values, take_nulls(&mut c.valid)))
+                Arc::new(BooleanArray::new(values, c.take_nulls()))
             }
             Self::Int8(c) => {
                 let (values, nulls) = c.take();

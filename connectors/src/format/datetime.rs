@@ -6,6 +6,7 @@
 use super::zone::{SECOND, Zone};
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar, or `None` for no date.
+#[inline]
 pub fn days(year: i64, month: u32, day: u32) -> Option<i64> {
     if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
@@ -51,6 +52,7 @@ pub fn days_in_month(year: i64, month: u32) -> u32 {
 
 /// Microseconds from 1970-01-01 00:00:00 on the same wall clock, or `None` where there is no such
 /// moment or it does not fit.
+#[inline]
 pub fn micros(
     year: i64,
     month: u32,
@@ -70,6 +72,7 @@ pub fn micros(
 }
 
 /// A timestamp with a zone of its own or in `zone`, as microseconds since 1970 UTC.
+#[inline]
 pub fn parse_timestamp(text: &[u8], zone: Zone) -> Option<i64> {
     if let Some((local, rest)) = iso(text) {
         match rest {
@@ -110,6 +113,7 @@ pub fn parse_date(text: &[u8]) -> Option<i32> {
 }
 
 /// `yyyy-MM-dd(T| )HH:mm:ss[.fraction]` at the start, and what follows it.
+#[inline]
 fn iso(text: &[u8]) -> Option<(i64, &[u8])> {
     let (head, mut rest) = text.split_first_chunk::<19>()?;
     let [date @ .., d1, d2, separator, h1, h2, colon, m1, m2, _, _, _] = *head;
@@ -153,6 +157,7 @@ fn pairs(text: [u8; 8], form: [u8; 8]) -> Option<[u8; 8]> {
 }
 
 /// Digits after the point as microseconds; more than six are cut.
+#[inline]
 fn parse_fraction(text: &[u8]) -> Option<(u32, &[u8])> {
     const POWERS: [u32; 7] = [1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
     let (mut value, mut digits) = (0, 0);

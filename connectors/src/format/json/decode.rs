@@ -9,7 +9,7 @@ use crate::format::casts::{
 };
 use crate::format::columns::{Column, named_float};
 use crate::format::names::Names;
-use crate::format::values::{Bytes, Values};
+use crate::format::values::Values;
 
 /// What decoding needs beside the bytes.
 pub(super) struct Context<'a> {
@@ -45,18 +45,21 @@ pub(super) fn object(
     context: &mut Context<'_>,
 ) -> Scan<Option<usize>> {
     let mut wrong = None;
-    let mut filled = 0;
+    // How many columns have a value, and which of the first 64.
+    let (mut filled, mut which) = (0, 0_u64);
     let mut position = 0;
     while let Some(target) = lead(scanner, names, position, context)? {
         match target {
             None => scanner.skip()?,
             Some(index) => {
                 let column = &mut columns[index];
-                if column.len() > row {
+                let bit = if index < 64 { 1 << index } else { 0 };
+                if which & bit != 0 || (bit == 0 && column.len() > row) {
                     // The last of two equal names wins.
                     column.truncate(row);
                 } else {
                     filled += 1;
+                    which |= bit;
                 }
                 if value(scanner, column, context)? != Fit::Whole {
                     wrong.get_or_insert(index);
@@ -90,6 +93,9 @@ fn lead(
             return Ok(Some(lead.column));
         }
         scanner.at = start;
+    }
+    if position > 0 && scanner.closes(b'}') {
+        return Ok(None);
     }
     new_lead(scanner, names, position, context)
 }
@@ -127,7 +133,11 @@ fn new_lead(
 }
 
 /// Decodes the value that comes next as the next row of `column`.
-#[inline]
+#[expect(
+    clippy::inline_always,
+    reason = "the hot loop: the place in the text stays in a register"
+)]
+#[inline(always)]
 pub(super) fn value(
     scanner: &mut Scanner<'_>,
     column: &mut Column,
@@ -136,7 +146,13 @@ pub(super) fn value(
     match scanner.peek() {
         Some(b'"' | b'\'') => {
             let text = scanner.string()?;
-            Ok(string(text, column, context).into())
+            match column {
+                Column::Utf8(values) if !text.escaped => {
+                    values.push_start(scanner.text_onward(text), text.raw.len());
+                    Ok(Fit::Whole)
+                }
+                _ => Ok(string(text, column, context).into()),
+            }
         }
         Some(b'0'..=b'9' | b'-') => {
             let number = scanner.number()?;
@@ -269,10 +285,6 @@ fn decode_number(number: Number<'_>, column: &mut Column) -> bool {
 }
 
 fn string(text: Text<'_>, column: &mut Column, context: &mut Context<'_>) -> bool {
-    if let Column::Utf8(values) = column {
-        push_text(values, text);
-        return true;
-    }
     let Context { casts, scratch } = context;
     let text = if text.escaped {
         scratch.clear();
@@ -282,6 +294,10 @@ fn string(text: Text<'_>, column: &mut Column, context: &mut Context<'_>) -> boo
         text.raw
     };
     match column {
+        Column::Utf8(values) => {
+            values.push(text);
+            true
+        }
         Column::Timestamp(values, _) => values.push_option(casts.timestamp(text)),
         Column::TimestampNtz(values) => values.push_option(casts.timestamp_ntz(text)),
         Column::Date(values) => values.push_option(casts.date(text)),
@@ -302,15 +318,6 @@ fn string(text: Text<'_>, column: &mut Column, context: &mut Context<'_>) -> boo
             column.push_null();
             false
         }
-    }
-}
-
-fn push_text(values: &mut Bytes, text: Text<'_>) {
-    if text.escaped {
-        unescape(text.raw, &mut values.values);
-        values.seal(true);
-    } else {
-        values.push(text.raw);
     }
 }
 

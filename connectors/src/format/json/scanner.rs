@@ -82,6 +82,10 @@ impl<'a> Scanner<'a> {
     }
 
     #[cold]
+    #[expect(
+        clippy::unused_self,
+        reason = "what is wrong is wrong where the scanner stands"
+    )]
     pub(super) fn error<T>(&self, what: &'static str) -> Scan<T> {
         Err(Syntax { what })
     }
@@ -89,6 +93,12 @@ impl<'a> Scanner<'a> {
     /// The bytes from `from` to here.
     pub(super) fn since(&self, from: usize) -> &'a [u8] {
         &self.bytes[from..self.at]
+    }
+
+    /// From the string that was just read on: what stood between its quotes, and what follows.
+    #[inline]
+    pub(super) fn text_onward(&self, text: Text<'a>) -> &'a [u8] {
+        &self.bytes[self.at - 1 - text.raw.len()..]
     }
 
     /// The next byte that is not white space, which stays unread.
@@ -203,7 +213,11 @@ impl<'a> Scanner<'a> {
     }
 
     /// A string; its opening quote comes next.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "the hot loop: the place in the text stays in a register"
+    )]
+    #[inline(always)]
     pub(super) fn string(&mut self) -> Scan<Text<'a>> {
         let start = self.at + 1;
         if self.bytes[self.at] == b'"' {
@@ -264,7 +278,11 @@ impl<'a> Scanner<'a> {
     }
 
     /// A number; its first byte comes next.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "the hot loop: the place in the text stays in a register"
+    )]
+    #[inline(always)]
     pub(super) fn number(&mut self) -> Scan<Number<'a>> {
         let start = self.at;
         let mut mantissa = 0_u64;
@@ -367,7 +385,11 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads over a value, whatever it is.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "the hot loop: the place in the text stays in a register"
+    )]
+    #[inline(always)]
     pub(super) fn skip(&mut self) -> Scan<()> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
