@@ -241,9 +241,9 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Whether the files that workers wrote are in this checkpoint's directory: a worker of another
-    /// process may hold another directory for it.
-    pub fn check_written(&self, files: &[StateFile]) -> Result<()> {
+    /// Whether the files that workers of other processes wrote are in this checkpoint's directory: they
+    /// may hold another directory for it.
+    pub fn check_written<'a>(&self, files: impl IntoIterator<Item = &'a StateFile>) -> Result<()> {
         for file in files {
             let path = self.state.path().join(&file.name);
             let bytes = match self.storage.open(&path).and_then(|found| found.length()) {
