@@ -8,7 +8,8 @@
 //! | [`pattern`], [`zone`], [`datetime`] | datetime patterns, time zones, timestamps |
 //! | `columns`, `values` | columns that can take back the last row |
 //! | `building` | the batch that a decoder of records fills |
-//! | `scan` | finding bytes eight at a time |
+//! | `names` | the fields of objects, and a guess at which comes next |
+//! | `scan` | finding bytes many at a time |
 //!
 //! A record that cannot be decoded follows the [`ParseMode`].
 
@@ -18,6 +19,7 @@ pub(crate) mod columns;
 pub mod csv;
 pub mod datetime;
 pub mod json;
+pub(crate) mod names;
 pub mod pattern;
 pub(crate) mod scan;
 pub(crate) mod values;
