@@ -154,6 +154,11 @@ pub trait Sink: Send + Debug {
     /// Where its writers stand.
     fn distribution(&self) -> Distribution;
 
+    /// Whether writers can take rows of an epoch while the one before it is being committed.
+    fn overlaps(&self) -> bool {
+        true
+    }
+
     /// The newest epoch that the target holds of this query, where the target can say.
     fn last_committed(&mut self) -> Result<Option<u64>>;
 
