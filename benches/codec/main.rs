@@ -27,13 +27,13 @@ use windowed::Row;
 static ALLOCATOR: tidemark_allocator::MiMalloc = tidemark_allocator::MiMalloc;
 
 /// How long one direction of one format is measured.
-const SPAN: Duration = Duration::from_secs(1);
+const SPAN: Duration = Duration::from_secs(2);
 
 /// How many rows a batch has, as operators send them.
 const BATCH: usize = 8192;
 
 fn main() {
-    let rows = windowed::rows(100, 1000, 0);
+    let rows = windowed::rows(10, 1000, 0);
     println!(
         "{} rows: window (8 bytes), user (2 to 4 letters), count, sum, expiry",
         rows.len()
@@ -49,7 +49,7 @@ fn main() {
             name,
             rows.len(),
             || write_arrow(&batches, compression),
-            |bytes| read_arrow(bytes),
+            read_arrow,
         );
     }
     line(
@@ -65,7 +65,7 @@ fn main() {
         "state file, from state",
         rows.len(),
         || section(&sealed),
-        |bytes| restore(bytes),
+        restore,
     );
     line(
         "state file, from columns",
