@@ -404,13 +404,12 @@ impl Sequencer {
                 source.committed(range)?;
             }
         }
-        if let Some(checkpoint) = &mut self.checkpoint {
-            for (index, source) in self.sources.iter().enumerate() {
-                let forgettable = source.forgettable();
-                if forgettable > 0 {
-                    checkpoint.trim_source_log(index, forgettable)?;
-                }
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let mut forgettable = source.forgettable();
+            if let Some(checkpoint) = &mut self.checkpoint {
+                forgettable = checkpoint.trim_source_log(index, forgettable)?;
             }
+            source.forgotten(forgettable);
         }
         Ok(())
     }

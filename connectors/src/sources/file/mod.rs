@@ -360,6 +360,10 @@ impl Source for FileSource {
             .min(self.logged.len().saturating_sub(1))
     }
 
+    fn forgotten(&mut self, ranges: usize) {
+        self.logged.drain(..ranges.min(self.logged.len()));
+    }
+
     fn reader(&self) -> Arc<dyn SourceReader> {
         Arc::clone(&self.reader) as Arc<dyn SourceReader>
     }

@@ -207,6 +207,8 @@ fn old_files_are_forgotten_with_the_log() {
     dir.write("1.json", 100, "{\"a\":1}\n");
     plan(&mut source).expect("a file");
     assert_eq!(source.forgettable(), 1);
+    source.forgotten(1);
+    assert_eq!(source.forgettable(), 0, "they are forgotten once");
     assert_eq!(source.seen.len(), 1);
     dir.write("late.json", 50, "{\"a\":1}\n");
     assert!(plan(&mut source).is_none());
