@@ -331,14 +331,15 @@ fn kill_and_finish(case: &Case, kills: usize, seed: u64) {
 
 #[test]
 fn a_log_that_forgets_old_files_still_knows_the_newer_ones() {
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Duration = Duration::from_hours(24);
     let case = &CASES[1];
     let (wanted, _place) = uninterrupted(case, 24, 10);
     let place = Place::new();
     let script = place.script(case, "available-now");
-    let short = fs::read_to_string(&script)
-        .unwrap()
-        .replace("'format' = 'json',", "'format' = 'json', 'maxFileAge' = '10 days',");
+    let short = fs::read_to_string(&script).unwrap().replace(
+        "'format' = 'json',",
+        "'format' = 'json', 'maxFileAge' = '10 days',",
+    );
     fs::write(&script, short).unwrap();
     write_input(&place.path("in"), 0..24, 10);
     for file in 0..24 {
