@@ -59,7 +59,7 @@ struct RunArgs {
     /// What to show of the queries' progress [default: bar on a terminal without console tables, else none]
     #[arg(long, value_enum)]
     progress: Option<ProgressKind>,
-    /// Serve metrics for Prometheus at http://ADDR/metrics; ADDR is HOST:PORT, such as 127.0.0.1:9464
+    /// Serve metrics for Prometheus over HTTP on this address, such as 127.0.0.1:9464, as /metrics
     #[arg(long, value_name = "ADDR", conflicts_with = "batch")]
     metrics: Option<String>,
 }

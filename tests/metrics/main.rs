@@ -6,6 +6,7 @@
 #![cfg(unix)]
 
 mod exposition;
+mod topics;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
