@@ -28,8 +28,8 @@ pub(super) struct Decided {
 pub(super) struct Outcome {
     /// What was read, by source.
     pub(super) read: Vec<SourceProgress>,
-    /// How many rows failed, by source: records that could not be decoded, and rows set aside.
-    pub(super) failed: Vec<u64>,
+    /// What of it failed, by source.
+    pub(super) failed: Vec<Failed>,
     /// What the operators did, by node.
     pub(super) operators: BTreeMap<usize, OperatorStats>,
     /// How the work was spread, by worker.
@@ -46,6 +46,15 @@ pub(super) struct Outcome {
     pub(super) warnings: Vec<String>,
 }
 
+/// What of a source failed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Failed {
+    /// Records that could not be decoded: none of them is among the rows read.
+    pub(super) records: u64,
+    /// Rows that were read and then set aside.
+    pub(super) rows: u64,
+}
+
 /// What one worker did.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Share {
@@ -60,7 +69,7 @@ impl Outcome {
     pub(super) fn new(sources: usize, reports: Vec<Done>) -> Self {
         let mut all = Self {
             read: vec![SourceProgress::default(); sources],
-            failed: vec![0; sources],
+            failed: vec![Failed::default(); sources],
             ..Self::default()
         };
         for report in reports {
@@ -68,7 +77,7 @@ impl Outcome {
             for (source, partitions) in &report.sources {
                 for progress in partitions.values() {
                     all.read[*source].add(progress);
-                    all.failed[*source] += progress.dropped;
+                    all.failed[*source].records += progress.dropped;
                     share.read += progress.rows;
                 }
             }
@@ -78,7 +87,13 @@ impl Outcome {
             }
             for letter in &report.dead_letters {
                 if let Some(origin) = &letter.origin {
-                    all.failed[origin.source] += 1;
+                    let failed = &mut all.failed[origin.source];
+                    // A record that gave no row has no values.
+                    if letter.row.is_some() {
+                        failed.rows += 1;
+                    } else {
+                        failed.records += 1;
+                    }
                 }
             }
             all.dead_letters += report.dead_letters.len() as u64;

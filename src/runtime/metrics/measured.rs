@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidemark_connectors::{Backlog, Source};
 
 use crate::operators::OperatorStats;
-use crate::runtime::epoch::{Decided, Outcome, Share};
+use crate::runtime::epoch::{Decided, Failed, Outcome, Share};
 use crate::runtime::watermark::{PartitionWatermark, Watermarks};
 use crate::time::{EventTime, NO_WATERMARK};
 
@@ -20,8 +20,8 @@ pub struct Measured {
     pub(super) newest: Option<EventTime>,
     /// What waits in each source that counts it.
     pub(super) backlogs: Vec<Option<Backlog>>,
-    /// How many rows failed, by source.
-    pub(super) failed: Vec<u64>,
+    /// What failed, by source.
+    pub(super) failed: Vec<Failed>,
     /// Where each partition with an event time stands.
     pub(super) partitions: Vec<PartitionWatermark>,
     /// What the stateful operators did, by node.

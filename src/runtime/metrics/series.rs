@@ -211,11 +211,10 @@ impl Query {
         }
         for (index, (table, report)) in plan.sources.iter().zip(&progress.sources).enumerate() {
             let source = self.sources.entry(table.name.clone()).or_default();
-            let failed = measured.failed.get(index).copied().unwrap_or(0);
-            source.failed += failed;
-            // A record that could not be decoded is none of the rows read, a row set aside is one.
-            let set_aside = failed.saturating_sub(report.num_dropped_records);
-            source.processed += report.num_input_rows.saturating_sub(set_aside);
+            let failed = measured.failed.get(index).copied().unwrap_or_default();
+            source.failed += failed.records + failed.rows;
+            // One row may be set aside several times: where its table is read more than once.
+            source.processed += report.num_input_rows.saturating_sub(failed.rows);
             let backlog = measured.backlogs.get(index).copied().flatten();
             let partitions = partitions.remove(&index).unwrap_or_default();
             source.now.show(report, backlog, partitions);
