@@ -143,6 +143,7 @@ pub(crate) fn perform(task: &Task) -> Seen {
         workers: task.workers,
         cluster: None,
         storage: Arc::new(Disk),
+        metrics: None,
     };
     let ends: Vec<usize> = task
         .phases

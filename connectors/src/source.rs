@@ -69,6 +69,15 @@ pub struct ReadLimit {
     pub bytes: Option<u64>,
 }
 
+/// What waits in a source whose offsets do not count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// The planning half of a source.
 pub trait Source: Send + Debug {
     /// Every column of a row: data columns, then partition columns. Never the metadata column.
@@ -88,6 +97,12 @@ pub trait Source: Send + Debug {
 
     /// The end of what could be read now (`latestOffset`), or `None` where that is unknown.
     fn latest_offset(&mut self) -> Result<Option<Value>>;
+
+    /// What was found and is in no range yet. `None` where that is the distance between the end of
+    /// the last range and [`latest_offset`](Self::latest_offset), number by number.
+    fn backlog(&self) -> Option<Backlog> {
+        None
+    }
 
     /// Decides the next range; `None` when nothing is new. Counts as planned from here on.
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>>;

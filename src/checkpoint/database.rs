@@ -10,7 +10,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemark_connectors::storage::{Moment, Storage};
@@ -223,6 +225,30 @@ impl Database {
         self.write("write the query's name", storage, |tx| {
             set_meta(tx, "name", name)
         })
+    }
+
+    /// Adds one to how often the query was started, and gives that number.
+    pub(super) fn count_start(&mut self, storage: &dyn Storage) -> Result<u64> {
+        let before: Option<String> = self
+            .connection
+            .query_row("SELECT value FROM meta WHERE key = 'starts'", [], |row| {
+                row.get(0)
+            })
+            .optional()
+            .map_err(self.reading("read how often the query was started"))?;
+        let starts = match before {
+            None => 1,
+            Some(text) => {
+                let before: u64 = text.parse().map_err(|error| {
+                    self.damaged(&format!("its number of starts '{text}': {error}"))
+                })?;
+                before.saturating_add(1)
+            }
+        };
+        self.write("count the start of the query", storage, |tx| {
+            set_meta(tx, "starts", &starts.to_string())
+        })?;
+        Ok(starts)
     }
 
     /// Runs `change` in a transaction of its own.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tidemark_connectors::storage::{Disk, Storage};
 
@@ -11,17 +11,27 @@ use super::error::{CheckpointError, Result};
 use super::lock::LOCK;
 use super::{Manifest, StateDir};
 
-/// How many bytes the database and the state files take.
-pub(super) fn size_on_disk(dir: &Path, state: &StateDir) -> Result<u64> {
-    let entries = Disk
-        .list(dir)
-        .map_err(CheckpointError::reading("list", dir))?;
-    let database = entries
-        .iter()
-        .filter(|entry| entry.name.starts_with(DATABASE))
-        .filter_map(|entry| entry.bytes);
-    let state = state.list()?;
-    Ok(database.chain(state.iter().map(|(_, bytes)| *bytes)).sum())
+/// Weighs a checkpoint, from any thread and beside the query that runs on it.
+#[derive(Clone, Debug)]
+pub struct Scales {
+    pub(super) dir: PathBuf,
+    pub(super) state: StateDir,
+}
+
+impl Scales {
+    /// How many bytes the database and the state files take.
+    pub fn weigh(&self) -> Result<u64> {
+        let dir = &self.dir;
+        let entries = Disk
+            .list(dir)
+            .map_err(CheckpointError::reading("list", dir))?;
+        let database = entries
+            .iter()
+            .filter(|entry| entry.name.starts_with(DATABASE))
+            .filter_map(|entry| entry.bytes);
+        let state = self.state.list()?;
+        Ok(database.chain(state.iter().map(|(_, bytes)| *bytes)).sum())
+    }
 }
 
 /// Looks at a directory before anything is written to it. `true`: no state is in it.

@@ -9,7 +9,7 @@ use tidemark_connectors::storage::{Disk, Storage, make_dirs};
 use uuid::Uuid;
 
 use super::database::{Database, Meta};
-use super::directory::{look, remove_orphans, size_on_disk};
+use super::directory::{Scales, look, remove_orphans};
 use super::error::{CheckpointError, Outcome, Result};
 use super::fold::Folder;
 use super::lock::Lock;
@@ -141,6 +141,13 @@ impl Checkpoint {
     /// The newest commit.
     pub fn last_commit(&self) -> Option<&CommitEntry> {
         self.commits.last()
+    }
+
+    /// Counts a start of the query on this checkpoint: how many there have been with it.
+    pub fn count_start(&mut self) -> Result<u64> {
+        self.certain()?;
+        let done = self.database.count_start(&*self.storage);
+        self.noting(done)
     }
 
     /// Everything that recovery decides on.
@@ -367,7 +374,15 @@ impl Checkpoint {
 
     /// How many bytes the checkpoint takes.
     pub fn size_on_disk(&self) -> Result<u64> {
-        size_on_disk(&self.dir, &self.state)
+        self.scales().weigh()
+    }
+
+    /// What tells [`size_on_disk`](Self::size_on_disk) without the checkpoint.
+    pub fn scales(&self) -> Scales {
+        Scales {
+            dir: self.dir.clone(),
+            state: self.state.clone(),
+        }
     }
 
     fn check_commit(&self, entry: &CommitEntry, files: &[StateFile]) -> Result<(), String> {

@@ -12,7 +12,7 @@ use tidemark_connectors::storage::Disk;
 use uuid::Uuid;
 
 use super::database::Database;
-use super::directory::{orphans, size_on_disk};
+use super::directory::{Scales, orphans};
 use super::error::Result;
 use super::lock::{Holder, Lock};
 use super::log::CommitEntry;
@@ -133,7 +133,11 @@ impl Checkpoint {
             files,
             orphans: orphans(&present, &logs.manifest),
             problems: database.integrity()?,
-            bytes: size_on_disk(dir, &state)?,
+            bytes: Scales {
+                dir: dir.to_path_buf(),
+                state,
+            }
+            .weigh()?,
             logs,
         })
     }

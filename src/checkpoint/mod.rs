@@ -65,6 +65,7 @@ mod size_tests;
 
 pub use database::FORMAT_VERSION;
 pub use decide::{Decision, Refusal, Replay, decide};
+pub use directory::Scales;
 pub use error::{CheckpointError, Outcome, Result};
 pub use facade::{Checkpoint, Maintenance};
 pub use fingerprint::{Difference, Fingerprint, Identity};

@@ -59,6 +59,9 @@ struct RunArgs {
     /// What to show of the queries' progress [default: bar on a terminal without console tables, else none]
     #[arg(long, value_enum)]
     progress: Option<ProgressKind>,
+    /// Serve metrics for Prometheus over HTTP on this address, such as 127.0.0.1:9464, as /metrics
+    #[arg(long, value_name = "ADDR", conflicts_with = "batch")]
+    metrics: Option<String>,
 }
 
 /// Several processes that run the script together.
@@ -232,9 +235,10 @@ impl Failure {
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         match &error {
-            SessionError::Plan(_) | SessionError::Setting(_) | SessionError::Connector(_) => {
-                Self::usage(error.to_string())
-            }
+            SessionError::Plan(_)
+            | SessionError::Setting(_)
+            | SessionError::Metrics(_)
+            | SessionError::Connector(_) => Self::usage(error.to_string()),
             SessionError::Query { .. } | SessionError::Ended(_) => Self::query(error.to_string()),
         }
     }
@@ -243,11 +247,15 @@ impl From<SessionError> for Failure {
 fn session(
     workers: u16,
     cluster: Option<ClusterConfig>,
+    metrics: Option<&str>,
     settings: &[(String, String)],
 ) -> Result<Session, Failure> {
     let mut builder = Session::builder().workers(usize::from(workers));
     if let Some(cluster) = cluster {
         builder = builder.cluster(cluster);
+    }
+    if let Some(address) = metrics {
+        builder = builder.metrics(address);
     }
     let builder = settings
         .iter()

@@ -13,6 +13,7 @@ use crate::cli::bar::{self, Bars};
 use crate::cli::cluster;
 use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, say, session, stop};
 use crate::plan::catalog::{Answer, QueriesAt, Statement};
+use crate::runtime::metrics::server::PATH;
 use crate::runtime::query::Listener;
 use crate::runtime::{Progress, QueryError};
 use crate::session::{Session, SessionError};
@@ -38,7 +39,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     if args.batch && cluster.is_some() {
         return Err(Failure::usage("--batch runs in one process; leave -n out"));
     }
-    let session = session(args.workers, cluster, &args.settings)?;
+    let metrics = args.metrics.as_deref();
+    let session = session(args.workers, cluster, metrics, &args.settings)?;
     let script = session.parse(&text, &args.file.display().to_string())?;
     if args.batch {
         return batch(&session, &script.statements);
@@ -74,6 +76,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         };
     }
     let asked = stop::on_signal(&session)?;
+    match session.metrics_address() {
+        Some(address) => say(&format!("metrics: http://{address}{PATH}")),
+        None if metrics.is_some() => say("metrics: served by process 0, which has those of all"),
+        None => {}
+    }
     // Tables on the same terminal would run into the bars.
     let tables = std::io::stdout().is_terminal()
         && plans
@@ -199,7 +206,7 @@ fn batch(session: &Session, statements: &[Statement]) -> Result<(), Failure> {
 /// Prints the plan of each query of a script.
 pub(super) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let text = read(&args.file)?;
-    let session = session(1, None, &args.settings)?;
+    let session = session(1, None, None, &args.settings)?;
     let script = session.parse(&text, &args.file.display().to_string())?;
     for statement in &script.statements {
         if let Statement::Query(query) | Statement::Explain(query) = statement {

@@ -22,6 +22,7 @@ use crate::plan::{Plan, SinkTable};
 use crate::runtime::QueryError;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
+use crate::runtime::metrics::Meter;
 use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
 use crate::runtime::reports::Reports;
 use crate::runtime::sequencer::{Beginning, Sequencer};
@@ -51,7 +52,15 @@ pub fn start(
         Some(cluster) if cluster.process() > 0 => {
             follow(plan, &sources, open_sink, config, listener)
         }
-        _ => lead(plan, sources, &open_sink, config, listener),
+        _ => {
+            let meter = config.metrics.as_ref();
+            let meter = meter.map(|metrics| Meter::start(metrics, plan));
+            let started = lead(plan, sources, &open_sink, config, (listener, meter.clone()));
+            if let (Err(error), Some(meter)) = (&started, meter) {
+                meter.ended(!matches!(error, QueryError::Stopped));
+            }
+            started
+        }
     };
     if let (Err(error), Some(cluster)) = (&started, &config.cluster) {
         cluster.refuse(&plan.name, &error.to_string());
@@ -76,7 +85,7 @@ fn lead(
     mut sources: Vec<Box<dyn Source>>,
     open_sink: &dyn Fn(&SinkTable, SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>>,
     config: &QueryConfig,
-    listener: Option<Listener>,
+    (listener, meter): (Option<Listener>, Option<Meter>),
 ) -> Result<StreamingQuery, QueryError> {
     let mut checkpoint = match &plan.settings.checkpoint_location {
         Some(location) => {
@@ -111,6 +120,12 @@ fn lead(
         None => Beginning::default(),
     };
     sink.discard_uncommitted()?;
+    if let Some(checkpoint) = &mut checkpoint {
+        let starts = checkpoint.count_start()?;
+        if let Some(meter) = &meter {
+            meter.checkpointed(starts, checkpoint.scales());
+        }
+    }
 
     let distribution = sink.distribution();
     let writers = (0..config.workers)
@@ -163,7 +178,7 @@ fn lead(
             ),
             waker,
         ),
-        Arc::clone(&shared),
+        (Arc::clone(&shared), meter.clone()),
     );
     let handle = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
@@ -182,6 +197,9 @@ fn lead(
             sequencer.stop_workers(cause.clone());
             farewell(workers, processes > 1, &setup);
             drop(sequencer);
+            if let Some(meter) = meter {
+                meter.ended(cause.is_some());
+            }
             handle.end(cause);
         })
         .map_err(|error| QueryError::Start(error.to_string()))?;

@@ -12,6 +12,7 @@
 //! | [`worker`] | drives one worker's share of the dataflow |
 //! | [`watermark`] | how far event time has surely come |
 //! | [`progress`] | what a query tells of itself, with Spark's field names |
+//! | [`metrics`] | what a process tells Prometheus of its queries |
 //! | [`clock`] | the wall clock |
 //!
 //! For each epoch the sequencer decides ranges and watermark, logs them, and opens the epoch on
@@ -24,6 +25,7 @@ pub mod control;
 pub mod dead_letters;
 mod epoch;
 pub mod launch;
+pub mod metrics;
 pub mod progress;
 pub mod query;
 mod reports;

@@ -93,7 +93,11 @@ impl Progress {
             num_input_rows: total.rows,
             input_rows_per_second: rate(total.rows, since),
             processed_rows_per_second: rate(total.rows, spent),
-            duration_ms: decided.durations,
+            duration_ms: decided
+                .durations
+                .into_iter()
+                .map(|(phase, spent)| (phase, u64::try_from(spent.as_millis()).unwrap_or(u64::MAX)))
+                .collect(),
             event_time: event_time(&total, entry.watermark),
             state_operators: operators
                 .map(|stats| StateOperatorProgress {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::plan::Plan;
 use crate::runtime::cluster::Cluster;
+use crate::runtime::metrics::Metrics;
 use crate::runtime::{Progress, QueryError};
 
 /// How many epochs' progress is kept (`spark.sql.streaming.numRecentProgressUpdates`).
@@ -25,6 +26,8 @@ pub struct QueryConfig {
     pub cluster: Option<Arc<Cluster>>,
     /// Where checkpoints and sinks write their files.
     pub storage: Arc<dyn Storage>,
+    /// Where the query tells of its epochs; `None`: nobody asks.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 /// What a query is doing.

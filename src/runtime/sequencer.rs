@@ -21,7 +21,8 @@ use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::row::hash;
 use crate::runtime::control::{Command, Order, Start, Waker};
 use crate::runtime::dead_letters::DeadLetters;
-use crate::runtime::epoch::{Decided, Outcome, millis};
+use crate::runtime::epoch::{Decided, Outcome};
+use crate::runtime::metrics::{Measured, Meter};
 use crate::runtime::progress::Progress;
 use crate::runtime::query::Shared;
 use crate::runtime::reports::Reports;
@@ -61,6 +62,7 @@ pub struct Sequencer {
     reports: Reports,
     waker: Waker,
     shared: Arc<Shared>,
+    meter: Option<Meter>,
     watermarks: Watermarks,
     /// The watermark of the last epoch.
     last_watermark: EventTime,
@@ -79,7 +81,7 @@ impl Sequencer {
         (sink, dead_letters): (Box<dyn Sink>, Option<DeadLetters>),
         checkpoint: Option<Checkpoint>,
         (commands, reports, waker): (Sender<Command>, Reports, Waker),
-        shared: Arc<Shared>,
+        (shared, meter): (Arc<Shared>, Option<Meter>),
     ) -> Self {
         let watermarks = Watermarks::new(
             plan.settings.watermark_policy,
@@ -108,6 +110,7 @@ impl Sequencer {
             reports,
             waker,
             shared,
+            meter,
             watermarks,
             last_watermark: NO_WATERMARK,
             next: 0,
@@ -242,7 +245,7 @@ impl Sequencer {
         if !(has_data || owed || first) {
             return Ok(None);
         }
-        let mut durations = BTreeMap::from([("latestOffset", millis(began))]);
+        let mut durations = BTreeMap::from([("latestOffset", began.elapsed())]);
         let entry = OffsetEntry {
             epoch: self.next,
             watermark,
@@ -259,7 +262,7 @@ impl Sequencer {
         if let Some(checkpoint) = &mut self.checkpoint {
             checkpoint.log_offsets(std::slice::from_ref(&entry))?;
         }
-        durations.insert("walCommit", millis(logging));
+        durations.insert("walCommit", logging.elapsed());
         self.next += 1;
         Ok(Some(Decided {
             entry,
@@ -314,7 +317,7 @@ impl Sequencer {
         }
         let partitions = self.watermarks.partitions();
         let mut outcome = Outcome::new(self.sources.len(), done);
-        decided.durations.insert("addBatch", millis(opened));
+        decided.durations.insert("addBatch", opened.elapsed());
         let mut next = None;
         if ahead && !self.shared.is_stopping() {
             next = self.decide()?.map(|decided| self.open(decided));
@@ -325,21 +328,31 @@ impl Sequencer {
         }
         let committing = Instant::now();
         self.commit_sinks(&decided, &info, &mut outcome)?;
-        decided.durations.insert("commitBatch", millis(committing));
+        decided
+            .durations
+            .insert("commitBatch", committing.elapsed());
         let committing = Instant::now();
         self.commit_checkpoint(&decided.entry, partitions, &mut outcome)?;
         let durations = &mut decided.durations;
-        durations.insert("commitOffsets", millis(committing));
-        durations.insert("triggerExecution", millis(decided.began));
+        durations.insert("commitOffsets", committing.elapsed());
+        durations.insert("triggerExecution", decided.began.elapsed());
         let began = decided.entry.timestamp_us;
         let last_began = self.last_began.replace(began);
-        self.shared.push_progress(Progress::new(
+        let measured = self
+            .meter
+            .as_ref()
+            .map(|_| Measured::new(&decided, &outcome, &self.sources, &self.watermarks));
+        let progress = Progress::new(
             (&self.plan.name, self.ids),
             decided,
             &outcome,
             last_began,
             (&self.sources, &*self.sink),
-        ));
+        );
+        if let (Some(meter), Some(measured)) = (&self.meter, measured) {
+            meter.record(&progress, measured);
+        }
+        self.shared.push_progress(progress);
         Ok(next)
     }
 

@@ -110,6 +110,23 @@ impl Watermarks {
         self.current
     }
 
+    /// Where each partition stands, for whoever watches.
+    pub fn by_partition(&self) -> Vec<PartitionWatermark> {
+        let sources = self.sources.iter().enumerate();
+        let known = sources.filter_map(|(index, source)| Some((index, source.as_ref()?)));
+        known
+            .flat_map(|(index, source)| {
+                let partitions = source.partitions.iter();
+                partitions.map(move |(name, partition)| PartitionWatermark {
+                    source: index,
+                    partition: name.clone(),
+                    watermark: partition.max_event_time.map(|time| source.behind(time)),
+                    idle: partition.idle,
+                })
+            })
+            .collect()
+    }
+
     /// Where each partition stands, for the checkpoint.
     pub fn partitions(&self) -> Vec<PartitionState> {
         self.sources
@@ -133,7 +150,26 @@ impl Watermarks {
     }
 }
 
+/// Where one partition stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionWatermark {
+    /// Its source, by its index in the plan.
+    pub source: usize,
+    /// Its name.
+    pub partition: String,
+    /// Its own watermark, once a row of it had an event time.
+    pub watermark: Option<EventTime>,
+    /// It does not hold the others back.
+    pub idle: bool,
+}
+
 impl Source {
+    /// Where the watermark is once event time has come this far.
+    fn behind(&self, event_time: EventTime) -> EventTime {
+        let behind = event_time.saturating_sub(self.delay);
+        behind.div_euclid(1000).saturating_mul(1000)
+    }
+
     fn advance(&mut self, now: i64) {
         if let Some(timeout) = self.idle_timeout {
             for partition in self.partitions.values_mut() {
@@ -147,10 +183,7 @@ impl Source {
             .filter_map(|partition| partition.max_event_time)
             .min();
         if let Some(least) = least {
-            let behind = least.saturating_sub(self.delay);
-            self.watermark = self
-                .watermark
-                .max(behind.div_euclid(1000).saturating_mul(1000));
+            self.watermark = self.watermark.max(self.behind(least));
         }
     }
 
@@ -218,6 +251,13 @@ mod tests {
     fn a_restart_goes_on_where_the_checkpoint_left_off() {
         let mut before = watermarks(WatermarkPolicy::Max, None);
         before.observe(0, "a", Some(100 * SECOND), 0);
+        let partition = PartitionWatermark {
+            source: 0,
+            partition: "a".into(),
+            watermark: Some(90 * SECOND),
+            idle: false,
+        };
+        assert_eq!(before.by_partition(), [partition]);
         let watermark = before.decide(0);
         let mut after = watermarks(WatermarkPolicy::Max, None);
         after.restore(watermark, &before.partitions(), SECOND);

@@ -20,6 +20,7 @@ mod look;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -37,6 +38,7 @@ use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
 use crate::plan::{Plan, PlanError, SinkTable, Trigger, batch, plan_query};
 use crate::runtime::cluster::{Cluster, ClusterConfig};
 use crate::runtime::dead_letters;
+use crate::runtime::metrics::{Metrics, MetricsError, MetricsServer};
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
 
@@ -47,6 +49,9 @@ pub use dataframe::{
     approx_count_distinct, avg, col, count, count_distinct, expr, lit, max, min, session_window,
     session_window_by, sum, window, window_with,
 };
+
+/// The label `app_id` of metrics where nobody sets `spark.app.id` or `spark.app.name`.
+const APP_ID: &str = "tidemark";
 
 /// What can go wrong between a user and a running query.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +73,9 @@ pub enum SessionError {
     /// A connector.
     #[error(transparent)]
     Connector(#[from] ConnectorError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// A setting of the session.
     #[error("{0}")]
     Setting(String),
@@ -79,6 +87,7 @@ pub struct SessionBuilder {
     workers: usize,
     cluster: Option<ClusterConfig>,
     storage: Arc<dyn Storage>,
+    metrics: Option<String>,
     settings: Vec<(String, String)>,
 }
 
@@ -105,6 +114,15 @@ impl SessionBuilder {
         self
     }
 
+    /// Serves metrics of the session's queries for Prometheus, at `/metrics` on this address,
+    /// `HOST:PORT`; with port 0 on any that is free ([`Session::metrics_address`]). Of several
+    /// processes the first serves, which has the progress of all.
+    #[must_use]
+    pub fn metrics(mut self, address: impl Into<String>) -> Self {
+        self.metrics = Some(address.into());
+        self
+    }
+
     /// A setting, as `SET 'key' = 'value'` in a script; it holds against the script's own.
     #[must_use]
     pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
@@ -121,17 +139,34 @@ impl SessionBuilder {
             )));
         }
         let known = Arc::new(Known::default());
+        let setting = |key: &str| {
+            let mut settings = self.settings.iter().rev();
+            let found = settings.find(|(name, _)| name.eq_ignore_ascii_case(key));
+            found.map(|(_, value)| value.clone())
+        };
+        let app_id = setting("spark.app.id").or_else(|| setting("spark.app.name"));
         let options = ScriptOptions {
             settings: self.settings,
         };
-        let cluster = self.cluster.map(Cluster::open).transpose()?;
         let sql = SqlSession::new(&options)?.with_opener(opener(&known));
+        let follows = self.cluster.as_ref().is_some_and(|c| c.process > 0);
+        let cluster = self.cluster.map(Cluster::open).transpose()?;
+        let server = self
+            .metrics
+            .filter(|_| !follows)
+            .map(|address| {
+                let metrics = Metrics::new(app_id.unwrap_or_else(|| APP_ID.into()));
+                MetricsServer::start(&address, Arc::new(metrics))
+            })
+            .transpose()?;
         Ok(Session {
             config: QueryConfig {
                 workers: self.workers,
                 cluster: cluster.map(Arc::new),
                 storage: self.storage,
+                metrics: server.as_ref().map(|server| Arc::clone(server.metrics())),
             },
+            server: server.map(Arc::new),
             sql: Arc::new(Mutex::new(sql)),
             known,
         })
@@ -203,6 +238,7 @@ fn opener(known: &Arc<Known>) -> OpenSource {
 #[derive(Clone, Debug)]
 pub struct Session {
     config: QueryConfig,
+    server: Option<Arc<MetricsServer>>,
     sql: Arc<Mutex<SqlSession>>,
     known: Arc<Known>,
 }
@@ -214,6 +250,7 @@ impl Session {
             workers: 1,
             cluster: None,
             storage: Arc::new(Disk),
+            metrics: None,
             settings: vec![],
         }
     }
@@ -321,6 +358,11 @@ impl Session {
         let query = Arc::new(query);
         lock(&self.known.queries).push(Arc::clone(&query));
         Ok(query)
+    }
+
+    /// Where metrics are served, if they are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(|server| server.address())
     }
 
     /// Has queries that wait for other processes at their start give up, now and from now on; they

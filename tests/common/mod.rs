@@ -221,6 +221,7 @@ impl Run<'_> {
                 workers: self.workers,
                 cluster: None,
                 storage: Arc::new(Disk),
+                metrics: None,
             },
             Some(Box::new(move |epoch| {
                 told.lock().unwrap().push(epoch.clone());

@@ -38,7 +38,7 @@ use self::listing::Found;
 use self::options::{Clean, Compression, FileOptions, Format};
 use self::reader::FileReader;
 use crate::{
-    ConnectorError, Options, PlannedRange, ReadLimit, Result, Source, SourceReader, Split,
+    Backlog, ConnectorError, Options, PlannedRange, ReadLimit, Result, Source, SourceReader, Split,
 };
 
 /// The one partition of a file source.
@@ -269,6 +269,13 @@ impl Source for FileSource {
         self.refresh()?;
         let more = i64::from(!self.unread.is_empty());
         Ok(Some(Self::offset_json(self.offset + more)))
+    }
+
+    fn backlog(&self) -> Option<Backlog> {
+        Some(Backlog {
+            files: self.unread.len() as u64,
+            bytes: self.unread.iter().map(|file| file.size).sum(),
+        })
     }
 
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>> {
