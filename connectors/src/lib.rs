@@ -16,6 +16,7 @@
 
 pub mod error;
 pub mod format;
+mod kafka;
 pub mod options;
 pub mod sink;
 pub mod sinks;

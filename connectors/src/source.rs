@@ -5,7 +5,7 @@
 //! [`SourceReader`] stands beside every worker and reads the range's [`Split`]s. Reading a split
 //! twice must give the same rows in the same order: that is what makes a replay exact.
 //!
-//! Life of a source: `restore` (once, with all that the log remembers), then any number of
+//! Life of a source: `begin` and `restore` (once, with all that the log remembers), then any number of
 //! `plan` -> (logged) -> splits are read -> `committed`. `freeze` may come once, after which
 //! `plan` gives only what was there at that moment.
 
@@ -79,6 +79,11 @@ pub trait Source: Send + Debug {
 
     /// As progress shows it: `FileSource[in/]`.
     fn description(&self) -> String;
+
+    /// Says for which query it reads: its name and its id, which lives as long as its checkpoint.
+    fn begin(&mut self, query_name: &str, query_id: &str) {
+        let _ = (query_name, query_id);
+    }
 
     /// Takes back what the offset log remembers, in order, before the first `plan`.
     ///
@@ -159,7 +164,7 @@ pub enum Read {
         /// Records left out (`DROPMALFORMED`).
         dropped: u64,
     },
-    /// Nothing yet; ask again after a moment (only of a range without a logged end).
+    /// Nothing yet; ask again after a moment.
     Pending,
     /// The split is read out.
     End,

@@ -1,0 +1,268 @@
+//! Clients that remember what went wrong, and errors that say what to do.
+//!
+//! librdkafka retries by itself and tells of trouble on the side: a wrong password shows as a
+//! request that is never answered. [`Watch`] keeps what it tells, so that whoever waits can say
+//! why, and can stop at once where waiting is no use.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+
+use super::ClientOptions;
+use crate::{ConnectorError, Result};
+
+/// How long the first answer may take.
+pub(crate) const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// How long one try of a request takes at most.
+pub(crate) const TRY: Duration = Duration::from_secs(3);
+
+/// A consumer whose troubles are remembered.
+pub(crate) type Consumer = BaseConsumer<Watch>;
+
+/// What a client told of its troubles.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    troubles: Mutex<Troubles>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Troubles {
+    /// What no waiting will cure.
+    lasting: Option<(RDKafkaErrorCode, String)>,
+    last: Option<String>,
+    /// The first record that the brokers did not take.
+    undelivered: Option<(RDKafkaErrorCode, String)>,
+}
+
+impl Watch {
+    fn troubles(&self) -> std::sync::MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What no waiting will cure.
+    pub(crate) fn lasting(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.troubles().lasting.clone()
+    }
+
+    /// The last trouble of any kind.
+    pub(crate) fn last(&self) -> Option<String> {
+        self.troubles().last.clone()
+    }
+
+    /// The first record that the brokers did not take.
+    pub(crate) fn undelivered(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.troubles().undelivered.clone()
+    }
+}
+
+impl ClientContext for Watch {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else {
+            return;
+        };
+        if code == RDKafkaErrorCode::PartitionEOF {
+            return;
+        }
+        let mut troubles = self.troubles();
+        if is_lasting(code) {
+            troubles.lasting.get_or_insert((code, reason.to_owned()));
+        }
+        // That no broker is up is what follows from the reason before it.
+        if code != RDKafkaErrorCode::AllBrokersDown || troubles.last.is_none() {
+            troubles.last = Some(reason.to_owned());
+        }
+    }
+
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {
+        // What matters comes as an error, and a library does not write to the terminal.
+    }
+}
+
+impl ConsumerContext for Watch {}
+
+impl ProducerContext for Watch {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            use rdkafka::Message as _;
+            let code = error
+                .rdkafka_error_code()
+                .unwrap_or(RDKafkaErrorCode::Unknown);
+            let place = message.topic().to_owned();
+            self.troubles().undelivered.get_or_insert((code, place));
+        }
+    }
+}
+
+/// Whether trying again is no use.
+pub(crate) fn is_lasting(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::UnsupportedSASLMechanism
+            | RDKafkaErrorCode::IllegalSASLState
+            | RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+    )
+}
+
+/// Whether a topic or partition is not known to the brokers.
+pub(crate) fn is_unknown(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+    )
+}
+
+/// What to do about an error.
+fn remedy(code: Option<RDKafkaErrorCode>) -> &'static str {
+    match code {
+        Some(
+            RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::UnsupportedSASLMechanism
+            | RDKafkaErrorCode::IllegalSASLState,
+        ) => {
+            "Check 'kafka.security.protocol', 'kafka.sasl.mechanism', 'kafka.sasl.username' and 'kafka.sasl.password'"
+        }
+        Some(RDKafkaErrorCode::SSL) => {
+            "Check 'kafka.ssl.ca.location' (the CA that signed the brokers' certificates), 'kafka.ssl.certificate.location' and the names and dates in the certificates"
+        }
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            "Give the user the right to read (a source) or write (a sink) and describe the topic"
+        }
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            "Give the user the right to read the consumer group, or name another one with 'groupIdPrefix' (a source) or 'transactionalIdPrefix' (a sink)"
+        }
+        Some(
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed,
+        ) => {
+            "Give the user the right to write the transactional id, name another one with 'transactionalIdPrefix', or write 'deliveryGuarantee' = 'at-least-once'"
+        }
+        Some(code) if is_unknown(code) => "Create the topic, or correct its name",
+        Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+            "Raise 'kafka.message.max.bytes' and the topic's max.message.bytes, or write smaller rows"
+        }
+        Some(RDKafkaErrorCode::InvalidTransactionTimeout) => {
+            "Set 'kafka.transaction.timeout.ms' to at most the brokers' transaction.max.timeout.ms"
+        }
+        Some(
+            RDKafkaErrorCode::Fenced
+            | RDKafkaErrorCode::ProducerFenced
+            | RDKafkaErrorCode::InvalidProducerEpoch,
+        ) => {
+            "Let only one instance of the query run; where no other runs, an epoch took longer than 'kafka.transaction.timeout.ms': raise it"
+        }
+        _ => "Check that the brokers run and can be reached under the names that they advertise",
+    }
+}
+
+/// An error of `action` ("cannot read web-events-0@17").
+pub(crate) fn broker_error(
+    options: &ClientOptions,
+    action: impl Into<String>,
+    code: Option<RDKafkaErrorCode>,
+    reason: impl Into<String>,
+) -> ConnectorError {
+    ConnectorError::Broker {
+        action: action.into(),
+        servers: options.servers().to_owned(),
+        reason: reason.into(),
+        remedy: remedy(code).into(),
+    }
+}
+
+/// A client of some kind with a watch.
+pub(crate) fn create<C: FromClientConfigAndContext<Watch>>(
+    options: &ClientOptions,
+    config: &rdkafka::ClientConfig,
+) -> Result<C> {
+    config
+        .create_with_context(Watch::default())
+        .map_err(|error| {
+            let reason = match &error {
+                KafkaError::ClientCreation(reason) => reason.clone(),
+                // Its other form shows the value.
+                KafkaError::ClientConfig(_, _, name, _) => format!("the value of 'kafka.{name}'"),
+                other => other.to_string(),
+            };
+            ConnectorError::Broker {
+                action: "cannot make a client".into(),
+                servers: options.servers().to_owned(),
+                reason,
+                remedy: "Correct the 'kafka.*' options".into(),
+            }
+        })
+}
+
+/// Serves what waits in a consumer's main queue: its errors end up in its [`Watch`].
+pub(crate) fn serve(consumer: &Consumer) {
+    const MOST: usize = 100;
+    for _ in 0..MOST {
+        if consumer.poll(Duration::ZERO).is_none() {
+            return;
+        }
+    }
+}
+
+/// How long to put up with brokers that do not answer.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    limit: Duration,
+    /// Since when nothing works.
+    since: Option<Instant>,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, since: None }
+    }
+
+    /// Something worked.
+    pub(crate) fn renew(&mut self, limit: Duration) {
+        self.limit = limit;
+        self.since = None;
+    }
+
+    /// Something did not work: an error where it is no use to try again, or has been tried for
+    /// long enough.
+    pub(crate) fn test(
+        &mut self,
+        options: &ClientOptions,
+        watch: &Watch,
+        action: &str,
+        error: &KafkaError,
+    ) -> Result<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if let Some((code, reason)) = watch.lasting() {
+            return Err(broker_error(options, action, Some(code), reason));
+        }
+        let code = error.rdkafka_error_code();
+        if code.is_some_and(is_lasting) {
+            return Err(broker_error(options, action, code, error.to_string()));
+        }
+        if since.elapsed() < self.limit {
+            return Ok(());
+        }
+        let waited = self.limit.as_secs();
+        let reason = match watch.last() {
+            Some(last) => format!("{error}; {last} (tried for {waited} s)"),
+            None => format!("{error} (tried for {waited} s)"),
+        };
+        Err(broker_error(options, action, code, reason))
+    }
+}
