@@ -83,9 +83,9 @@ impl Sink for KafkaSink {
     }
 
     fn last_committed(&mut self) -> Result<Option<u64>> {
-        let producer = self.producer()?;
+        self.producer()?;
         match self.options.delivery {
-            Delivery::ExactlyOnce => producer.last_committed(&self.options),
+            Delivery::ExactlyOnce => Producer::last_committed(&self.options),
             Delivery::AtLeastOnce => Ok(None),
         }
     }

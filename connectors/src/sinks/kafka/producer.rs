@@ -22,7 +22,7 @@ use crate::kafka::{Patience, Watch};
 use crate::{ConnectorError, Delivery, Result};
 
 /// How long the end of a transaction may take: what a coordinator needs to come back.
-const COMMIT: Duration = Duration::from_secs(120);
+const COMMIT: Duration = Duration::from_mins(2);
 
 /// The producer of a process.
 pub(super) struct Producer {
@@ -50,7 +50,7 @@ impl Producer {
 
     fn check_topic(&self, options: &SinkOptions, topic: &str) -> Result<()> {
         let action = format!("cannot write to topic '{topic}'");
-        let mut patience = Patience::new(FIRST_ANSWER - TRY);
+        let mut patience = Patience::new(FIRST_ANSWER.saturating_sub(TRY));
         loop {
             let answer = self.producer.client().fetch_metadata(Some(topic), TRY);
             self.producer.poll(Duration::ZERO);
@@ -264,7 +264,7 @@ impl Producer {
     }
 
     /// The newest epoch that the topic holds. Only right once the transactional id is ours.
-    pub(super) fn last_committed(&self, options: &SinkOptions) -> Result<Option<u64>> {
+    pub(super) fn last_committed(options: &SinkOptions) -> Result<Option<u64>> {
         let group: BaseConsumer<Watch> = client::create(&options.client, &group_config(options))?;
         let action = format!(
             "cannot ask group '{}' for its epoch",

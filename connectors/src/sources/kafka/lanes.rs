@@ -13,6 +13,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 
 use super::options::SourceOptions;
 use crate::Result;
@@ -68,15 +69,14 @@ impl Lanes {
             Some(None) => 3,
         };
         let best = (0..lanes.len()).min_by_key(|index| at(&lanes[*index]));
-        let index = match best.filter(|index| at(&lanes[*index]) < 3) {
-            Some(index) => index,
-            None => {
-                lanes.push(Lane {
-                    consumer: Arc::new(consumer(options)?),
-                    partitions: HashMap::new(),
-                });
-                lanes.len() - 1
-            }
+        let index = if let Some(index) = best.filter(|index| at(&lanes[*index]) < 3) {
+            index
+        } else {
+            lanes.push(Lane {
+                consumer: Arc::new(consumer(options)?),
+                partitions: HashMap::new(),
+            });
+            lanes.len() - 1
         };
         let lane = &mut lanes[index];
         let queue = match lane.partitions.insert(of.clone(), None).flatten() {
@@ -169,7 +169,11 @@ impl Queue {
     ) -> Result<()> {
         let sought = one(of, offset)
             .and_then(|list| self.consumer.seek_partitions(list, SEEK))
-            .and_then(|list| list.elements().iter().try_for_each(|e| e.error()));
+            .and_then(|list| {
+                list.elements()
+                    .iter()
+                    .try_for_each(TopicPartitionListElem::error)
+            });
         sought.map_err(|error| {
             let action = format!("cannot read {of}@{offset}");
             let code = error.rdkafka_error_code();
