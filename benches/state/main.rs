@@ -1,6 +1,6 @@
 //! What checkpoints, restarts, folding and memory cost, as tables for `docs/benchmarks.md`.
 //!
-//! `cargo bench --bench state -- WHAT [KEYS..]`, where WHAT is `epochs`, `restarts`, `folds` or `windows`.
+//! `cargo bench --bench state -- WHAT [KEYS..]`, where WHAT is `epochs`, `small`, `restarts`, `folds` or `windows`.
 //! Each figure is of a process of its own. Reads `/proc`, so it runs on Linux only.
 
 mod run;
@@ -36,11 +36,12 @@ fn main() {
     };
     match what.as_str() {
         "epochs" => epochs(&or(&[10_000, 100_000, 1_000_000, 5_000_000])),
+        "small" => small(&or(&[10_000, 1_000_000])),
         "restarts" => or(&[5_000_000]).into_iter().for_each(restarts),
         "folds" => or(&[2_000_000]).into_iter().for_each(folds),
         "windows" => or(&[10]).into_iter().for_each(windows),
         _ => eprintln!(
-            "usage: cargo bench --bench state -- epochs [KEYS..] | restarts [KEYS] | folds [KEYS] | windows [MINUTES]"
+            "usage: cargo bench --bench state -- epochs [KEYS..] | small [KEYS..] | restarts [KEYS] | folds [KEYS] | windows [MINUTES]"
         ),
     }
 }
@@ -61,7 +62,7 @@ fn directory(name: &str) -> PathBuf {
 
 fn task(dir: &Path, workers: usize, keys: i64, phases: &[(usize, i64)]) -> Task {
     Task {
-        dir: dir.display().to_string(),
+        dir: Some(dir.display().to_string()),
         workers,
         keys,
         step: 0,
@@ -133,6 +134,29 @@ fn epochs(sizes: &[i64]) {
                 written().sum::<f64>() / EPOCHS as f64,
                 median(took()),
                 quantile(took(), 0.99),
+            );
+        }
+    }
+}
+
+/// Epochs of one row or none, one after the other, without a checkpoint.
+fn small(sizes: &[i64]) {
+    println!("| keys | rows an epoch | epoch, median | 99 % | 99.9 % |");
+    println!("|---|---|---|---|---|");
+    for keys in sizes {
+        let phases = [fill(*keys), (1000, 1), (10_000, 1), (10_000, 0)];
+        let task = Task {
+            dir: None,
+            ..task(Path::new(""), 2, *keys, &phases)
+        };
+        let (seen, _) = measure(&task, false);
+        for (phase, rows) in [(2, 1), (3, 0)] {
+            let took = |share| 1000.0 * quantile(seen[phase].iter().map(|epoch| epoch.ms), share);
+            println!(
+                "| {keys} | {rows} | {:.0} µs | {:.0} µs | {:.0} µs |",
+                took(0.5),
+                took(0.99),
+                took(0.999)
             );
         }
     }
@@ -212,6 +236,11 @@ fn folds(keys: i64) {
             quantile(took(), 1.0),
             megabytes(peak),
         );
+        let mut slowest: Vec<&Epoch> = epochs().collect();
+        slowest.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        for epoch in slowest.iter().take(3) {
+            println!("  {:.0} ms: {:?}", epoch.ms, epoch.phases);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One process of a query, measured from the inside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tidemark::plan::catalog::Statement;
-use tidemark::runtime::QueryConfig;
+use tidemark::runtime::{Progress, QueryConfig};
 use tidemark::session::Session;
 use tidemark_connectors::open_sink;
 use tidemark_connectors::storage::Disk;
@@ -18,7 +19,8 @@ use crate::source::{Rows, Shape};
 /// What one process does, all of it after a restart where the directory holds a checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
-    pub(crate) dir: String,
+    /// Where the checkpoint is; `None`: there is none, and the rows go to a table in memory.
+    pub(crate) dir: Option<String>,
     pub(crate) workers: usize,
     pub(crate) keys: i64,
     /// Microseconds of event time a row; 0: the query has no windows.
@@ -37,6 +39,8 @@ pub(crate) struct Epoch {
     pub(crate) ended: f64,
     /// Milliseconds since the epoch before ended; of the first: since the start.
     pub(crate) ms: f64,
+    /// Milliseconds by phase, as progress has them.
+    pub(crate) phases: BTreeMap<String, u64>,
     /// Bytes that the process wrote meanwhile, to anything.
     pub(crate) written: u64,
     /// Milliseconds that the folding thread worked meanwhile.
@@ -61,7 +65,8 @@ const WINDOWS: &str = "SELECT window.start AS start, k, count(*) AS n, sum(v) AS
 /// synced, if `strace` is there to see it.
 pub(crate) fn measure(task: &Task, syncs: bool) -> (Seen, Option<Vec<f64>>) {
     let program = std::env::current_exe().expect("this program has a path");
-    let trace = Path::new(&task.dir).with_extension("strace");
+    let dir = task.dir.as_deref().unwrap_or("state");
+    let trace = Path::new(dir).with_extension("strace");
     let text = serde_json::to_string(task).expect("a task is plain data");
     let mut command = Command::new(&program);
     if syncs {
@@ -109,14 +114,17 @@ pub(crate) fn perform(task: &Task) -> Seen {
     } else {
         (QUERY, "")
     };
+    let sink = match &task.dir {
+        Some(dir) => format!("'connector' = 'noop', 'checkpointLocation' = '{dir}'"),
+        None => "'connector' = 'memory'".into(),
+    };
     let script = format!(
         "SET 'minBatchesToRetain' = '{}';
          CREATE TABLE rows (k BIGINT, v BIGINT, ts TIMESTAMP{watermark})
            WITH ('connector' = 'datagen', 'rowsPerSecond' = '1');
-         CREATE TABLE out WITH ('connector' = 'noop', 'checkpointLocation' = '{}',
-           'trigger' = '{} ms');
+         CREATE TABLE out WITH ({sink}, 'trigger' = '{} ms');
          INSERT INTO out {query};",
-        task.retained, task.dir, task.interval
+        task.retained, task.interval
     );
     let session = Session::builder().workers(task.workers).build();
     let session = session.expect("a session");
@@ -146,13 +154,21 @@ pub(crate) fn perform(task: &Task) -> Seen {
         .collect();
     let seen = Arc::new(Mutex::new((Vec::<Epoch>::new(), State::now())));
     let notes = Arc::clone(&seen);
-    let listener = Box::new(move |_: &_| {
+    // To ask the kernel takes as long as a small epoch.
+    let asks = task.dir.is_some();
+    let listener = Box::new(move |progress: &Progress| {
         let mut notes = notes.lock().expect("nobody panics with the lock");
         let (epochs, before) = &mut *notes;
-        let now = State::now();
-        epochs.push(now.since(before));
+        let now = if asks { State::now() } else { State::default() };
+        let phases = progress.duration_ms.iter();
+        epochs.push(Epoch {
+            phases: phases
+                .map(|(phase, ms)| ((*phase).to_owned(), *ms))
+                .collect(),
+            ..now.since(before)
+        });
         *before = now;
-        if ends.contains(&epochs.len()) {
+        if asks && ends.contains(&epochs.len()) {
             // From here on the peak is that of the next phase.
             let _ = fs::write("/proc/self/clear_refs", "5");
         }
@@ -185,6 +201,20 @@ struct State {
     peak: u64,
 }
 
+impl Default for State {
+    /// Nothing but the time.
+    fn default() -> Self {
+        Self {
+            at: Instant::now(),
+            written: 0,
+            folding: 0,
+            cpu: 0.0,
+            resident: 0,
+            peak: 0,
+        }
+    }
+}
+
 impl State {
     fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -209,6 +239,7 @@ impl State {
         Epoch {
             ended: since_1970.unwrap_or_default().as_secs_f64(),
             ms: (self.at - before.at).as_secs_f64() * 1000.0,
+            phases: BTreeMap::new(),
             written: self.written - before.written,
             folding: self.folding.saturating_sub(before.folding),
             cpu: self.cpu,

@@ -31,6 +31,7 @@ pub use sink::{
 };
 pub use sinks::open_sink;
 pub use source::{
-    METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, Source, SourceReader, Split, SplitReader,
+    METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, Rejected, Source, SourceReader, Split,
+    SplitReader,
 };
 pub use sources::open_source;

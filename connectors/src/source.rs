@@ -152,6 +152,26 @@ pub struct Place {
 pub trait SplitReader: Send {
     /// The next batch (some thousand rows), with the projected columns in the order asked for.
     fn read(&mut self) -> Result<Read>;
+
+    /// From now on, sets records aside that cannot be decoded and would be an error (`FAILFAST`),
+    /// where the source can go on after one. Called before the first `read`, if at all.
+    fn keep_rejected(&mut self) {}
+
+    /// The records set aside since this was last asked.
+    fn rejected(&mut self) -> Vec<Rejected> {
+        Vec::new()
+    }
+}
+
+/// A record that was set aside.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// How many rows the split had given before it.
+    pub row: u64,
+    /// Where it is, with its bytes.
+    pub place: Place,
+    /// What is wrong with it, as the error would have said.
+    pub reason: String,
 }
 
 /// What a [`SplitReader`] has to give.

@@ -52,7 +52,7 @@ pub struct Checkpoint {
 pub struct Maintenance {
     /// Commits that were forgotten.
     pub purged_commits: usize,
-    /// State files that were removed.
+    /// State files that are not needed any more and go.
     pub removed_files: usize,
     /// Folds that were started.
     pub folds_started: usize,
@@ -241,9 +241,9 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Whether the files that workers wrote are in this checkpoint's directory: a worker of another
-    /// process may hold another directory for it.
-    pub fn check_written(&self, files: &[StateFile]) -> Result<()> {
+    /// Whether the files that workers of other processes wrote are in this checkpoint's directory: they
+    /// may hold another directory for it.
+    pub fn check_written<'a>(&self, files: impl IntoIterator<Item = &'a StateFile>) -> Result<()> {
         for file in files {
             let path = self.state.path().join(&file.name);
             let bytes = match self.storage.open(&path).and_then(|found| found.length()) {
@@ -357,10 +357,11 @@ impl Checkpoint {
         let first = self.commits[0].first;
         self.logged.retain(|(_, last)| *last >= first);
         // Only now that nobody asks for them. One that stays is an orphan of the next start.
-        let removed = names
-            .iter()
-            .filter(|name| self.state.remove(name).is_ok())
-            .count();
+        let removed = names.len();
+        match &mut self.folder {
+            Some(folder) if removed > 0 => folder.remove(names),
+            _ => names.iter().for_each(|name| drop(self.state.remove(name))),
+        }
         Ok((gone, removed))
     }
 
@@ -423,7 +424,6 @@ impl Checkpoint {
             let (files, errors) = folder.finished(committed, wait);
             self.folded.extend(files);
             self.fold_failures.extend(errors);
-            debug_assert!(!wait || folder.is_idle());
         }
     }
 

@@ -119,9 +119,9 @@ impl Run {
 }
 
 /// Retains so many epochs, in each of which so many of the keys below `below` change, and gives in times
-/// of the live state: the greatest size of the checkpoint after an epoch, the greatest one with what a
-/// fold has made beside it, and the largest delta.
-fn sizes(retained: u64, changed: usize, below: u64) -> [f64; 3] {
+/// of a snapshot: the greatest size of the checkpoint after an epoch, the greatest one with what a
+/// fold has made beside it, the largest delta, and the state as progress reports it.
+fn sizes(retained: u64, changed: usize, below: u64) -> [f64; 4] {
     let mut run = Run::new();
     run.step(KEYS as usize, KEYS, retained);
     let live = run.live() as f64;
@@ -137,7 +137,7 @@ fn sizes(retained: u64, changed: usize, below: u64) -> [f64; 3] {
         }
     }
     let delta = run.deltas.iter().skip(1).max().copied().unwrap_or_default();
-    [settled, folding, delta].map(|bytes| bytes as f64 / live)
+    [settled, folding, delta, run.table.size().bytes].map(|bytes| bytes as f64 / live)
 }
 
 #[test]
@@ -149,9 +149,9 @@ fn a_checkpoint_is_little_larger_than_its_state_and_what_changed_in_the_retained
         (100, 30, KEYS),
         (100, 30, 30),
     ] {
-        let [settled, folding, delta] = sizes(retained, changed, below);
+        let [settled, folding, delta, reported] = sizes(retained, changed, below);
         let case = format!(
-            "{retained} retained, {changed} of {below} change: {settled:.2}, {folding:.2} with folds, a delta {delta:.4}"
+            "{retained} retained, {changed} of {below} change: {settled:.2}, {folding:.2} with folds, a delta {delta:.4}, reported {reported:.2}"
         );
         println!("{case}");
         // Deltas of the base weigh a quarter of it before it is folded, and two come meanwhile.
@@ -160,6 +160,7 @@ fn a_checkpoint_is_little_larger_than_its_state_and_what_changed_in_the_retained
             settled < bound && folding < bound + 1.05,
             "{bound:.2}: {case}"
         );
+        assert!(folding < 2.5 * reported, "{case}");
         let little = (retained as f64) * delta < 0.2;
         assert!(!little || folding < 2.5, "{case}");
     }

@@ -13,8 +13,8 @@ use crate::cli::bar::{self, Bars};
 use crate::cli::cluster;
 use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, say, session, stop};
 use crate::plan::catalog::{Answer, QueriesAt, Statement};
-use crate::runtime::QueryError;
 use crate::runtime::query::Listener;
+use crate::runtime::{Progress, QueryError};
 use crate::session::{Session, SessionError};
 
 /// A script's text.
@@ -131,16 +131,25 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn listener(kind: ProgressKind, bars: &Bars, name: &str) -> Option<Listener> {
+    let warned = name.to_owned();
+    let warn = move |progress: &Progress, say: &dyn Fn(&str)| {
+        for warning in &progress.warnings {
+            say(&format!("warning: query '{warned}': {warning}"));
+        }
+    };
     match kind {
-        ProgressKind::None => None,
+        ProgressKind::None => Some(Box::new(move |progress| warn(progress, &say))),
         ProgressKind::Json => Some(Box::new(|progress| {
             if let Ok(line) = serde_json::to_string(progress) {
                 say(&line);
             }
         })),
         ProgressKind::Bar => {
-            let line = Arc::new(bars.add(name));
-            Some(Box::new(move |progress| bar::show(&line, progress)))
+            let (line, bars) = (Arc::new(bars.add(name)), bars.clone());
+            Some(Box::new(move |progress| {
+                warn(progress, &|text| bars.say(text));
+                bar::show(&line, progress);
+            }))
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Every worker compiles the same plan in the same order, so that channels and state find each
 //! other by number. What a worker needs beside the plan comes in [`Parts`].
 
+mod panes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use tidemark_connectors::{Distribution, OutputMode, SinkWriter, SourceReader};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
 
+use crate::compile::panes::Paned;
 use crate::operators::aggregate::Aggregate;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::output::{OutputHandle, OutputSpec, output};
@@ -142,6 +145,11 @@ struct Compiler<'scope, 'plan> {
 
 impl<'scope> Compiler<'scope, '_> {
     fn node(&mut self, node: &Node) -> Result<DeltaStream<'scope>, OperatorError> {
+        if let Operator::Aggregate(aggregate) = &node.operator
+            && let Some(paned) = panes::paned(node, aggregate)
+        {
+            return self.paned(node, paned);
+        }
         let mut inputs = node
             .inputs
             .iter()
@@ -178,18 +186,13 @@ impl<'scope> Compiler<'scope, '_> {
                 let input = &node.inputs[0];
                 let operator = Aggregate::new(
                     node.id,
-                    aggregate,
+                    (aggregate, None),
                     &input.schema,
                     !input.append_only,
                     &node.schema,
                     &self.options,
                 )?;
-                operator.render(
-                    only(&mut inputs),
-                    &context,
-                    &self.parts.recorder,
-                    &mut self.parts.restored,
-                )
+                self.aggregate(operator, only(&mut inputs))
             }
             Operator::SessionWindow(sessions) => {
                 let input = &node.inputs[0].schema;
@@ -207,6 +210,46 @@ impl<'scope> Compiler<'scope, '_> {
                 values(clock, &context, rows, &node.schema, &self.options)
             }
         }
+    }
+
+    fn aggregate(
+        &mut self,
+        operator: Aggregate,
+        input: DeltaStream<'scope>,
+    ) -> Result<DeltaStream<'scope>, OperatorError> {
+        let Parts {
+            context,
+            recorder,
+            restored,
+            ..
+        } = &mut self.parts;
+        operator.render(input, context, recorder, restored)
+    }
+
+    /// An aggregate over sliding windows, which takes rows by pane.
+    fn paned(
+        &mut self,
+        node: &Node,
+        paned: Paned<'_>,
+    ) -> Result<DeltaStream<'scope>, OperatorError> {
+        let input = self.node(paned.input)?;
+        let rows = FilterProject::new(
+            paned.filter,
+            Some(&paned.project),
+            &paned.input.schema,
+            paned.schema,
+            &self.options,
+        )?;
+        let operator = Aggregate::new(
+            node.id,
+            (&paned.aggregate, Some(paned.place)),
+            paned.schema,
+            !node.inputs[0].append_only,
+            &node.schema,
+            &self.options,
+        )?;
+        let rows = rows.render(input, &self.parts.context);
+        self.aggregate(operator, rows)
     }
 
     fn source(&mut self, index: usize, projection: &[usize]) -> DeltaStream<'scope> {

@@ -36,6 +36,8 @@ pub(super) struct Outcome {
     pub(super) files: Vec<StateFile>,
     /// The rows that were set aside.
     pub(super) letters: Vec<DeadLetter>,
+    /// What went wrong without harm to the query.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Outcome {

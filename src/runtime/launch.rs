@@ -159,7 +159,11 @@ fn lead(
         checkpoint,
         (
             command_sender,
-            Reports::new(reports, config.workers * processes, Arc::clone(&shared)),
+            Reports::new(
+                reports,
+                (config.workers * processes, config.workers),
+                Arc::clone(&shared),
+            ),
             waker,
         ),
         Arc::clone(&shared),

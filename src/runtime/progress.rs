@@ -45,6 +45,9 @@ pub struct Progress {
     pub sources: Vec<SourceProgressReport>,
     /// What was written.
     pub sink: SinkProgress,
+    /// What went wrong without harm to the query: files that could not be folded, say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Progress {
@@ -107,6 +110,7 @@ impl Progress {
                 description: sink.description(),
                 num_output_rows: outcome.output_rows(),
             },
+            warnings: outcome.warnings.clone(),
         }
     }
 

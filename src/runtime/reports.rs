@@ -19,15 +19,21 @@ const NAP: Duration = Duration::from_millis(200);
 pub(crate) struct Reports {
     receiver: Receiver<Report>,
     workers: usize,
+    local_workers: usize,
     shared: Arc<Shared>,
 }
 
 impl Reports {
-    /// Of this many workers.
-    pub(super) fn new(receiver: Receiver<Report>, workers: usize, shared: Arc<Shared>) -> Self {
+    /// Of this many workers, the first of which are this process's.
+    pub(super) fn new(
+        receiver: Receiver<Report>,
+        (workers, local_workers): (usize, usize),
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             receiver,
             workers,
+            local_workers,
             shared,
         }
     }
@@ -35,6 +41,11 @@ impl Reports {
     /// How many workers there are.
     pub(super) fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// How many of them are threads of this process.
+    pub(super) fn local_workers(&self) -> usize {
+        self.local_workers
     }
 
     /// What counts of a report whenever it comes: one failed, or a user of another process asks

@@ -282,13 +282,14 @@ impl Sequencer {
         let mut outcome = Outcome::new(self.sources.len(), done);
         decided.durations.insert("addBatch", millis(working));
         if let Some(checkpoint) = &self.checkpoint {
-            checkpoint.check_written(&outcome.files)?;
+            let local = self.reports.local_workers();
+            checkpoint.check_written(outcome.files.iter().filter(|file| file.worker >= local))?;
         }
         let committing = Instant::now();
         self.commit_sinks(&decided, &info, &mut outcome)?;
         decided.durations.insert("commitBatch", millis(committing));
         let committing = Instant::now();
-        self.commit_checkpoint(&decided.entry, &outcome)?;
+        self.commit_checkpoint(&decided.entry, &mut outcome)?;
         let durations = &mut decided.durations;
         durations.insert("commitOffsets", millis(committing));
         durations.insert("triggerExecution", millis(decided.began));
@@ -332,7 +333,7 @@ impl Sequencer {
     fn commit_checkpoint(
         &mut self,
         entry: &OffsetEntry,
-        outcome: &Outcome,
+        outcome: &mut Outcome,
     ) -> Result<(), QueryError> {
         if let Some(checkpoint) = &mut self.checkpoint {
             let commit = CommitEntry {
@@ -356,7 +357,9 @@ impl Sequencer {
                     .collect(),
             };
             checkpoint.commit(&commit, &outcome.files)?;
-            checkpoint.maintain(self.plan.settings.min_batches_to_retain)?;
+            let done = checkpoint.maintain(self.plan.settings.min_batches_to_retain)?;
+            let failures = done.fold_failures.iter();
+            outcome.warnings.extend(failures.map(ToString::to_string));
         }
         for (source, range) in self.sources.iter_mut().zip(&entry.sources) {
             if let Some(range) = &range.range {

@@ -1,8 +1,7 @@
 //! A run of sorted byte rows: the unit of a trace.
 //!
 //! A [`Body`] holds rows in ascending order of (key, value, expiry, time). Keys are kept once for all
-//! of their rows, and their first eight bytes once more as an integer, so that most comparisons are
-//! of integers. Expiry is part of a row's identity: rows add up only if they expire together, so what a
+//! of their rows, and [indexed](crate::state::heads), so that most comparisons are of integers. Expiry is part of a row's identity: rows add up only if they expire together, so what a
 //! merge forgets and what a reader skips is always a whole group, and no answer depends on when a merge
 //! ran. Where the newest row of a key wins, a batch has only one of each key. A [`RowChunk`] is a shared body; merges move it where nothing of it changes.
 
@@ -12,6 +11,7 @@ use std::rc::Rc;
 use crate::row::Bytes;
 use crate::state::column::Column;
 use crate::state::diff::Diff;
+use crate::state::heads::Heads;
 use crate::time::{EventTime, Time};
 
 /// Rows of a chunk. With more, single steps of a merge stall an epoch.
@@ -20,34 +20,13 @@ pub(crate) const TARGET: usize = 1024;
 /// A chunk this large takes no more rows: few of large rows fill the memory of many of small ones.
 pub(crate) const MAX_BYTES: usize = 8 << 20;
 
-/// The first eight bytes of a key as an integer of the same order; shorter keys as if zeros followed,
-/// so equal prefixes decide nothing.
-#[inline]
-pub(crate) fn prefix(key: &[u8]) -> u64 {
-    if let Some(first) = key.first_chunk::<8>() {
-        return u64::from_be_bytes(*first);
-    }
-    let mut bytes = [0; 8];
-    bytes[..key.len()].copy_from_slice(key);
-    u64::from_be_bytes(bytes)
-}
-
-/// The order of two keys whose prefixes are equal. Most are then equal up to their end.
-#[inline]
-fn after_prefix(a: &[u8], b: &[u8]) -> Ordering {
-    if a.len() == 8 && b.len() == 8 {
-        return Ordering::Equal;
-    }
-    a.cmp(b)
-}
-
 /// Sorted rows, column by column.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body<R: Diff> {
-    /// [`prefix`] of each key.
-    pub(crate) prefixes: Vec<u64>,
     /// Each key once.
     pub(crate) keys: Bytes,
+    /// The index of the keys, once all are there.
+    heads: Heads,
     /// Where each key's rows end.
     pub(crate) key_ends: Vec<u32>,
     /// The value of each row.
@@ -73,7 +52,6 @@ impl<R: Diff> Body<R> {
         let keys = like.keys.len() * rows / n + 8;
         let share = |column: &Bytes| (column.concat().len() / n + 1) * rows;
         Self {
-            prefixes: Vec::with_capacity(keys),
             keys: Bytes::with_capacity(keys, share(&like.keys).min(MAX_BYTES)),
             key_ends: Vec::with_capacity(keys),
             vals: Bytes::with_capacity(rows, share(&like.vals).min(MAX_BYTES)),
@@ -90,7 +68,7 @@ impl<R: Diff> Body<R> {
     /// The number of keys.
     #[inline]
     pub(crate) fn nkeys(&self) -> usize {
-        self.prefixes.len()
+        self.key_ends.len()
     }
 
     /// The first row of key `k`; `k` may be the number of keys.
@@ -122,7 +100,7 @@ impl<R: Diff> Body<R> {
 
     /// The memory in use.
     pub(crate) fn bytes(&self) -> usize {
-        8 * self.prefixes.len()
+        self.heads.bytes()
             + self.keys.bytes()
             + 4 * self.key_ends.len()
             + self.vals.bytes()
@@ -145,15 +123,13 @@ impl<R: Diff> Body<R> {
     #[inline]
     pub(crate) fn push(&mut self, key: &[u8], val: &[u8], time: Time, diff: R, expiry: EventTime) {
         self.note_expiry(expiry, expiry);
-        let pre = prefix(key);
-        if self.prefixes.last() == Some(&pre) && self.keys.last() == Some(key) {
+        if self.keys.last() == Some(key) {
             let row = self.rows() - 1;
             self.unmerged |= self.expiry.get(row) == expiry && self.vals.get(row) == val;
             if let Some(end) = self.key_ends.last_mut() {
                 *end += 1;
             }
         } else {
-            self.prefixes.push(pre);
             self.keys.push(key);
             self.key_ends.push(self.vals.len() as u32 + 1);
         }
@@ -172,9 +148,7 @@ impl<R: Diff> Body<R> {
         let base = self.vals.len();
         self.note_expiry(other.min_expiry, other.max_expiry);
         self.unmerged |= other.unmerged;
-        if self.prefixes.last() == Some(&other.prefixes[k])
-            && self.keys.last() == Some(other.keys.get(k))
-        {
+        if self.keys.last() == Some(other.keys.get(k)) {
             let row = base - 1;
             self.unmerged |= self.expiry.get(row) == other.expiry.get(from)
                 && self.vals.get(row) == other.vals.get(from);
@@ -193,7 +167,6 @@ impl<R: Diff> Body<R> {
         };
         if k < end {
             self.keys.extend_range(&other.keys, k, end);
-            self.prefixes.extend_from_slice(&other.prefixes[k..end]);
             // The shift may go either way; modulo 2^32 both are an addition.
             let shift = (base as u32).wrapping_sub(from as u32);
             self.key_ends.extend(
@@ -208,25 +181,16 @@ impl<R: Diff> Body<R> {
         self.expiry.extend_range(&other.expiry, from, to);
     }
 
-    /// Whether key `i` lies before `key`, whose prefix is `pre`.
+    /// The last key. There is one.
     #[inline]
-    pub(crate) fn less(&self, i: usize, pre: u64, key: &[u8]) -> bool {
-        let p = self.prefixes[i];
-        p < pre || (p == pre && after_prefix(self.keys.get(i), key) == Ordering::Less)
-    }
-
-    /// Whether key `i` is `key`, whose prefix is `pre`.
-    #[inline]
-    pub(crate) fn key_is(&self, i: usize, pre: u64, key: &[u8]) -> bool {
-        self.prefixes[i] == pre && after_prefix(self.keys.get(i), key) == Ordering::Equal
+    pub(crate) fn last_key(&self) -> &[u8] {
+        self.keys.get(self.nkeys() - 1)
     }
 
     /// The order of key `i` and key `j` of `other`.
     #[inline]
     pub(crate) fn cmp_key(&self, i: usize, other: &Self, j: usize) -> Ordering {
-        self.prefixes[i]
-            .cmp(&other.prefixes[j])
-            .then_with(|| after_prefix(self.keys.get(i), other.keys.get(j)))
+        self.keys.get(i).cmp(other.keys.get(j))
     }
 
     /// The order of row `i` and row `j` of `other` within one key, times aside.
@@ -238,34 +202,12 @@ impl<R: Diff> Body<R> {
             .then_with(|| self.expiry.get(i).cmp(&other.expiry.get(j)))
     }
 
-    /// The first key from `start` on that is not before `key`: near ones are found soonest.
+    /// The first key from `start` on that is not before `key`, and whether it is `key`: near ones are
+    /// found soonest.
     #[inline]
-    pub(crate) fn seek(&self, start: usize, pre: u64, key: &[u8]) -> usize {
-        gallop(start, self.nkeys(), |i| self.less(i, pre, key))
+    pub(crate) fn seek(&self, start: usize, key: &[u8]) -> (usize, bool) {
+        self.heads.seek(start, key, |i| self.keys.get(i))
     }
-}
-
-/// The first index in `start..end` of which `before` is false, if it is true for all before it: in
-/// about twice the logarithm of the distance.
-#[inline]
-pub(crate) fn gallop(start: usize, end: usize, before: impl Fn(usize) -> bool) -> usize {
-    let mut at = start;
-    if at < end && before(at) {
-        let mut step = 1;
-        while at + step < end && before(at + step) {
-            at += step;
-            step <<= 1;
-        }
-        step >>= 1;
-        while step > 0 {
-            if at + step < end && before(at + step) {
-                at += step;
-            }
-            step >>= 1;
-        }
-        at += 1;
-    }
-    at
 }
 
 /// A shared run of rows.
@@ -273,8 +215,9 @@ pub(crate) fn gallop(start: usize, end: usize, before: impl Fn(usize) -> bool) -
 pub(crate) struct RowChunk<R: Diff>(pub(crate) Rc<Body<R>>);
 
 impl<R: Diff> RowChunk<R> {
-    /// Wraps a body.
-    pub(crate) fn new(body: Body<R>) -> Self {
+    /// Wraps a body, all of whose rows are there.
+    pub(crate) fn new(mut body: Body<R>) -> Self {
+        body.heads = Heads::of(body.nkeys(), |i| body.keys.get(i));
         Self(Rc::new(body))
     }
 }

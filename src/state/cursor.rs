@@ -9,7 +9,7 @@ use differential_dataflow::trace::implementations::BatchContainer;
 use differential_dataflow::trace::{Cursor, Navigable};
 
 use crate::row::Bytes;
-use crate::state::chunk::{RowChunk, prefix};
+use crate::state::chunk::RowChunk;
 use crate::state::diff::Diff;
 use crate::time::Time;
 
@@ -107,7 +107,7 @@ impl<R: Diff> Cursor for RowCursor<R> {
     }
 
     fn seek_key(&mut self, chunk: &RowChunk<R>, key: &[u8]) {
-        self.key = chunk.0.seek(self.key, prefix(key), key);
+        self.key = chunk.0.seek(self.key, key).0;
         self.row = chunk.0.key_start(self.key);
     }
 

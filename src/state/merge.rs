@@ -34,10 +34,10 @@ impl<R: Diff> Chunk for RowChunk<R> {
         let mut writer = ChunkWriter::like(&c1.0);
         let (mut a, mut b) = (Head::new(c1), Head::new(c2));
         loop {
-            match a.chunk.0.cmp_key(a.key, &b.chunk.0, b.key) {
-                Ordering::Less => a.copy_before(&b, &mut writer, out),
-                Ordering::Greater => b.copy_before(&a, &mut writer, out),
-                Ordering::Equal => merge_key(&mut a, &mut b, &mut writer, out),
+            if a.copy_before(b.key(), &mut writer, out) {
+                merge_key(&mut a, &mut b, &mut writer, out);
+            } else if a.key < a.chunk.0.nkeys() {
+                b.copy_before(a.key(), &mut writer, out);
             }
             let (a_ended, b_ended) = (a.refill(in1), b.refill(in2));
             if a_ended || b_ended {
@@ -203,20 +203,16 @@ fn fuse<R: Diff>(mut chunks: Vec<RowChunk<R>>) -> RowChunk<R> {
     RowChunk::new(body)
 }
 
-/// The same rows, none with a time before `frontier`.
+/// The same rows, times of their own moved up to `frontier`, so that they need no room. One that all rows
+/// share may stay: nobody reads the past, and the chunk can go on being shared.
 fn advance_times<R: Diff>(mut chunk: RowChunk<R>, frontier: Time) -> RowChunk<R> {
-    let times = match &chunk.0.times {
-        Column::One(time, _) if *time >= frontier => return chunk,
-        Column::One(_, n) => Column::One(frontier, *n),
-        Column::Many(times) => {
-            let mut column = Column::default();
-            for time in times {
-                column.push((*time).max(frontier));
-            }
-            column
+    if let Column::Many(times) = &chunk.0.times {
+        let mut column = Column::default();
+        for time in times {
+            column.push((*time).max(frontier));
         }
-    };
-    Rc::make_mut(&mut chunk.0).times = times;
+        Rc::make_mut(&mut chunk.0).times = column;
+    }
     chunk
 }
 
@@ -291,19 +287,22 @@ impl<R: Diff> Head<R> {
         }
     }
 
-    /// Moves all keys before the other's across; a whole chunk as it is.
+    fn key(&self) -> &[u8] {
+        self.chunk.0.keys.get(self.key)
+    }
+
+    /// Moves all keys before `other` across; a whole chunk as it is. Whether it then stands at `other`.
     fn copy_before(
         &mut self,
-        other: &Self,
+        other: &[u8],
         writer: &mut ChunkWriter<R>,
         out: &mut VecDeque<RowChunk<R>>,
-    ) {
-        let (body, theirs) = (&*self.chunk.0, &*other.chunk.0);
-        let end = body.seek(
-            self.key + 1,
-            theirs.prefixes[other.key],
-            theirs.keys.get(other.key),
-        );
+    ) -> bool {
+        let body = &*self.chunk.0;
+        let (end, there) = body.seek(self.key, other);
+        if end == self.key {
+            return there;
+        }
         let rows_end = body.key_end(end - 1);
         let whole = self.row == 0 && rows_end == body.rows();
         if whole && (writer.is_empty() || body.rows() >= TARGET / 2) {
@@ -313,6 +312,7 @@ impl<R: Diff> Head<R> {
             writer.extend(body, self.key, self.row, rows_end, out);
         }
         (self.key, self.row) = (end, rows_end);
+        there
     }
 
     /// Goes on to the next chunk at the end of this one. Whether there is none.

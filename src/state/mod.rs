@@ -11,8 +11,10 @@
 //! |---|---|
 //! | `column`, `rows` | encoded rows on their way in: [`Rows`], [`Column`] |
 //! | `diff` | the two merge rules: counts add up, or the newest wins |
+//! | `heads` | an index of sorted keys |
 //! | `chunk` | sorted rows, a thousand at a time: the unit of everything below |
 //! | `merge` | how chunks are merged, folded, expired |
+//! | `batch` | chunks in a row, as the spine holds them |
 //! | `sort` | an epoch's rows to chunks |
 //! | `walk` | galloping lookups and merged scans over batches |
 //! | `cursor` | differential's cursors over chunks: the reference implementation for tests |
@@ -26,11 +28,13 @@
 //! A row is (key, value, expiry) with a count. Expiry is part of what it is: a retraction must carry
 //! the expiry of what it retracts.
 
+mod batch;
 mod chunk;
 mod column;
 mod cursor;
 mod diff;
 mod error;
+mod heads;
 mod merge;
 mod multiset;
 mod recorder;
@@ -49,6 +53,7 @@ pub(crate) mod tests;
 
 pub use self::column::Column;
 pub use self::error::{Result, StateError};
+pub use self::heads::{Place, sort_by_keys};
 pub use self::multiset::{FoundPair, Multiset};
 pub use self::recorder::{RecordedBatch, Recorder};
 pub use self::restore::{RestoredSections, Sections};

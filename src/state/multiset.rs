@@ -3,7 +3,6 @@
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::row::{Bytes, bound_prefix};
-use crate::state::chunk::prefix;
 use crate::state::error::Result;
 use crate::state::recorder::Recorder;
 use crate::state::restore::RestoredSections;
@@ -37,7 +36,7 @@ impl Multiset {
     ) -> Result<Self> {
         let mut trace = Trace::new(TraceKind::Multiset, info, recorder, restored)?;
         for batch in trace.batches() {
-            for chunk in &batch.chunks {
+            for chunk in batch.chunks() {
                 let body = &chunk.0;
                 for k in 0..body.nkeys() {
                     for r in body.key_start(k)..body.key_end(k) {
@@ -82,12 +81,12 @@ impl Multiset {
         let (keys, vals) = pairs;
         let mut counts = vec![0i64; keys.len().min(vals.len())];
         for batch in &self.trace.batches() {
-            let mut walk = Walk::new(&batch.chunks);
+            let mut walk = Walk::new(batch);
             let mut at = None;
             for (i, count) in counts.iter_mut().enumerate() {
                 let key = keys.get(i);
                 if i == 0 || keys.get(i - 1) != key {
-                    at = walk.seek(prefix(key), key).then(|| walk.vals());
+                    at = walk.seek(key).then(|| walk.vals());
                 }
                 if let Some(at) = &mut at {
                     at.seek(vals.get(i));
@@ -119,12 +118,11 @@ impl Multiset {
     pub fn each(&self, keys: &Bytes, found: &mut dyn FnMut(usize, &[u8], i64) -> bool) {
         debug_assert!(ascends(keys), "keys are looked up sorted and distinct");
         let batches = self.trace.batches();
-        let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(&b.chunks)).collect();
+        let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(b)).collect();
         for (i, key) in keys.iter().enumerate() {
-            let pre = prefix(key);
             let heads = walks
                 .iter_mut()
-                .filter_map(|walk| walk.seek(pre, key).then(|| walk.vals()));
+                .filter_map(|walk| walk.seek(key).then(|| walk.vals()));
             let mut vals = MergedVals::new(heads.collect());
             while let Some((val, count)) = vals.next_count(self.trace.watermark()) {
                 if !found(i, val, count) {
@@ -153,7 +151,7 @@ impl Multiset {
     /// each with its count. Reads nothing but that range.
     pub fn range(&self, from: &[u8], end: Option<&[u8]>, found: &mut FoundPair<'_>) {
         let batches = self.trace.batches();
-        let mut merged = Merged::new(batches.iter().map(|b| &b.chunks[..]), from);
+        let mut merged = Merged::new(&batches, from);
         while let Some(key) = merged.next_key() {
             if end.is_some_and(|end| key >= end) {
                 return;

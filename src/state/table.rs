@@ -3,7 +3,7 @@
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::row::{Bytes, bound_prefix};
-use crate::state::chunk::{RowChunk, prefix};
+use crate::state::chunk::RowChunk;
 use crate::state::diff::{Diff, Last};
 use crate::state::error::Result;
 use crate::state::recorder::Recorder;
@@ -261,7 +261,7 @@ where
 {
     let batches = trace.batches();
     let mut sizes = Sizes::default();
-    let mut merged = Merged::new(batches.iter().map(|b| &b.chunks[..]), &[]);
+    let mut merged = Merged::new(&batches, &[]);
     while let Some(key) = merged.next_key() {
         if let Some((val, expiry)) = merged.value(trace.watermark()) {
             sizes.add_row(key, val, 1, expiry);
@@ -277,13 +277,12 @@ where
 {
     debug_assert!(ascends(keys), "keys are looked up sorted and distinct");
     let batches = trace.batches();
-    let prefixes: Vec<u64> = keys.iter().map(prefix).collect();
     let mut verdicts = vec![Verdict::Silent; keys.len()];
     // The newest batch that knows of a key decides.
     for batch in batches.iter().rev() {
-        let mut walk = Walk::new(&batch.chunks);
+        let mut walk = Walk::new(batch);
         for (i, verdict) in verdicts.iter_mut().enumerate() {
-            if *verdict == Verdict::Silent && walk.seek(prefixes[i], keys.get(i)) {
+            if *verdict == Verdict::Silent && walk.seek(keys.get(i)) {
                 *verdict = walk.vals().verdict(trace.watermark());
             }
         }
@@ -306,7 +305,7 @@ fn scan<R: Diff>(
     SectionRows: TryInto<Vec<RowChunk<R>>>,
 {
     let batches = trace.batches();
-    let mut merged = Merged::new(batches.iter().map(|b| &b.chunks[..]), from);
+    let mut merged = Merged::new(&batches, from);
     while let Some(key) = merged.next_key() {
         if end.is_some_and(|end| key >= end) {
             return;

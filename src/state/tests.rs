@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use differential_dataflow::trace::Cursor;
+use differential_dataflow::trace::chunk::ChunkBatch;
 use differential_dataflow::trace::cursor::cursor_list;
 use rand::prelude::*;
 use timely::dataflow::operators::generic::OperatorInfo;
@@ -481,7 +482,7 @@ fn cursors_and_scans_see_the_same() {
         trace.seal(time, sort::sort_rows(&[rows], time)).unwrap();
         let batches = trace.batches();
         for batch in &batches {
-            for pair in batch.chunks.windows(2) {
+            for pair in batch.chunks().windows(2) {
                 let (a, b) = (&pair[0].0, &pair[1].0);
                 assert!(
                     a.cmp_key(a.nkeys() - 1, b, 0)
@@ -491,7 +492,8 @@ fn cursors_and_scans_see_the_same() {
             }
         }
         let mut by_cursor = vec![];
-        let (mut cursor, storage) = cursor_list(batches.clone());
+        let plain = |batch: &batch::Shared<i64>| Rc::new(ChunkBatch::new(batch.chunks().to_vec()));
+        let (mut cursor, storage) = cursor_list(batches.iter().map(plain).collect());
         while let Some(key) = cursor.get_key(&storage) {
             while let Some(val) = cursor.get_val(&storage) {
                 let mut count = 0;
@@ -504,7 +506,7 @@ fn cursors_and_scans_see_the_same() {
             cursor.step_key(&storage);
         }
         let mut by_scan = vec![];
-        let mut merged = walk::Merged::new(batches.iter().map(|b| &b.chunks[..]), &[]);
+        let mut merged = walk::Merged::new(&batches, &[]);
         while let Some(key) = merged.next_key() {
             let mut vals = merged.vals();
             while let Some((val, count)) = vals.next_count(NO_WATERMARK) {

@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use differential_dataflow::trace::chunk::{Chunk, ChunkBatch, ChunkSpine};
+use differential_dataflow::trace::chunk::Chunk;
+use differential_dataflow::trace::implementations::spine_fueled::Spine;
 use differential_dataflow::trace::{Description, Span, Trace as _, TraceReader};
 use timely::dataflow::operators::generic::OperatorInfo;
 use timely::progress::Antichain;
 
+use crate::state::batch::{Batch, Shared};
 use crate::state::chunk::RowChunk;
 use crate::state::diff::Diff;
 use crate::state::error::{Result, StateError};
@@ -19,7 +21,8 @@ use crate::state::section::{SectionInfo, SectionRows, TraceKind};
 use crate::state::size::Sizes;
 use crate::time::{Epoch, EventTime, NO_WATERMARK, Time};
 
-type Batch<R> = Rc<ChunkBatch<RowChunk<R>>>;
+/// So many batches may wait for a moment without an epoch: readers look at each.
+const MOST_HELD: usize = 8;
 
 /// A spine and what its owner must know of it.
 ///
@@ -28,7 +31,7 @@ type Batch<R> = Rc<ChunkBatch<RowChunk<R>>>;
 pub(crate) struct Trace<R: Diff> {
     kind: TraceKind,
     info: OperatorInfo,
-    spine: ChunkSpine<RowChunk<R>>,
+    spine: Spine<Shared<R>>,
     recorder: Recorder,
     /// The first epoch that is not sealed.
     next: Epoch,
@@ -38,17 +41,29 @@ pub(crate) struct Trace<R: Diff> {
     covered: Epoch,
     /// What has expired at it is skipped by readers, and may be dropped by merges.
     watermark: EventTime,
-    /// What the spine may spend on merges when it is told to work.
-    effort: Arc<AtomicUsize>,
+    /// How many batches the spine may not merge yet.
+    held: usize,
+    exertion: Arc<Exertion>,
     sweep: Option<Sweep<R>>,
-    /// The watermark at which the last batch was found not worth a sweep.
+    /// The watermark of the last sweep.
     swept: EventTime,
     pub(crate) sizes: Sizes,
 }
 
+/// How the spine works when it is told to.
+#[derive(Default)]
+struct Exertion {
+    /// What it may spend, in rows.
+    effort: AtomicUsize,
+    /// Whether it is to make one batch of all.
+    whole: AtomicBool,
+    /// Whether it had anything to do.
+    busy: AtomicBool,
+}
+
 /// A lone batch has nothing to merge with: it is rewritten, bit by bit, to drop what has expired.
 struct Sweep<R: Diff> {
-    batch: Batch<R>,
+    batch: Shared<R>,
     next: usize,
     frontier: Antichain<Time>,
     input: VecDeque<RowChunk<R>>,
@@ -67,17 +82,18 @@ where
         recorder: Recorder,
         restored: Option<RestoredSections>,
     ) -> Result<Self> {
-        let effort = Arc::new(AtomicUsize::new(0));
+        let exertion = Arc::<Exertion>::default();
         let mut trace = Self {
             kind,
-            spine: spine(&info, &effort),
+            spine: spine(&info, &exertion),
             info,
             recorder,
             next: 0,
             recorded: 0,
             covered: 0,
             watermark: NO_WATERMARK,
-            effort,
+            held: 0,
+            exertion,
             sweep: None,
             swept: NO_WATERMARK,
             sizes: Sizes::default(),
@@ -134,12 +150,23 @@ where
         }
         let edge = |epoch| Antichain::from_elem(Time::opening(epoch));
         let since = edge(0);
-        let batch = Rc::new(ChunkBatch::new(chunks));
+        let batch = Rc::new(Batch::new(chunks));
         let description = Description::new(edge(self.covered), edge(upper), since);
         self.covered = upper;
-        self.compact();
         self.spine.insert(Span::new(description, Some(batch)));
-        self.spine.set_physical_compaction(edge(upper).borrow());
+        self.held += 1;
+        if self.held > MOST_HELD {
+            self.release();
+        }
+    }
+
+    /// Hands what was inserted to the spine's levels, which also pays for merges that are under way.
+    fn release(&mut self) {
+        if std::mem::take(&mut self.held) > 0 {
+            self.compact();
+            let all = Antichain::from_elem(Time::opening(self.covered));
+            self.spine.set_physical_compaction(all.borrow());
+        }
     }
 
     /// Lets merges fold all that is sealed, and forget what the watermark has expired. The frontier
@@ -170,7 +197,7 @@ where
     }
 
     /// The batches, the oldest first.
-    pub(crate) fn batches(&self) -> Vec<Batch<R>> {
+    pub(crate) fn batches(&self) -> Vec<Shared<R>> {
         let mut batches = Vec::with_capacity(16);
         self.spine
             .map_spans(|span| batches.extend(span.inner.clone()));
@@ -182,35 +209,52 @@ where
         let batches = self.batches();
         batches
             .iter()
-            .flat_map(|b| &b.chunks)
+            .flat_map(|b| b.chunks())
             .map(|c| c.0.bytes())
             .sum()
     }
 
     /// Merges, and drops what has expired, for about `effort` rows. Whether there is more to do.
+    ///
+    /// An epoch waits for none of this as long as there is time between epochs. Merges that the spine
+    /// has begun are finished, which costs a few rows for each that changed; more is done only for the
+    /// room that expired rows take.
     pub(crate) fn work(&mut self, effort: usize) -> bool {
+        if self.held > 0 {
+            self.release();
+            return true;
+        }
         let batches = self.batches();
+        let rows: usize = batches.iter().map(|batch| batch.rows()).sum();
+        let expired = batches.iter().map(|batch| batch.expired(self.watermark));
+        let expired: usize = expired.sum();
+        let wasteful = expired > 0 && 4 * expired >= rows;
         match &batches[..] {
             [] => false,
-            [only] => self.sweep(only, effort),
+            [only] => self.sweep(only, effort, wasteful),
             _ => {
                 self.sweep = None;
-                self.effort.store(effort.max(1), Ordering::Relaxed);
-                self.spine.exert();
-                self.effort.store(0, Ordering::Relaxed);
-                true
+                self.exert(effort, wasteful)
             }
         }
     }
 
-    fn sweep(&mut self, only: &Batch<R>, effort: usize) -> bool {
+    fn exert(&mut self, effort: usize, whole: bool) -> bool {
+        self.exertion.effort.store(effort.max(1), Ordering::Relaxed);
+        self.exertion.whole.store(whole, Ordering::Relaxed);
+        self.spine.exert();
+        self.exertion.effort.store(0, Ordering::Relaxed);
+        self.exertion.busy.load(Ordering::Relaxed)
+    }
+
+    fn sweep(&mut self, only: &Shared<R>, effort: usize, wasteful: bool) -> bool {
         let mut sweep = match self.sweep.take() {
             Some(sweep) if Rc::ptr_eq(&sweep.batch, only) => sweep,
             _ => {
-                if self.swept >= self.watermark || !worth_a_sweep(only, self.watermark) {
-                    self.swept = self.watermark;
+                if self.swept >= self.watermark || !wasteful {
                     return false;
                 }
+                self.swept = self.watermark;
                 Sweep {
                     batch: Rc::clone(only),
                     next: 0,
@@ -226,12 +270,13 @@ where
             return true;
         }
         let swept: Vec<_> = sweep.settled.into();
-        self.spine = spine(&self.info, &self.effort);
+        self.spine = spine(&self.info, &self.exertion);
         let upper = std::mem::take(&mut self.covered);
         if swept.is_empty() {
             return false;
         }
         self.insert(swept, upper);
+        self.release();
         false
     }
 }
@@ -240,13 +285,13 @@ impl<R: Diff> Sweep<R> {
     /// Rewrites about `effort` rows. Whether it is done.
     fn step(&mut self, effort: usize) -> bool {
         let mut rows = 0;
-        while rows < effort.max(1) && self.next < self.batch.chunks.len() {
-            let chunk = self.batch.chunks[self.next].clone();
+        while rows < effort.max(1) && self.next < self.batch.chunks().len() {
+            let chunk = self.batch.chunks()[self.next].clone();
             rows += chunk.len();
             self.next += 1;
             self.input.push_back(chunk);
         }
-        let done = self.next == self.batch.chunks.len();
+        let done = self.next == self.batch.chunks().len();
         RowChunk::advance(
             &mut self.input,
             self.frontier.borrow(),
@@ -258,34 +303,18 @@ impl<R: Diff> Sweep<R> {
     }
 }
 
-/// Whether about a quarter of a batch or more has expired, taking expiries to be spread evenly.
-fn worth_a_sweep<R: Diff>(batch: &Batch<R>, watermark: EventTime) -> bool {
-    let (mut dead, mut all) = (0.0, 0.0);
-    for chunk in &batch.chunks {
-        let (body, rows) = (&chunk.0, chunk.len() as f64);
-        all += rows;
-        if body.max_expiry <= watermark {
-            dead += rows;
-        } else if body.min_expiry <= watermark {
-            let span = (body.max_expiry as f64 - body.min_expiry as f64).max(1.0);
-            dead += rows * (watermark as f64 - body.min_expiry as f64) / span;
-        }
-    }
-    dead * 4.0 >= all && dead > 0.0
-}
-
-/// An empty spine that merges on its own only as batches come in, and else when it is given effort.
-fn spine<R: Diff>(info: &OperatorInfo, effort: &Arc<AtomicUsize>) -> ChunkSpine<RowChunk<R>> {
-    let mut spine = ChunkSpine::<RowChunk<R>>::new(info.clone(), None, None);
-    let effort = Arc::clone(effort);
+/// An empty spine that merges as batches come in, and else when it is told to.
+fn spine<R: Diff>(info: &OperatorInfo, exertion: &Arc<Exertion>) -> Spine<Shared<R>> {
+    let mut spine = Spine::<Shared<R>>::new(info.clone(), None, None);
+    let exertion = Arc::clone(exertion);
     spine.set_exert_logic(Arc::new(move |levels| {
-        let effort = effort.load(Ordering::Relaxed);
-        let batches: usize = levels
-            .iter()
-            .filter(|(_, _, rows)| *rows > 0)
-            .map(|(_, count, _)| count)
-            .sum();
-        (effort > 0 && batches > 1).then_some(effort)
+        let effort = exertion.effort.load(Ordering::Relaxed);
+        let whole = exertion.whole.load(Ordering::Relaxed);
+        let merging = levels.iter().any(|(_, batches, _)| *batches > 1);
+        let held = levels.iter().filter(|(_, _, rows)| *rows > 0).count();
+        let busy = effort > 0 && (merging || (whole && held > 1));
+        exertion.busy.store(busy, Ordering::Relaxed);
+        busy.then_some(effort)
     }));
     spine
 }

@@ -1,22 +1,24 @@
 //! Reading sorted chunks: galloping to keys and values, and several batches as one.
 
-use crate::state::chunk::{Body, RowChunk, gallop, prefix};
+use crate::state::batch::{Batch, Shared};
+use crate::state::chunk::{Body, RowChunk};
 use crate::state::diff::Diff;
+use crate::state::heads::gallop;
 use crate::time::EventTime;
 
 /// A position in a batch: a key. Moves forward only.
 #[derive(Clone)]
 pub(crate) struct Walk<'a, R: Diff> {
-    chunks: &'a [RowChunk<R>],
+    batch: &'a Batch<R>,
     chunk: usize,
     key: usize,
 }
 
 impl<'a, R: Diff> Walk<'a, R> {
     /// The first key of a batch.
-    pub(crate) fn new(chunks: &'a [RowChunk<R>]) -> Self {
+    pub(crate) fn new(batch: &'a Batch<R>) -> Self {
         Self {
-            chunks,
+            batch,
             chunk: 0,
             key: 0,
         }
@@ -24,37 +26,34 @@ impl<'a, R: Diff> Walk<'a, R> {
 
     #[inline]
     fn body(&self) -> Option<&'a Body<R>> {
-        self.chunks.get(self.chunk).map(|c| &*c.0)
+        self.batch.chunks().get(self.chunk).map(|c| &*c.0)
     }
 
-    /// The key and its prefix; `None` behind the last.
+    /// The key; `None` behind the last.
     #[inline]
-    pub(crate) fn key(&self) -> Option<(u64, &'a [u8])> {
-        self.body()
-            .map(|b| (b.prefixes[self.key], b.keys.get(self.key)))
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        self.body().map(|b| b.keys.get(self.key))
     }
 
     /// Moves to the first key that is not before `key`, and says whether it is that key.
     #[inline]
-    pub(crate) fn seek(&mut self, pre: u64, key: &[u8]) -> bool {
-        let chunk = gallop(self.chunk, self.chunks.len(), |c| {
-            let body = &self.chunks[c].0;
-            body.less(body.nkeys() - 1, pre, key)
-        });
+    pub(crate) fn seek(&mut self, key: &[u8]) -> bool {
+        let chunk = self.batch.seek(self.chunk, key);
         if chunk != self.chunk {
             (self.chunk, self.key) = (chunk, 0);
         }
         let Some(body) = self.body() else {
             return false;
         };
-        self.key = body.seek(self.key, pre, key);
-        body.key_is(self.key, pre, key)
+        let (at, there) = body.seek(self.key, key);
+        self.key = at;
+        there
     }
 
     /// Moves to the next key.
     pub(crate) fn step(&mut self) {
         let Some(body) = self.body() else { return };
-        let (pre, key) = (body.prefixes[self.key], body.keys.get(self.key));
+        let key = body.keys.get(self.key);
         self.key += 1;
         if self.key < body.nkeys() {
             return;
@@ -62,7 +61,7 @@ impl<'a, R: Diff> Walk<'a, R> {
         // The key may go on in the chunks that follow.
         (self.chunk, self.key) = (self.chunk + 1, 0);
         while let Some(body) = self.body()
-            && body.key_is(0, pre, key)
+            && body.keys.get(0) == key
         {
             if body.nkeys() > 1 {
                 self.key = 1;
@@ -78,7 +77,7 @@ impl<'a, R: Diff> Walk<'a, R> {
             .body()
             .map_or((0, 0), |b| (b.key_start(self.key), b.key_end(self.key)));
         Vals {
-            chunks: self.chunks,
+            chunks: self.batch.chunks(),
             chunk: self.chunk,
             key: self.key,
             row,
@@ -129,9 +128,7 @@ impl<'a, R: Diff> Vals<'a, R> {
             return;
         }
         if let Some(next) = self.chunks.get(self.chunk + 1)
-            && next
-                .0
-                .key_is(0, body.prefixes[self.key], body.keys.get(self.key))
+            && next.0.keys.get(0) == body.keys.get(self.key)
         {
             self.chunk += 1;
             (self.key, self.row, self.end) = (0, 0, next.0.key_end(0));
@@ -221,12 +218,12 @@ pub(crate) struct Merged<'a, R: Diff> {
 
 impl<'a, R: Diff> Merged<'a, R> {
     /// The batches from `from` on.
-    pub(crate) fn new(batches: impl Iterator<Item = &'a [RowChunk<R>]>, from: &[u8]) -> Self {
-        let pre = prefix(from);
+    pub(crate) fn new(batches: &'a [Shared<R>], from: &[u8]) -> Self {
         let walks: Vec<_> = batches
-            .map(|chunks| {
-                let mut walk = Walk::new(chunks);
-                walk.seek(pre, from);
+            .iter()
+            .map(|batch| {
+                let mut walk = Walk::new(batch);
+                walk.seek(from);
                 walk
             })
             .collect();
@@ -241,10 +238,10 @@ impl<'a, R: Diff> Merged<'a, R> {
         for i in self.at.drain(..) {
             self.walks[i].step();
         }
-        let mut least: Option<(u64, &[u8])> = None;
+        let mut least: Option<&[u8]> = None;
         for (i, walk) in self.walks.iter().enumerate() {
             let Some(key) = walk.key() else { continue };
-            match least.map_or(std::cmp::Ordering::Less, |l| key.cmp(&l)) {
+            match least.map_or(std::cmp::Ordering::Less, |l| key.cmp(l)) {
                 std::cmp::Ordering::Less => {
                     least = Some(key);
                     self.at.clear();
@@ -254,7 +251,7 @@ impl<'a, R: Diff> Merged<'a, R> {
                 std::cmp::Ordering::Greater => {}
             }
         }
-        least.map(|(_, key)| key)
+        least
     }
 
     /// The value of the present key and its expiry, if it holds one value at a time: the newest batch decides.

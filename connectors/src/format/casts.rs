@@ -162,6 +162,45 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     (value < limit).then_some(if negative { -value } else { value })
 }
 
+/// The double nearest to a decimal number; never a name such as NaN.
+pub(crate) fn parse_double(text: &[u8]) -> Option<f64> {
+    let negative = text.first() == Some(&b'-');
+    let (mut mantissa, mut digits, mut point) = (0_u64, 0, None);
+    for (at, byte) in text.iter().enumerate().skip(usize::from(negative)) {
+        match byte {
+            b'0'..=b'9' => {
+                mantissa = mantissa
+                    .wrapping_mul(10)
+                    .wrapping_add(u64::from(byte - b'0'));
+                digits += 1;
+            }
+            b'.' if point.is_none() => point = Some(at),
+            _ => return parse_float(text),
+        }
+    }
+    let scale = point.map_or(0, |at| text.len() - at - 1);
+    exact_double(negative, mantissa, digits, scale).or_else(|| parse_float(text))
+}
+
+/// `mantissa` divided by ten to the power of `scale`, where one division of doubles gives the
+/// nearest one: both are doubles without rounding. `digits` is how many made up the mantissa, which
+/// has overflowed if they are many.
+#[inline]
+pub(crate) fn exact_double(
+    negative: bool,
+    mantissa: u64,
+    digits: usize,
+    scale: usize,
+) -> Option<f64> {
+    const POWERS: [f64; 23] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+        1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    ];
+    let exact = (1..=19).contains(&digits) && mantissa < 1 << f64::MANTISSA_DIGITS;
+    let value = mantissa as f64 / POWERS.get(scale).filter(|_| exact)?;
+    Some(if negative { -value } else { value })
+}
+
 /// A floating-point number as it is written; never a name such as NaN.
 pub(crate) fn parse_float<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     // Rust would also take "inf" and "nan".
@@ -247,6 +286,41 @@ mod tests {
             assert_eq!(read(text), None, "{text}");
         }
         assert_eq!(read(".5"), Some(50));
+    }
+
+    #[test]
+    fn doubles_are_the_nearest_ones() {
+        for text in [
+            "0",
+            "-0",
+            "0.0",
+            "1",
+            "217.38",
+            "-217.38",
+            ".5",
+            "5.",
+            "0.1",
+            "0.30000000000000004",
+            "9007199254740991",
+            "9007199254740992",
+            "9007199254740993",
+            "12345678901234567890",
+            "99999999999999999999",
+            "0.0000000000000000000001",
+            "0.00000000000000000000001",
+            "123456789.123456789",
+            "1e5",
+            "1.5E-7",
+            "00012.50",
+            "18446744073709551616.5",
+        ] {
+            let expected: f64 = text.parse().expect("a double");
+            let found = parse_double(text.as_bytes()).map(f64::to_bits);
+            assert_eq!(found, Some(expected.to_bits()), "{text}");
+        }
+        for text in ["", "-", ".", "-.", "1.2.3", "1-", "--1", "x", "inf", "nan"] {
+            assert_eq!(parse_double(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! Arrow's builders only grow. A record that turns out to be broken in its middle has to leave
 //! nothing behind, so these are plain vectors that can be cut.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -15,45 +14,10 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, FieldRef, Fields as ArrowFields, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::casts::{Casts, parse_decimal, parse_float, parse_integer};
+use super::casts::{Casts, parse_decimal, parse_double, parse_float, parse_integer};
+use super::names::Names;
 use super::values::{Bytes, Values, take_nulls, take_offsets};
 use crate::{ConnectorError, Result};
-
-/// The names of an object's fields, and which of them came in which order the last time.
-#[derive(Debug)]
-pub(crate) struct Names {
-    by_name: HashMap<Box<[u8]>, usize>,
-    /// For the n-th key of an object: the key with its closing quote, and its column.
-    pub(crate) expected: Vec<(Box<[u8]>, Option<usize>)>,
-}
-
-impl Names {
-    pub(crate) fn new<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> Self {
-        Self {
-            by_name: names
-                .map(|(at, name)| (name.as_bytes().into(), at))
-                .collect(),
-            expected: Vec::new(),
-        }
-    }
-
-    pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
-        self.by_name.get(name).copied()
-    }
-
-    /// Remembers that the n-th key is this one; records mostly look like the one before.
-    pub(crate) fn expect_at(&mut self, position: usize, key: &[u8], column: Option<usize>) {
-        const REMEMBERED: usize = 64;
-        let mut quoted = Vec::with_capacity(key.len() + 1);
-        quoted.extend_from_slice(key);
-        quoted.push(b'"');
-        if let Some(slot) = self.expected.get_mut(position) {
-            *slot = (quoted.into(), column);
-        } else if position == self.expected.len() && position < REMEMBERED {
-            self.expected.push((quoted.into(), column));
-        }
-    }
-}
 
 /// One column under construction.
 #[derive(Debug)]
@@ -156,15 +120,15 @@ impl Column {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Boolean(c) => c.valid.len(),
-            Self::Int8(c) => c.valid.len(),
-            Self::Int16(c) => c.valid.len(),
-            Self::Int32(c) | Self::Date(c) => c.valid.len(),
-            Self::Int64(c) | Self::Timestamp(c, _) | Self::TimestampNtz(c) => c.valid.len(),
-            Self::Float32(c) => c.valid.len(),
-            Self::Float64(c) => c.valid.len(),
-            Self::Decimal(c, ..) => c.valid.len(),
-            Self::Utf8(c) | Self::Binary(c) => c.valid.len(),
+            Self::Boolean(c) => c.len(),
+            Self::Int8(c) => c.len(),
+            Self::Int16(c) => c.len(),
+            Self::Int32(c) | Self::Date(c) => c.len(),
+            Self::Int64(c) | Self::Timestamp(c, _) | Self::TimestampNtz(c) => c.len(),
+            Self::Float32(c) => c.len(),
+            Self::Float64(c) => c.len(),
+            Self::Decimal(c, ..) => c.len(),
+            Self::Utf8(c) | Self::Binary(c) => c.len(),
             Self::List { valid, .. } | Self::Struct { valid, .. } | Self::Map { valid, .. } => {
                 valid.len()
             }
@@ -267,7 +231,7 @@ impl Column {
         Ok(match self {
             Self::Boolean(c) => {
                 let values = BooleanBuffer::from(std::mem::take(&mut c.values));
-                Arc::new(BooleanArray::new(values, take_nulls(&mut c.valid)))
+                Arc::new(BooleanArray::new(values, c.take_nulls()))
             }
             Self::Int8(c) => {
                 let (values, nulls) = c.take();
@@ -393,7 +357,7 @@ impl Column {
                 None => parse_float(text.trim_ascii()),
             }),
             Self::Float64(c) => {
-                c.push_option(named_float(text).or_else(|| parse_float(text.trim_ascii())))
+                c.push_option(named_float(text).or_else(|| parse_double(text.trim_ascii())))
             }
             Self::Decimal(c, precision, scale) => {
                 c.push_option(parse_decimal(text, *precision, *scale))

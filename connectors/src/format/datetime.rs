@@ -6,16 +6,22 @@
 use super::zone::{SECOND, Zone};
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar, or `None` for no date.
+#[inline]
 pub fn days(year: i64, month: u32, day: u32) -> Option<i64> {
     if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return None;
     }
-    // Howard Hinnant's days_from_civil: years begin in March.
-    let shifted = year - i64::from(month <= 2);
-    let era = shifted.div_euclid(400);
-    let of_era = shifted.rem_euclid(400);
-    let of_year = i64::from((153 * ((month + 9) % 12) + 2) / 5 + day - 1);
-    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+    // Years begin in March, so that the day that comes and goes is their last (as in Howard Hinnant's
+    // days_from_civil); the months from there on are 30.6 days long, rounded well.
+    let (year, month) = if month > 2 {
+        (year, month)
+    } else {
+        (year - 1, month + 12)
+    };
+    let century = year.div_euclid(100);
+    let leap_days = year.div_euclid(4) - century + century.div_euclid(4);
+    let of_year = i64::from((979 * month - 2919) / 32 + day);
+    Some(year * 365 + leap_days + of_year - 719_469)
 }
 
 /// The year, month and day of a count of days since 1970-01-01, on the proleptic Gregorian calendar.
@@ -39,16 +45,14 @@ pub fn civil(days: i64) -> (i64, u32, u32) {
 
 /// How many days a month has; `month` is 1 to 12.
 pub fn days_in_month(year: i64, month: u32) -> u32 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        _ => 31,
-    }
+    const DAYS: [u8; 13] = [31, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let leap = month == 2 && year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    DAYS.get(month as usize).map_or(31, |days| u32::from(*days)) + u32::from(leap)
 }
 
 /// Microseconds from 1970-01-01 00:00:00 on the same wall clock, or `None` where there is no such
 /// moment or it does not fit.
+#[inline]
 pub fn micros(
     year: i64,
     month: u32,
@@ -68,6 +72,7 @@ pub fn micros(
 }
 
 /// A timestamp with a zone of its own or in `zone`, as microseconds since 1970 UTC.
+#[inline]
 pub fn parse_timestamp(text: &[u8], zone: Zone) -> Option<i64> {
     if let Some((local, rest)) = iso(text) {
         match rest {
@@ -108,52 +113,63 @@ pub fn parse_date(text: &[u8]) -> Option<i32> {
 }
 
 /// `yyyy-MM-dd(T| )HH:mm:ss[.fraction]` at the start, and what follows it.
+#[inline]
 fn iso(text: &[u8]) -> Option<(i64, &[u8])> {
-    let (head, mut rest) = text.split_at_checked(19)?;
-    if head[4] != b'-'
-        || head[7] != b'-'
-        || !matches!(head[10], b'T' | b' ')
-        || head[13] != b':'
-        || head[16] != b':'
-    {
-        return None;
-    }
-    let two = |at: usize| -> Option<u32> {
-        let (tens, ones) = (head[at].wrapping_sub(b'0'), head[at + 1].wrapping_sub(b'0'));
-        (tens < 10 && ones < 10).then(|| u32::from(tens) * 10 + u32::from(ones))
-    };
-    let year = i64::from(two(0)? * 100 + two(2)?);
+    let (head, mut rest) = text.split_first_chunk::<19>()?;
+    let [date @ .., d1, d2, separator, h1, h2, colon, m1, m2, _, _, _] = *head;
+    // A blank or the letter.
+    let separator = if separator == b' ' { b'T' } else { separator };
+    let date = pairs(date, *b"0000-00-")?;
+    let time = pairs([d1, d2, separator, h1, h2, colon, m1, m2], *b"00T00:00")?;
+    let second = pairs(
+        [head[16], head[17], head[18], b'0', b'0', b'0', b'0', b'0'],
+        *b":0000000",
+    )?;
     let mut fraction = 0;
     if let Some(digits) = rest.strip_prefix(b".") {
         (fraction, rest) = parse_fraction(digits)?;
     }
     let local = micros(
-        year,
-        two(5)?,
-        two(8)?,
-        two(11)?,
-        two(14)?,
-        two(17)?,
+        i64::from(date[0]) * 100 + i64::from(date[2]),
+        date[5].into(),
+        time[0].into(),
+        time[3].into(),
+        time[6].into(),
+        second[1].into(),
         fraction,
     )?;
     Some((local, rest))
 }
 
-/// Digits after the point as microseconds; more than six are cut.
-fn parse_fraction(text: &[u8]) -> Option<(u32, &[u8])> {
-    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
-    if digits > 9 {
+/// Of every place in a text the number that its digit and the next one make; `None` unless it has
+/// digits where `form` has a 0, and is equal to it elsewhere.
+#[inline]
+fn pairs(text: [u8; 8], form: [u8; 8]) -> Option<[u8; 8]> {
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // What, added to a digit or to what has to be 0, leaves the high bit alone.
+    let room = form.map(|byte| if byte == b'0' { 0x7F - 9 } else { 0x7F });
+    let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes(form);
+    // A byte that overflows into the next one has its own high bit set.
+    if (digits.wrapping_add(u64::from_le_bytes(room)) | digits) & HIGHS != 0 {
         return None;
     }
-    let mut value = 0;
-    for at in 0..6 {
-        let digit = text
-            .get(at)
-            .filter(|_| at < digits)
-            .map_or(0, |b| u32::from(b - b'0'));
-        value = value * 10 + digit;
+    Some((digits * 10 + (digits >> 8)).to_le_bytes())
+}
+
+/// Digits after the point as microseconds; more than six are cut.
+#[inline]
+fn parse_fraction(text: &[u8]) -> Option<(u32, &[u8])> {
+    const POWERS: [u32; 7] = [1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
+    let (mut value, mut digits) = (0, 0);
+    while let Some(digit) = text.get(digits).map(|byte| byte.wrapping_sub(b'0'))
+        && digit < 10
+    {
+        if digits < 6 {
+            value = value * 10 + u32::from(digit);
+        }
+        digits += 1;
     }
-    Some((value, &text[digits..]))
+    (digits <= 9).then(|| (value * POWERS[digits.min(6)], &text[digits..]))
 }
 
 struct DatePart {

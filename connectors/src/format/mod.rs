@@ -9,7 +9,8 @@
 //! | [`pattern`], [`zone`], [`datetime`] | datetime patterns, time zones, timestamps |
 //! | `columns`, `values` | columns that can take back the last row |
 //! | `building` | the batch that a decoder of records fills |
-//! | `scan` | finding bytes eight at a time |
+//! | `names` | the fields of objects, and a guess at which comes next |
+//! | `scan` | finding bytes many at a time |
 //!
 //! A record that cannot be decoded follows the [`ParseMode`].
 
@@ -20,6 +21,7 @@ pub mod csv;
 pub mod datetime;
 mod decoder;
 pub mod json;
+pub(crate) mod names;
 pub mod pattern;
 mod raw;
 pub(crate) mod scan;

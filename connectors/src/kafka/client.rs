@@ -51,6 +51,11 @@ impl Watch {
         self.troubles().lasting.clone()
     }
 
+    /// What was told so far is over.
+    pub(crate) fn forget(&self) {
+        *self.troubles() = Troubles::default();
+    }
+
     /// The last trouble of any kind.
     pub(crate) fn last(&self) -> Option<String> {
         self.troubles().last.clone()
@@ -223,19 +228,29 @@ pub(crate) fn serve(consumer: &Consumer) {
 #[derive(Debug)]
 pub(crate) struct Patience {
     limit: Duration,
+    /// How long to hope that what no waiting cures is over nevertheless: a broker that has just
+    /// started may refuse who it does not know yet.
+    hope: Duration,
     /// Since when nothing works.
     since: Option<Instant>,
 }
 
 impl Patience {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, since: None }
+        Self {
+            limit,
+            hope: Duration::ZERO,
+            since: None,
+        }
     }
 
     /// Something worked.
-    pub(crate) fn renew(&mut self, limit: Duration) {
+    pub(crate) fn renew(&mut self, limit: Duration, watch: &Watch) {
+        if self.since.take().is_some() {
+            watch.forget();
+        }
         self.limit = limit;
-        self.since = None;
+        self.hope = FIRST_ANSWER;
     }
 
     /// Something did not work: an error where it is no use to try again, or has been tried for
@@ -247,15 +262,17 @@ impl Patience {
         action: &str,
         error: &KafkaError,
     ) -> Result<()> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if let Some((code, reason)) = watch.lasting() {
-            return Err(broker_error(options, action, Some(code), reason));
-        }
+        let tried = self.since.get_or_insert_with(Instant::now).elapsed();
         let code = error.rdkafka_error_code();
-        if code.is_some_and(is_lasting) {
-            return Err(broker_error(options, action, code, error.to_string()));
+        if tried >= self.hope {
+            if let Some((code, reason)) = watch.lasting() {
+                return Err(broker_error(options, action, Some(code), reason));
+            }
+            if code.is_some_and(is_lasting) {
+                return Err(broker_error(options, action, code, error.to_string()));
+            }
         }
-        if since.elapsed() < self.limit {
+        if tried < self.limit {
             return Ok(());
         }
         let waited = self.limit.as_secs();

@@ -4,11 +4,6 @@
 //! `get.sh` brings the broker's files. A node is a child of the test process, by way of a shell that
 //! kills it when the test process is gone, however it went.
 
-#![expect(
-    dead_code,
-    reason = "not every test program that includes this uses all of it"
-)]
-
 use std::fmt::Write as _;
 use std::fs;
 use std::future::Future;

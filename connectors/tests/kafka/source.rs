@@ -107,6 +107,23 @@ fn a_poison_record_is_named_with_its_offset() {
         error.to_string().contains("malformed record at poison-0@1"),
         "{error}"
     );
+    let mut reader = failing
+        .reader()
+        .open(&range.splits[0], &[0])
+        .expect("a split");
+    reader.keep_rejected();
+    let (mut good, mut rejected) = (0, vec![]);
+    loop {
+        match reader.read().expect("it goes on") {
+            Read::Batch { batch, .. } => good += batch.num_rows(),
+            Read::Pending => std::thread::sleep(Duration::from_millis(1)),
+            Read::End => break,
+        }
+        rejected.extend(reader.rejected());
+    }
+    assert_eq!((good, rejected.len(), rejected[0].row), (2, 1, 1));
+    assert_eq!(rejected[0].place.text, "poison-0@1");
+    assert_eq!(rejected[0].place.record.as_deref(), Some(&b"{"[..]));
     let places = failing
         .reader()
         .locate(&range.splits[0], &[0], &[0])

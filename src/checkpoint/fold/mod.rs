@@ -15,6 +15,7 @@
 //! a file that it does not name yet; the owner of the database records the file with the next commit.
 //! Nothing waits for the thread: an epoch that it is too slow for is committed with one more delta.
 //! It holds a few blocks of each file at a time, and gives way to the epochs that run beside it (`pace`).
+//! It also removes what folds have replaced: some dozens of files at once, which would hold up an epoch.
 //! When to fold what is decided by `due`, a pure function of the manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,12 +94,26 @@ fn fold_error(job: &Job, operator: u32, trace: u32, reason: String) -> Checkpoin
     }
 }
 
+/// What the thread is told to do.
+enum Task {
+    Fold(Job),
+    Remove(BTreeSet<String>),
+}
+
+/// What it has done.
+enum Done {
+    Folded(usize, Result<StateFile>),
+    Removed,
+}
+
 /// The thread that folds, as the checkpoint holds it.
 pub(super) struct Folder {
     dir: PathBuf,
     policy: FoldPolicy,
-    jobs: Option<Sender<Job>>,
-    results: Receiver<(usize, Result<StateFile>)>,
+    tasks: Option<Sender<Task>>,
+    results: Receiver<Done>,
+    /// How many removals are under way.
+    removals: usize,
     /// The names that each worker's running job reads and will write.
     busy: BTreeMap<usize, BTreeSet<String>>,
     /// Up to which epoch a worker is left alone.
@@ -117,7 +132,7 @@ impl fmt::Debug for Folder {
 
 impl Folder {
     pub(super) fn start(dir: StateDir, fold: Fold, policy: FoldPolicy) -> Result<Self> {
-        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (tasks, inbox) = mpsc::channel::<Task>();
         let (outbox, results) = mpsc::channel();
         let wishes = Arc::<Wishes>::default();
         let path = dir.path().to_path_buf();
@@ -126,14 +141,21 @@ impl Folder {
         let thread = std::thread::Builder::new()
             .name("tidemark-fold".into())
             .spawn(move || {
-                for job in inbox {
-                    if told.stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let result = run(&job, &dir, &fold, &mut Pace::new(&told));
-                    if outbox.send((job.worker, result)).is_err() {
-                        return;
-                    }
+                for task in inbox {
+                    let done = match task {
+                        Task::Fold(_) if told.stop.load(Ordering::Relaxed) => continue,
+                        Task::Fold(job) => {
+                            let result = run(&job, &dir, &fold, &mut Pace::new(&told));
+                            Done::Folded(job.worker, result)
+                        }
+                        Task::Remove(names) => {
+                            // One that stays is an orphan of the next start.
+                            names.iter().for_each(|name| drop(dir.remove(name)));
+                            Done::Removed
+                        }
+                    };
+                    // Nobody asks any more when the query stops.
+                    let _ = outbox.send(done);
                 }
             })
             .map_err(|source| CheckpointError::Write {
@@ -145,8 +167,9 @@ impl Folder {
         Ok(Self {
             dir: home,
             policy,
-            jobs: Some(jobs),
+            tasks: Some(tasks),
             results,
+            removals: 0,
             busy: BTreeMap::new(),
             failed: BTreeMap::new(),
             wishes,
@@ -159,14 +182,19 @@ impl Folder {
         self.busy.values().flatten()
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.busy.is_empty()
+    /// Removes files in the background.
+    pub(super) fn remove(&mut self, names: BTreeSet<String>) {
+        if let Some(tasks) = &self.tasks
+            && tasks.send(Task::Remove(names)).is_ok()
+        {
+            self.removals += 1;
+        }
     }
 
     /// Starts what is due, given the retained commits, the oldest first. Returns how many jobs.
     pub(super) fn start_due(&mut self, manifest: &Manifest, commits: &[CommitEntry]) -> usize {
-        let (Some(jobs), Some(oldest), Some(newest)) =
-            (&self.jobs, commits.first(), commits.last())
+        let (Some(tasks), Some(oldest), Some(newest)) =
+            (&self.tasks, commits.first(), commits.last())
         else {
             return 0;
         };
@@ -181,7 +209,7 @@ impl Folder {
             }
             if let Some(job) = due(manifest, (oldest, newest), worker, self.policy) {
                 let names = job.files.iter().map(|file| file.name.clone()).collect();
-                if jobs.send(job).is_ok() {
+                if tasks.send(Task::Fold(job)).is_ok() {
                     self.busy.insert(worker, names);
                     started += 1;
                 }
@@ -190,7 +218,8 @@ impl Folder {
         started
     }
 
-    /// What has been finished since the last time; with `wait`, everything that was started.
+    /// The files that have been made since the last time; with `wait`, all that were started, and what is
+    /// to be removed is gone.
     pub(super) fn finished(
         &mut self,
         committed: Epoch,
@@ -199,18 +228,23 @@ impl Folder {
         let mut files = Vec::new();
         let mut errors = Vec::new();
         self.wishes.hurry.store(wait, Ordering::Relaxed);
-        while !self.busy.is_empty() {
+        while !self.busy.is_empty() || self.removals > 0 {
             let result = if wait {
                 self.results.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 self.results.try_recv()
             };
             let (worker, result) = match result {
-                Ok(result) => result,
+                Ok(Done::Folded(worker, result)) => (worker, result),
+                Ok(Done::Removed) => {
+                    self.removals -= 1;
+                    continue;
+                }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     self.busy.clear();
-                    self.jobs = None;
+                    self.removals = 0;
+                    self.tasks = None;
                     errors.push(CheckpointError::FoldingEnded {
                         dir: self.dir.clone(),
                     });
@@ -233,7 +267,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         self.wishes.stop.store(true, Ordering::Relaxed);
-        self.jobs = None;
+        self.tasks = None;
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been shown by the panic hook; there is nobody to tell.
             let _ = thread.join();

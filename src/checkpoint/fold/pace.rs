@@ -14,7 +14,10 @@ pub(in crate::checkpoint) struct Wishes {
     pub(super) hurry: AtomicBool,
 }
 
-/// Spends as long asleep as at work, so that folding takes half of a processor at most.
+const REST: u32 = 3;
+
+/// Sleeps [`REST`] times as long as it works, so that folding takes a quarter of a processor at most: the
+/// slower it is, the fewer folds there are.
 #[derive(Debug)]
 pub(in crate::checkpoint) struct Pace {
     wishes: Arc<Wishes>,
@@ -33,7 +36,7 @@ impl Pace {
     pub(in crate::checkpoint) fn pause(&mut self) -> io::Result<()> {
         /// To sleep, and to see within this time that one should not.
         const NAP: Duration = Duration::from_millis(20);
-        let mut owed = self.since.elapsed();
+        let mut owed = self.since.elapsed() * REST;
         while !owed.is_zero() && !self.wishes.hurry.load(Ordering::Relaxed) {
             if self.wishes.stop.load(Ordering::Relaxed) {
                 break;

@@ -12,7 +12,9 @@ use crate::operators::keyed::Keyed;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta, RowError, hash, route};
-use crate::state::{Multiset, Recorder, RestoredSections, Rows, StateError, Table, TableKind};
+use crate::state::{
+    Multiset, Place, Recorder, RestoredSections, Rows, StateError, Table, TableKind, sort_by_keys,
+};
 use timely::dataflow::operators::generic::OperatorInfo;
 
 /// Rows are given in batches of this size.
@@ -90,16 +92,12 @@ impl Merge {
     /// Sorts the rows by key and merges the partial groups of each key.
     fn touch(&self, rows: &[Rows]) -> Result<Touched, OperatorError> {
         let prepared = &self.prepared;
-        let mut order: Vec<(u64, u32, u32)> = rows
-            .iter()
-            .enumerate()
-            .flat_map(|(part, rows)| {
-                (0..rows.len())
-                    .map(move |row| (prefix(rows.keys.get(row)), part as u32, row as u32))
-            })
-            .collect();
-        let key = |entry: &(u64, u32, u32)| rows[entry.1 as usize].keys.get(entry.2 as usize);
-        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a).cmp(key(b))));
+        let mut order: Vec<Place> = Vec::with_capacity(rows.iter().map(Rows::len).sum());
+        for (part, rows) in rows.iter().enumerate() {
+            order.extend((0..rows.len()).map(|row| (0, part as u32, row as u32)));
+        }
+        let key = |place: &Place| rows[place.1 as usize].keys.get(place.2 as usize);
+        sort_by_keys(&mut order, &key);
 
         let mut keys = Bytes::default();
         if self.owns_global {
@@ -447,11 +445,4 @@ fn consolidate(changes: &mut Vec<(usize, Box<[u8]>, i64)>) {
         same
     });
     changes.retain(|(.., change)| *change != 0);
-}
-
-fn prefix(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let length = key.len().min(8);
-    bytes[..length].copy_from_slice(&key[..length]);
-    u64::from_be_bytes(bytes)
 }

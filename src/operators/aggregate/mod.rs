@@ -17,6 +17,7 @@ pub mod accumulate;
 pub mod call;
 pub mod calls;
 mod merge;
+pub mod panes;
 mod partial;
 
 use std::collections::BTreeMap;
@@ -36,12 +37,13 @@ use crate::operators::{
     Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind,
 };
 use crate::plan::{self, Bound, Emit};
-use crate::row::{Delta, KeyCodec, RowError};
+use crate::row::{Bytes, Delta, KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
 use crate::time::{Epoch, EventTime, NEVER};
 
 use calls::{Arguments, Calls};
 use merge::Merge;
+use panes::{PaneColumn, Panes};
 use partial::Partial;
 
 /// Values of call c travel under the tag `VALUE_TAG + c`, accumulators under a zero byte. The tag is
@@ -62,6 +64,8 @@ struct Prepared {
     keys: KeyExpressions,
     codec: KeyCodec,
     calls: Calls,
+    /// The first stage groups by panes of these windows.
+    panes: Option<Panes>,
     bound: Option<Bound>,
     emit: Emit,
     /// The input may retract.
@@ -93,10 +97,32 @@ struct Evaluated {
 
 impl Prepared {
     fn evaluate(&self, delta: &Delta, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
+        let keys = match &self.panes {
+            Some(panes) => panes.evaluate(delta, epoch),
+            None => self.keys.evaluate(delta, epoch),
+        };
         Ok(Evaluated {
-            keys: self.keys.evaluate(delta, epoch)?,
+            keys: keys?,
             calls: self.calls.evaluate(delta, epoch)?,
         })
+    }
+
+    /// The encoded keys of so many rows, and with a bound the moments at which their groups are complete.
+    fn encode(
+        &self,
+        keys: &[ArrayRef],
+        rows: usize,
+    ) -> (Option<Vec<EventTime>>, Result<Bytes, RowError>) {
+        let Some(bound) = &self.bound else {
+            let encoded = match keys {
+                [] => Ok(Bytes::default()),
+                _ => self.codec.encode(keys),
+            };
+            return (None, encoded);
+        };
+        let bounds = partial::bounds(bound, &keys[bound.key], rows);
+        let encoded = self.codec.encode_bounded(&bounds, keys);
+        (Some(bounds), encoded)
     }
 
     fn row_error(&self, source: RowError) -> OperatorError {
@@ -135,10 +161,11 @@ impl Prepared {
 
 impl Aggregate {
     /// Prepares the aggregate of node `operator`, over rows of `input`, giving rows of
-    /// `output`; `options` are what expressions are computed with.
+    /// `output`; `options` are what expressions are computed with. Where `panes` says so, the input has
+    /// panes in the place of windows.
     pub fn new(
         operator: usize,
-        plan: &plan::Aggregate,
+        (plan, panes): (&plan::Aggregate, Option<PaneColumn>),
         input: &DFSchemaRef,
         input_retracts: bool,
         output: &DFSchemaRef,
@@ -150,6 +177,9 @@ impl Aggregate {
             KeyCodec::new(&key_types).map_err(|source| OperatorError::Row { operator, source })?;
         let results = (output, plan.keys.len());
         let calls = Calls::new(&plan.calls, input, input_retracts, results, options)?;
+        let panes = panes
+            .map(|place| Panes::new(operator, place, &plan.keys, input, options))
+            .transpose()?;
         let keys = KeyExpressions {
             expressions: keys,
             count: plan.keys.len(),
@@ -160,6 +190,7 @@ impl Aggregate {
                 keys,
                 codec,
                 calls,
+                panes,
                 bound: plan.bound,
                 emit: plan.emit,
                 general: input_retracts,
@@ -216,9 +247,12 @@ impl Aggregate {
                                 return context.fail(error);
                             }
                             if partial.is_full() {
-                                output
-                                    .session(&capability)
-                                    .give_container(&mut partial.take(&epoch));
+                                match partial.take(&epoch) {
+                                    Ok(mut rows) => {
+                                        output.session(&capability).give_container(&mut rows);
+                                    }
+                                    Err(error) => return context.fail(error),
+                                }
                             }
                         }
                     });
@@ -226,11 +260,14 @@ impl Aggregate {
                         && let Some((epoch, capability)) = epochs.complete(frontier)
                     {
                         if let Some(mut partial) = open.remove(&epoch.epoch) {
-                            context.report(epoch.epoch, prepared.operator, &partial.take_stats());
-                            let mut rows = partial.take(&epoch);
-                            if !rows.is_empty() {
-                                output.session(&capability).give_container(&mut rows);
+                            match partial.take(&epoch) {
+                                Ok(mut rows) if !rows.is_empty() => {
+                                    output.session(&capability).give_container(&mut rows);
+                                }
+                                Ok(_) => {}
+                                Err(error) => return context.fail(error),
                             }
+                            context.report(epoch.epoch, prepared.operator, &partial.take_stats());
                         }
                         epochs.done();
                     }

@@ -31,6 +31,8 @@ pub(super) struct Partial {
     groups: Groups,
     /// For each call that keeps values: how often each value of each group came.
     values: Vec<HashMap<(u32, Box<[u8]>), i64>>,
+    /// Where groups are of panes: how many rows each has.
+    counts: Vec<u64>,
     /// Rows that came too late.
     dropped: u64,
 }
@@ -45,6 +47,7 @@ impl Partial {
             expiries: vec![],
             groups: prepared.calls.groups.like(0),
             values: vec![HashMap::new(); prepared.calls.calls.len()],
+            counts: vec![],
             dropped: 0,
         }
     }
@@ -60,27 +63,25 @@ impl Partial {
         let (delta, evaluated) = sift(delta, context, |delta| prepared.evaluate(delta, epoch))?;
         let Evaluated { keys, calls } = evaluated;
         let rows = delta.rows();
-        let bounds = prepared
-            .bound
-            .map(|bound| bounds(&bound, &keys[bound.key], rows));
-        let encoded = match &bounds {
-            Some(bounds) => prepared.codec.encode_bounded(bounds, &keys),
-            None if keys.is_empty() => Ok(Bytes::default()),
-            None => prepared.codec.encode(&keys),
-        }
-        .map_err(|source| prepared.row_error(source))?;
+        let (bounds, encoded) = match &prepared.panes {
+            Some(panes) => (None, panes.codec().encode(&keys)),
+            None => prepared.encode(&keys, rows),
+        };
+        let encoded = encoded.map_err(|source| prepared.row_error(source))?;
+        let in_windows = prepared.panes.as_ref().and(keys.first());
 
         let late = prepared.late_watermark(epoch);
         let mut on_time = vec![];
         let mut of = Vec::with_capacity(rows);
         for row in 0..rows {
             let expiry = bounds.as_ref().map_or(NEVER, |bounds| bounds[row]);
-            if expiry <= late && expiry != NEVER {
+            let is_late = expiry <= late && expiry != NEVER;
+            if is_late || in_windows.is_some_and(|panes| panes.is_null(row)) {
                 if on_time.is_empty() {
                     on_time = vec![true; rows];
                 }
                 on_time[row] = false;
-                self.dropped += u64::from(delta.diff(row) > 0);
+                self.dropped += u64::from(is_late && delta.diff(row) > 0);
                 of.push(0);
                 continue;
             }
@@ -89,7 +90,12 @@ impl Partial {
             } else {
                 encoded.get(row)
             };
-            of.push(self.group(key, expiry));
+            let group = self.group(key, expiry);
+            of.push(group);
+            if in_windows.is_some() {
+                self.counts.resize(self.keys.len(), 0);
+                self.counts[group as usize] += u64::from(delta.diff(row) > 0);
+            }
         }
         self.groups.resize(self.keys.len());
         if self.keys.is_empty() {
@@ -134,32 +140,61 @@ impl Partial {
     }
 
     /// Takes the groups out, as rows for the workers that own them.
-    pub(super) fn take(&mut self, epoch: &EpochInfo) -> Rows {
-        let mut rows = Rows {
-            time: epoch.time(),
-            ..Rows::default()
+    pub(super) fn take(&mut self, epoch: &EpochInfo) -> Result<Rows, OperatorError> {
+        let prepared = Arc::clone(&self.prepared);
+        let mut rows = Rows::new(epoch.time());
+        let count = self.keys.len();
+        // The groups to send, and for each group of this stage those that are made of it.
+        let (keys, expiries, starts) = match &prepared.panes {
+            Some(panes) if !self.keys.is_empty() => {
+                let windows = panes.expand(&self.keys, epoch)?;
+                let made = windows.starts.last().copied().unwrap_or_default();
+                let (bounds, keys) = prepared.encode(&windows.keys, made);
+                let keys = keys.map_err(|source| prepared.row_error(source))?;
+                let bounds = bounds.unwrap_or_else(|| vec![NEVER; made]);
+                (keys, bounds, Some(windows.starts))
+            }
+            _ => (
+                std::mem::take(&mut self.keys),
+                std::mem::take(&mut self.expiries),
+                None,
+            ),
+        };
+        let late = prepared.late_watermark(epoch);
+        let is_late = |at: usize| expiries[at] <= late && expiries[at] != NEVER;
+        let made_of = |group: usize| match &starts {
+            Some(starts) => starts[group]..starts[group + 1],
+            None => group..group + 1,
         };
         let mut value = vec![];
-        for group in 0..self.keys.len() {
+        for group in 0..count {
             value.clear();
             value.push(0);
             self.groups.encode(group, &mut value);
-            rows.push(self.keys.get(group), &value, 1, self.expiries[group]);
+            for at in made_of(group) {
+                if is_late(at) {
+                    self.dropped += self.counts[group];
+                } else {
+                    rows.push(keys.get(at), &value, 1, expiries[at]);
+                }
+            }
         }
         for (call, values) in self.values.iter_mut().enumerate() {
             for ((group, kept), count) in values.drain().filter(|(_, count)| *count != 0) {
                 value.clear();
                 value.extend_from_slice(&(call as u16 + VALUE_TAG).to_be_bytes());
                 value.extend_from_slice(&kept);
-                let group = group as usize;
-                rows.push(self.keys.get(group), &value, count, self.expiries[group]);
+                for at in made_of(group as usize).filter(|at| !is_late(*at)) {
+                    rows.push(keys.get(at), &value, count, expiries[at]);
+                }
             }
         }
         self.table.clear();
         self.keys.clear();
         self.expiries.clear();
+        self.counts.clear();
         self.groups.clear();
-        rows
+        Ok(rows)
     }
 
     /// What was left out since the last call, for progress.
@@ -212,7 +247,7 @@ fn keep_values(
 }
 
 /// For each row the moment at which its group is complete; [`NEVER`] where it has no event time.
-fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
+pub(super) fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
     let (times, shift) = match bound.column.kind {
         EventTimeKind::Instant | EventTimeKind::WindowEnd => (Some(key), 0),
         // A list of windows is never grouped by; without a moment a group is never complete.

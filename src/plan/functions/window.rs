@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `__tumbling_window(ts, size, start)` | the window of `ts` |
 //! | `__sliding_windows(ts, size, slide, start)` | all windows that hold `ts`, the earliest first |
+//! | `__pane(ts, size, slide, start)` | the start of the newest of these windows and the end of the earliest |
 //! | `__cumulate_windows(ts, step, size, start)` | the steps of the window of `ts` that hold it |
 //! | `window_time(window)` | the last microsecond of a window, as Spark has it |
 //! | `__window_time_ms(window)` | the last millisecond of a window, as Flink has it |
@@ -23,7 +24,7 @@ use datafusion::logical_expr::{
 };
 
 /// A window in microseconds since 1970; the end is not part of it.
-type Span = (i64, i64);
+pub type Span = (i64, i64);
 
 /// The windows of one timestamp. Numbers as in [`sliding`] or [`cumulate`].
 type Assign = fn(i64, &[i64], &mut Vec<Span>) -> Option<()>;
@@ -48,6 +49,28 @@ pub fn sliding(ts: i64, numbers: &[i64], out: &mut Vec<Span>) -> Option<()> {
     Some(())
 }
 
+/// `[size, slide, start]`: what stands for all windows of `ts` together, the start of the newest and the end
+/// of the earliest. Nothing where `ts` lies between windows.
+fn pane(ts: i64, numbers: &[i64], out: &mut Vec<Span>) -> Option<()> {
+    let first = out.len();
+    sliding(ts, numbers, out)?;
+    if let (Some(earliest), Some(newest)) = (out.get(first), out.last()) {
+        let pane = (newest.0, earliest.1);
+        out.truncate(first);
+        out.push(pane);
+    }
+    Some(())
+}
+
+/// The windows that a pane stands for, of this size and slide.
+pub fn windows_of_pane((newest, first_end): Span, size: i64, slide: i64, out: &mut Vec<Span>) {
+    let mut begin = first_end - size;
+    while begin <= newest {
+        out.push((begin, begin + size));
+        begin += slide;
+    }
+}
+
 /// `[step, size, start]`.
 pub fn cumulate(ts: i64, numbers: &[i64], out: &mut Vec<Span>) -> Option<()> {
     let &[step, size, start] = numbers else {
@@ -70,6 +93,11 @@ fn tumbling(ts: i64, numbers: &[i64], out: &mut Vec<Span>) -> Option<()> {
     out.push((begin, begin.checked_add(size)?));
     Some(())
 }
+
+/// The function of all windows that hold a timestamp.
+pub const SLIDING_WINDOWS: &str = "__sliding_windows";
+/// The function of what they have in common.
+pub const PANE: &str = "__pane";
 
 /// The type of a window over timestamps of this type.
 pub fn window_type(timestamp: &DataType) -> DataType {
@@ -103,7 +131,8 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         };
         vec![
             assign("__tumbling_window", 2, false, tumbling as Assign),
-            assign("__sliding_windows", 3, true, sliding as Assign),
+            assign(SLIDING_WINDOWS, 3, true, sliding as Assign),
+            assign(PANE, 3, false, pane as Assign),
             assign("__cumulate_windows", 3, true, cumulate as Assign),
             make(WindowTime {
                 name: "window_time",
@@ -224,22 +253,19 @@ impl ScalarUDFImpl for AssignWindows {
                         times.value(row)
                     )
                 })?;
-            } else if !self.list {
+            }
+            lengths.push(spans.len() - before);
+            if !self.list && spans.len() == before {
                 // A null struct takes a place like any other.
                 spans.push((0, 0));
             }
-            lengths.push(spans.len() - before);
         }
-        let nulls = times.nulls().cloned();
-        let windows = |nulls: Option<NullBuffer>| {
-            let column = |pick: fn(&Span) -> i64| -> ArrayRef {
-                let values: Vec<i64> = spans.iter().map(pick).collect();
-                Arc::new(TimestampMicrosecondArray::from(values).with_timezone_opt(zone.clone()))
-            };
-            let (start, end) = (column(|s| s.0), column(|s| s.1));
-            let fields = window_fields(start.data_type());
-            StructArray::try_new(fields, vec![start, end], nulls)
+        let nulls = if self.list {
+            times.nulls().cloned()
+        } else {
+            Some(lengths.iter().map(|length| *length > 0).collect())
         };
+        let windows = |nulls: Option<NullBuffer>| windows(&spans, zone.as_ref(), nulls);
         let array: ArrayRef = if self.list {
             let windows = windows(None)?;
             let item = Arc::new(Field::new("item", windows.data_type().clone(), true));
@@ -254,6 +280,21 @@ impl ScalarUDFImpl for AssignWindows {
         };
         Ok(ColumnarValue::Array(array))
     }
+}
+
+/// A column of windows over timestamps of a zone.
+pub fn windows(
+    spans: &[Span],
+    zone: Option<&Arc<str>>,
+    nulls: Option<NullBuffer>,
+) -> Result<StructArray> {
+    let column = |pick: fn(&Span) -> i64| -> ArrayRef {
+        let values: Vec<i64> = spans.iter().map(pick).collect();
+        Arc::new(TimestampMicrosecondArray::from(values).with_timezone_opt(zone.cloned()))
+    };
+    let (start, end) = (column(|s| s.0), column(|s| s.1));
+    let fields = window_fields(start.data_type());
+    Ok(StructArray::try_new(fields, vec![start, end], nulls)?)
 }
 
 /// The event times of a column of timestamps, or of windows.
@@ -318,6 +359,24 @@ mod tests {
             .filter(|b| *b <= ts && ts < b + size)
             .map(|b| (b, b + size))
             .collect()
+    }
+
+    #[test]
+    fn a_pane_stands_for_all_windows_of_a_timestamp() {
+        for (size, slide) in [(10, 10), (10, 5), (10, 3), (7, 2), (1, 1), (12, 5), (3, 8)] {
+            for ts in -40..40 {
+                let numbers = [size, slide, 2];
+                let mut panes = Vec::new();
+                pane(ts, &numbers, &mut panes).expect("in range");
+                let right = brute_force(ts, size, slide, 2);
+                assert_eq!(panes.is_empty(), right.is_empty());
+                let mut all = Vec::new();
+                for pane in panes {
+                    windows_of_pane(pane, size, slide, &mut all);
+                }
+                assert_eq!(all, right);
+            }
+        }
     }
 
     #[test]

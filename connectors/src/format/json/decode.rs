@@ -4,9 +4,12 @@
 //! document that is broken is an error: then nothing of it is used.
 
 use super::scanner::{Number, NumberKind, Scan, Scanner, Text, unescape};
-use crate::format::casts::{Casts, decode_base64, parse_decimal, parse_float, parse_integer};
-use crate::format::columns::{Column, Names, named_float};
-use crate::format::values::{Bytes, Values};
+use crate::format::casts::{
+    Casts, decode_base64, exact_double, parse_decimal, parse_float, parse_integer,
+};
+use crate::format::columns::{Column, named_float};
+use crate::format::names::Names;
+use crate::format::values::Values;
 
 /// What decoding needs beside the bytes.
 pub(super) struct Context<'a> {
@@ -42,33 +45,28 @@ pub(super) fn object(
     context: &mut Context<'_>,
 ) -> Scan<Option<usize>> {
     let mut wrong = None;
-    let mut filled = 0;
-    scanner.enter()?;
-    if !scanner.closes(b'}') {
-        let mut position = 0;
-        loop {
-            let target = key(scanner, names, position, context)?;
-            scanner.colon()?;
-            match target {
-                None => scanner.skip()?,
-                Some(index) => {
-                    let column = &mut columns[index];
-                    if column.len() > row {
-                        // The last of two equal names wins.
-                        column.truncate(row);
-                    } else {
-                        filled += 1;
-                    }
-                    if value(scanner, column, context)? != Fit::Whole {
-                        wrong.get_or_insert(index);
-                    }
+    // How many columns have a value, and which of the first 64.
+    let (mut filled, mut which) = (0, 0_u64);
+    let mut position = 0;
+    while let Some(target) = lead(scanner, names, position, context)? {
+        match target {
+            None => scanner.skip()?,
+            Some(index) => {
+                let column = &mut columns[index];
+                let bit = if index < 64 { 1 << index } else { 0 };
+                if which & bit != 0 || (bit == 0 && column.len() > row) {
+                    // The last of two equal names wins.
+                    column.truncate(row);
+                } else {
+                    filled += 1;
+                    which |= bit;
+                }
+                if value(scanner, column, context)? != Fit::Whole {
+                    wrong.get_or_insert(index);
                 }
             }
-            position += 1;
-            if !scanner.another(b'}')? {
-                break;
-            }
         }
+        position += 1;
     }
     if filled < columns.len() {
         for column in columns.iter_mut().filter(|column| column.len() == row) {
@@ -78,45 +76,104 @@ pub(super) fn object(
     Ok(wrong)
 }
 
-/// The column of the key that comes next.
+/// Reads up to the next value of an object, of which `position` values are read; the column of that
+/// value, if it has one. `None` at the object's end.
 #[inline]
-fn key(
+fn lead(
     scanner: &mut Scanner<'_>,
     names: &mut Names,
     position: usize,
     context: &mut Context<'_>,
-) -> Scan<Option<usize>> {
-    if let Some((quoted, target)) = names.expected.get(position)
-        && scanner.eat_key(quoted)
+) -> Scan<Option<Option<usize>>> {
+    let start = scanner.at;
+    if let Some(lead) = names.lead(position)
+        && scanner.eat_lead(lead)
     {
-        return Ok(*target);
+        if position > 0 || scanner.entered() {
+            return Ok(Some(lead.column));
+        }
+        scanner.at = start;
+    }
+    if position > 0 && scanner.closes(b'}') {
+        return Ok(None);
+    }
+    new_lead(scanner, names, position, context)
+}
+
+/// As [`lead`], where something else comes than the last time.
+#[cold]
+fn new_lead(
+    scanner: &mut Scanner<'_>,
+    names: &mut Names,
+    position: usize,
+    context: &mut Context<'_>,
+) -> Scan<Option<Option<usize>>> {
+    let start = scanner.at;
+    let more = if position == 0 {
+        scanner.enter()?;
+        !scanner.closes(b'}')
+    } else {
+        scanner.another(b'}')?
+    };
+    if !more {
+        return Ok(None);
     }
     let text = scanner.key()?;
+    scanner.colon()?;
     if text.escaped {
         context.scratch.clear();
         unescape(text.raw, context.scratch);
-        return Ok(names.find(context.scratch));
+        return Ok(Some(names.find(context.scratch)));
     }
     let target = names.find(text.raw);
-    names.expect_at(position, text.raw, target);
-    Ok(target)
+    if scanner.peek().is_some() {
+        names.remember(position, scanner.since(start), target);
+    }
+    Ok(Some(target))
 }
 
 /// Decodes the value that comes next as the next row of `column`.
+#[expect(
+    clippy::inline_always,
+    reason = "the hot loop: the place in the text stays in a register"
+)]
+#[inline(always)]
 pub(super) fn value(
     scanner: &mut Scanner<'_>,
     column: &mut Column,
     context: &mut Context<'_>,
 ) -> Scan<Fit> {
     match scanner.peek() {
+        Some(b'"' | b'\'') => {
+            let text = scanner.string()?;
+            match column {
+                Column::Utf8(values) if !text.escaped => {
+                    values.push_start(scanner.text_onward(text), text.raw.len());
+                    Ok(Fit::Whole)
+                }
+                _ => Ok(string(text, column, context).into()),
+            }
+        }
+        Some(b'0'..=b'9' | b'-') => {
+            let number = scanner.number()?;
+            Ok(decode_number(number, column).into())
+        }
+        other => uncommon_value(other, scanner, column, context),
+    }
+}
+
+/// A value that begins with `first` and is neither a string nor a usual number.
+fn uncommon_value(
+    first: Option<u8>,
+    scanner: &mut Scanner<'_>,
+    column: &mut Column,
+    context: &mut Context<'_>,
+) -> Scan<Fit> {
+    match first {
         Some(b'n') => {
             scanner.word(b"null")?;
             column.push_null();
             Ok(Fit::Whole)
-        }
-        Some(b'"' | b'\'') => {
-            let text = scanner.string()?;
-            Ok(string(text, column, context).into())
         }
         Some(b'{') => match column {
             Column::Struct {
@@ -181,17 +238,26 @@ fn decode_number(number: Number<'_>, column: &mut Column) -> bool {
         values.push_option(integer(number).and_then(|value| T::try_from(value).ok()))
     }
     fn integer(number: Number<'_>) -> Option<i64> {
-        if number.kind == NumberKind::Integer {
-            parse_integer(number.raw)
-        } else {
-            None
+        match number.kind {
+            NumberKind::Integer if number.digits < 19 => {
+                let value = number.mantissa as i64;
+                Some(if number.negative() { -value } else { value })
+            }
+            NumberKind::Integer => parse_integer(number.raw),
+            NumberKind::Float | NumberKind::Named => None,
         }
     }
     match column {
         Column::Int64(values) => values.push_option(integer(number)),
         Column::Float64(values) => values.push_option(match number.kind {
             NumberKind::Named => named_float(number.raw),
-            _ => parse_float(number.raw),
+            _ => exact_double(
+                number.negative(),
+                number.mantissa,
+                number.digits,
+                number.scale,
+            )
+            .or_else(|| parse_float(number.raw)),
         }),
         Column::Int32(values) => narrow(values, number),
         Column::Int16(values) => narrow(values, number),
@@ -219,10 +285,6 @@ fn decode_number(number: Number<'_>, column: &mut Column) -> bool {
 }
 
 fn string(text: Text<'_>, column: &mut Column, context: &mut Context<'_>) -> bool {
-    if let Column::Utf8(values) = column {
-        push_text(values, text);
-        return true;
-    }
     let Context { casts, scratch } = context;
     let text = if text.escaped {
         scratch.clear();
@@ -232,6 +294,10 @@ fn string(text: Text<'_>, column: &mut Column, context: &mut Context<'_>) -> boo
         text.raw
     };
     match column {
+        Column::Utf8(values) => {
+            values.push(text);
+            true
+        }
         Column::Timestamp(values, _) => values.push_option(casts.timestamp(text)),
         Column::TimestampNtz(values) => values.push_option(casts.timestamp_ntz(text)),
         Column::Date(values) => values.push_option(casts.date(text)),
@@ -252,15 +318,6 @@ fn string(text: Text<'_>, column: &mut Column, context: &mut Context<'_>) -> boo
             column.push_null();
             false
         }
-    }
-}
-
-fn push_text(values: &mut Bytes, text: Text<'_>) {
-    if text.escaped {
-        unescape(text.raw, &mut values.values);
-        values.seal(true);
-    } else {
-        values.push(text.raw);
     }
 }
 

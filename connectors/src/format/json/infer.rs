@@ -79,9 +79,11 @@ impl JsonInference {
 
     /// The type of a single value, whatever it is.
     pub fn type_of(&self, value: &[u8]) -> Result<DataType, Malformed> {
-        let found = self.value(&mut Scanner::new(value));
-        let found = found.map_err(|Syntax { at, what }| {
-            Malformed::new(0, format!("{what} (at its byte {})", at + 1), value)
+        let mut scanner = Scanner::new(value);
+        let found = self.value(&mut scanner);
+        let found = found.map_err(|Syntax { what }| {
+            let reason = format!("{what} (at its byte {})", scanner.at + 1);
+            Malformed::new(0, reason, value)
         })?;
         Ok(canonical(found).unwrap_or(DataType::Utf8))
     }

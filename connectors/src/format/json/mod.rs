@@ -27,10 +27,15 @@ pub use path::JsonPath;
 use self::decode::{Context, object};
 use self::scanner::{Scan, Scanner, Syntax};
 use super::building::Building;
-use super::columns::{Column, Names};
+use super::columns::Column;
+use super::names::Names;
 use super::scan::find_byte;
 use super::{Malformed, ParseMode, RecordOptions};
 use crate::Result;
+
+/// About how many bytes are checked to be text at a time: few enough to stay in the processor's
+/// cache until they are decoded.
+const WINDOW: usize = 16 << 10;
 
 /// Decodes JSON records into batches of the wanted columns.
 #[derive(Debug)]
@@ -68,16 +73,45 @@ impl JsonDecoder {
     /// Decodes whole lines until a batch is full, and says how many bytes it took. Only the last
     /// line may lack its newline.
     pub fn push_lines(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        // How far it is known whether the bytes are text, and whether they are.
+        let (mut known, mut text) = (0, false);
         let mut at = 0;
         while at < bytes.len() && !self.is_full() {
-            let end = find_byte(bytes, at, b'\n');
-            self.push_record(&bytes[at..end]).map_err(|mut malformed| {
+            if at >= known {
+                known = find_byte(bytes, bytes.len().min(at + WINDOW), b'\n');
+                let window = &bytes[at..known];
+                text = window.is_ascii() || std::str::from_utf8(window).is_ok();
+            }
+            let end = if text {
+                self.push_line(bytes, at)
+            } else {
+                let end = find_byte(bytes, at, b'\n');
+                self.push_record(&bytes[at..end]).map(|()| end)
+            };
+            at = end.map_err(|mut malformed| {
                 malformed.offset += at;
                 malformed
             })?;
-            at = (end + 1).min(bytes.len());
+            at = (at + 1).min(bytes.len());
         }
         Ok(at)
+    }
+
+    /// Decodes the line that begins at `at`, which is text, and says where it ends. The end is not
+    /// searched but come upon, unless the record is broken.
+    fn push_line(&mut self, bytes: &[u8], at: usize) -> Result<usize, Malformed> {
+        let before = self.building.rows;
+        let mut scanner = Scanner::line(bytes, at);
+        let Ok(wrong) = self.decode(&mut scanner, true) else {
+            self.building.take_back(before);
+            let end = find_byte(bytes, at, b'\n');
+            return self.push_record(&bytes[at..end]).map(|()| end);
+        };
+        let end = find_byte(bytes, scanner.at, b'\n');
+        if let Some(column) = wrong {
+            self.misfit(before, column, &bytes[at..end])?;
+        }
+        Ok(end)
     }
 
     /// Decodes one record: an object, or an array of them. White space alone is no record.
@@ -97,34 +131,55 @@ impl JsonDecoder {
             Err(_) => Cow::Owned(String::from_utf8_lossy(record).into_owned().into_bytes()),
         };
         let before = self.building.rows;
-        let decoded = self.decode(&record, arrays);
+        let mut scanner = Scanner::new(&record);
+        match self.decode(&mut scanner, arrays) {
+            Ok(None) => Ok(()),
+            Ok(Some(column)) => self.misfit(before, column, &record),
+            Err(syntax) => self.broken(before, syntax, scanner.at, &record),
+        }
+    }
+
+    /// What becomes of a record, whose rows begin at `before`, that has a value of a wrong type in a
+    /// column.
+    fn misfit(&mut self, before: usize, column: usize, record: &[u8]) -> Result<(), Malformed> {
         let building = &mut self.building;
-        match (decoded, self.options.mode) {
-            (Ok(None), _) => {}
-            (Ok(Some(_)), ParseMode::Permissive) => {
-                building.mark_corrupt(before, &record);
-            }
-            (Err(_), ParseMode::Permissive) => {
+        match self.options.mode {
+            ParseMode::Permissive => building.mark_corrupt(before, record),
+            ParseMode::DropMalformed => building.drop_record(before),
+            ParseMode::FailFast => {
                 building.take_back(before);
+                return Err(Malformed::new(0, building.wrong_type(column), record));
+            }
+        }
+        Ok(())
+    }
+
+    /// What becomes of a record, whose rows begin at `before`, that breaks off at `at`.
+    fn broken(
+        &mut self,
+        before: usize,
+        Syntax { what }: Syntax,
+        at: usize,
+        record: &[u8],
+    ) -> Result<(), Malformed> {
+        let building = &mut self.building;
+        building.take_back(before);
+        match self.options.mode {
+            ParseMode::Permissive => {
                 building.push_nulls();
-                building.mark_corrupt(before, &record);
+                building.mark_corrupt(before, record);
             }
-            (_, ParseMode::DropMalformed) => building.drop_record(before),
-            (Ok(Some(column)), ParseMode::FailFast) => {
-                building.take_back(before);
-                return Err(Malformed::new(0, building.wrong_type(column), &record));
-            }
-            (Err(Syntax { at, what }), ParseMode::FailFast) => {
-                building.take_back(before);
+            ParseMode::DropMalformed => building.drop_record(before),
+            ParseMode::FailFast => {
                 let reason = format!("{what} (at its byte {})", at + 1);
-                return Err(Malformed::new(0, reason, &record));
+                return Err(Malformed::new(0, reason, record));
             }
         }
         Ok(())
     }
 
     /// Puts a record into the columns. Gives the first column that had a value of a wrong type.
-    fn decode(&mut self, record: &[u8], arrays: bool) -> Scan<Option<usize>> {
+    fn decode(&mut self, scanner: &mut Scanner<'_>, arrays: bool) -> Scan<Option<usize>> {
         let Self {
             building: Building { columns, rows, .. },
             names,
@@ -135,12 +190,11 @@ impl JsonDecoder {
             casts: &options.casts,
             scratch,
         };
-        let mut scanner = Scanner::new(record);
         let mut wrong = None;
         match scanner.peek() {
             None => {}
             Some(b'{') => {
-                wrong = object(&mut scanner, names, columns, *rows, &mut context)?;
+                wrong = object(scanner, names, columns, *rows, &mut context)?;
                 *rows += 1;
             }
             Some(b'[') if arrays => {
@@ -150,7 +204,7 @@ impl JsonDecoder {
                         if scanner.peek() != Some(b'{') {
                             return scanner.error("an array of objects was expected");
                         }
-                        let first = object(&mut scanner, names, columns, *rows, &mut context)?;
+                        let first = object(scanner, names, columns, *rows, &mut context)?;
                         wrong = wrong.or(first);
                         *rows += 1;
                         if !scanner.another(b']')? {

@@ -2,15 +2,15 @@
 //! and the numbers `NaN`, `Infinity`, `-INF`. Control characters inside strings, leading zeros,
 //! trailing commas and names without quotes are errors.
 
+use crate::format::names::Lead;
 use crate::format::scan::find_string_end;
 
 /// How deep arrays and objects may be nested, as in Jackson.
 pub(super) const MAX_DEPTH: usize = 1000;
 
-/// A document that is broken: nothing of it can be used.
+/// A document that is broken: nothing of it can be used. The scanner stays where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Syntax {
-    pub(super) at: usize,
     pub(super) what: &'static str,
 }
 
@@ -24,11 +24,24 @@ pub(super) struct Text<'a> {
     pub(super) escaped: bool,
 }
 
-/// A number as it is written.
+/// A number as it is written, and what reading over it has told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number<'a> {
     pub(super) raw: &'a [u8],
     pub(super) kind: NumberKind,
+    /// The digits before the exponent as one number, which has overflowed if they are many.
+    pub(super) mantissa: u64,
+    /// How many digits that are; 0 where there is an exponent.
+    pub(super) digits: usize,
+    /// How many of them stand behind the point.
+    pub(super) scale: usize,
+}
+
+impl Number<'_> {
+    #[inline]
+    pub(super) fn negative(&self) -> bool {
+        self.raw.first() == Some(&b'-')
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +56,38 @@ pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     pub(super) at: usize,
     depth: usize,
+    /// Whether a newline ends it.
+    line: bool,
 }
 
 impl<'a> Scanner<'a> {
+    /// All of `bytes` is the document.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
             at: 0,
             depth: 0,
+            line: false,
         }
     }
 
+    /// The document is the line that begins at `at`: no newline is read over.
+    pub(super) fn line(bytes: &'a [u8], at: usize) -> Self {
+        Self {
+            bytes,
+            at,
+            depth: 0,
+            line: true,
+        }
+    }
+
+    #[cold]
+    #[expect(
+        clippy::unused_self,
+        reason = "what is wrong is wrong where the scanner stands"
+    )]
     pub(super) fn error<T>(&self, what: &'static str) -> Scan<T> {
-        Err(Syntax { at: self.at, what })
+        Err(Syntax { what })
     }
 
     /// The bytes from `from` to here.
@@ -63,12 +95,23 @@ impl<'a> Scanner<'a> {
         &self.bytes[from..self.at]
     }
 
+    /// From the string that was just read on: what stood between its quotes, and what follows.
+    #[inline]
+    pub(super) fn text_onward(&self, text: Text<'a>) -> &'a [u8] {
+        &self.bytes[self.at - 1 - text.raw.len()..]
+    }
+
     /// The next byte that is not white space, which stays unread.
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.bytes.get(self.at)?;
-            if byte > b' ' || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            let blank = match byte {
+                b' ' | b'\t' | b'\r' => true,
+                b'\n' => !self.line,
+                _ => false,
+            };
+            if byte > b' ' || !blank {
                 return Some(byte);
             }
             self.at += 1;
@@ -92,6 +135,14 @@ impl<'a> Scanner<'a> {
         } else {
             Ok(())
         }
+    }
+
+    /// Counts an object whose brace is read already, if it is not too deep.
+    #[inline]
+    pub(super) fn entered(&mut self) -> bool {
+        let fits = self.depth < MAX_DEPTH;
+        self.depth += usize::from(fits);
+        fits
     }
 
     /// How many arrays and objects are open.
@@ -132,17 +183,14 @@ impl<'a> Scanner<'a> {
         closes
     }
 
-    /// Whether the key whose rest (from behind the opening quote) is `quoted` comes next; reads it.
+    /// Reads what led to a value the last time, if it comes again; says so.
     #[inline]
-    pub(super) fn eat_key(&mut self, quoted: &[u8]) -> bool {
-        if self.peek() != Some(b'"') {
-            return false;
-        }
-        let found = self.bytes[self.at + 1..].starts_with(quoted);
-        if found {
-            self.at += 1 + quoted.len();
-        }
-        found
+    pub(super) fn eat_lead(&mut self, lead: &Lead) -> bool {
+        let found = lead
+            .begins(&self.bytes[self.at..])
+            .filter(|_| !(self.line && lead.newline));
+        self.at += found.unwrap_or(0);
+        found.is_some()
     }
 
     /// A key.
@@ -165,99 +213,130 @@ impl<'a> Scanner<'a> {
     }
 
     /// A string; its opening quote comes next.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "the hot loop: the place in the text stays in a register"
+    )]
+    #[inline(always)]
     pub(super) fn string(&mut self) -> Scan<Text<'a>> {
+        let start = self.at + 1;
+        if self.bytes[self.at] == b'"' {
+            let end = find_string_end(self.bytes, start);
+            if self.bytes.get(end) == Some(&b'"') {
+                self.at = end + 1;
+                return Ok(Text {
+                    raw: &self.bytes[start..end],
+                    escaped: false,
+                });
+            }
+        }
+        self.uncommon_string()
+    }
+
+    /// A string with escapes or in single quotes.
+    #[cold]
+    fn uncommon_string(&mut self) -> Scan<Text<'a>> {
         let quote = self.bytes[self.at];
         let start = self.at + 1;
         let mut escaped = false;
-        let mut at = start;
+        self.at = start;
         loop {
-            at = find_string_end(self.bytes, at, quote);
-            match self.bytes.get(at) {
+            if quote == b'"' {
+                self.at = find_string_end(self.bytes, self.at);
+            }
+            match self.bytes.get(self.at) {
                 Some(byte) if *byte == quote => {
-                    self.at = at + 1;
+                    self.at += 1;
                     return Ok(Text {
-                        raw: &self.bytes[start..at],
+                        raw: &self.bytes[start..self.at - 1],
                         escaped,
                     });
                 }
                 Some(b'\\') => {
                     escaped = true;
-                    at = self.check_escape(at)?;
+                    self.escape()?;
                 }
+                Some(0x20..) => self.at += 1,
                 Some(_) => {
-                    self.at = at;
                     return self
                         .error("a control character inside a string (write it as an escape)");
                 }
-                None => {
-                    self.at = at;
-                    return self.error("it ends inside a string");
-                }
+                None => return self.error("it ends inside a string"),
             }
         }
     }
 
-    /// Checks the escape at `at`, and says where it ends.
-    fn check_escape(&mut self, at: usize) -> Scan<usize> {
-        match self.bytes.get(at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'\'') => Ok(at + 2),
-            Some(b'u') if hex4(self.bytes, at + 2).is_some() => Ok(at + 6),
-            Some(_) => {
-                self.at = at;
-                self.error("an escape that does not exist")
-            }
-            None => {
-                self.at = at;
-                self.error("it ends inside a string")
-            }
-        }
+    /// Reads over an escape.
+    fn escape(&mut self) -> Scan<()> {
+        self.at += match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'\'') => 2,
+            Some(b'u') if hex4(self.bytes, self.at + 2).is_some() => 6,
+            Some(_) => return self.error("an escape that does not exist"),
+            None => return self.error("it ends inside a string"),
+        };
+        Ok(())
     }
 
     /// A number; its first byte comes next.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "the hot loop: the place in the text stays in a register"
+    )]
+    #[inline(always)]
     pub(super) fn number(&mut self) -> Scan<Number<'a>> {
         let start = self.at;
-        let mut at = start;
-        let digit = |at: usize| self.bytes.get(at).is_some_and(u8::is_ascii_digit);
-        at += usize::from(self.bytes.get(at) == Some(&b'-'));
-        let first = at;
-        while digit(at) {
-            at += 1;
-        }
-        if at == first {
+        let mut mantissa = 0_u64;
+        let mut digits = |mut at: usize| {
+            while let Some(digit) = self.bytes.get(at).map(|byte| byte.wrapping_sub(b'0'))
+                && digit < 10
+            {
+                mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+                at += 1;
+            }
+            at
+        };
+        let first = start + usize::from(self.bytes.get(start) == Some(&b'-'));
+        let point = digits(first);
+        if point == first {
             return self.named_number(start);
         }
-        if self.bytes[first] == b'0' && at > first + 1 {
+        if self.bytes[first] == b'0' && point > first + 1 {
             return self.error("a number with leading zeros");
         }
-        let mut kind = NumberKind::Integer;
+        let mut number = Number {
+            raw: &[],
+            kind: NumberKind::Integer,
+            mantissa: 0,
+            digits: point - first,
+            scale: 0,
+        };
+        let mut at = point;
         if self.bytes.get(at) == Some(&b'.') {
-            kind = NumberKind::Float;
-            at += 1;
-            if !digit(at) {
+            at = digits(point + 1);
+            number.kind = NumberKind::Float;
+            number.scale = at - point - 1;
+            number.digits += number.scale;
+            if number.scale == 0 {
                 return self.error("a number without digits behind its point");
             }
-            while digit(at) {
-                at += 1;
-            }
         }
+        number.mantissa = mantissa;
         if let Some(b'e' | b'E') = self.bytes.get(at) {
-            kind = NumberKind::Float;
+            number.kind = NumberKind::Float;
+            number.digits = 0;
             at += 1;
             at += usize::from(matches!(self.bytes.get(at), Some(b'+' | b'-')));
-            if !digit(at) {
-                return self.error("a number without digits in its exponent");
-            }
-            while digit(at) {
+            let exponent = at;
+            while self.bytes.get(at).is_some_and(u8::is_ascii_digit) {
                 at += 1;
+            }
+            if at == exponent {
+                return self.error("a number without digits in its exponent");
             }
         }
         self.at = at;
-        Ok(Number {
-            raw: &self.bytes[start..at],
-            kind,
-        })
+        number.raw = &self.bytes[start..at];
+        Ok(number)
     }
 
     fn named_number(&mut self, start: usize) -> Scan<Number<'a>> {
@@ -277,6 +356,9 @@ impl<'a> Scanner<'a> {
                 return Ok(Number {
                     raw: name,
                     kind: NumberKind::Named,
+                    mantissa: 0,
+                    digits: 0,
+                    scale: 0,
                 });
             }
         }
@@ -302,11 +384,22 @@ impl<'a> Scanner<'a> {
         self.check_word_end()
     }
 
-    /// Reads over a value, whatever it is. However deep it is nested, the stack does not grow.
+    /// Reads over a value, whatever it is.
+    #[expect(
+        clippy::inline_always,
+        reason = "the hot loop: the place in the text stays in a register"
+    )]
+    #[inline(always)]
     pub(super) fn skip(&mut self) -> Scan<()> {
-        if !matches!(self.peek(), Some(b'{' | b'[')) {
-            return self.skip_scalar();
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'{' | b'[') => self.skip_nested(),
+            _ => self.skip_scalar(),
         }
+    }
+
+    /// Reads over an array or object. However deep it is nested, the stack does not grow.
+    fn skip_nested(&mut self) -> Scan<()> {
         let outside = self.depth;
         // A bit for each level: whether it is an object.
         let mut objects = [0_u64; MAX_DEPTH / 64 + 1];

@@ -83,11 +83,7 @@ impl Sink for KafkaSink {
     }
 
     fn last_committed(&mut self) -> Result<Option<u64>> {
-        self.producer()?;
-        match self.options.delivery {
-            Delivery::ExactlyOnce => Producer::last_committed(&self.options),
-            Delivery::AtLeastOnce => Ok(None),
-        }
+        self.producer()?.last_committed(&self.options)
     }
 
     fn discard_uncommitted(&mut self) -> Result<()> {

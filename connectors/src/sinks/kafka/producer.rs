@@ -10,7 +10,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -18,7 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::options::SinkOptions;
 use super::records::Record;
 use crate::kafka::client::{self, FIRST_ANSWER, TRY, broker_error};
-use crate::kafka::{Patience, Watch};
+use crate::kafka::{Consumer, Patience, Watch};
 use crate::{ConnectorError, Delivery, Result};
 
 /// How long the end of a transaction may take: what a coordinator needs to come back.
@@ -27,6 +27,8 @@ const COMMIT: Duration = Duration::from_mins(2);
 /// The producer of a process.
 pub(super) struct Producer {
     producer: BaseProducer<Watch>,
+    /// A member in name of the group that notes epochs; none without transactions.
+    group: Option<Consumer>,
     /// The epoch of the open transaction.
     open: Mutex<Option<u64>>,
 }
@@ -35,14 +37,17 @@ impl Producer {
     /// Connects: an error within seconds where that cannot be. With transactions, those of former
     /// producers of the same id are over then.
     pub(super) fn connect(options: &SinkOptions) -> Result<Self> {
+        let transactions = options.delivery == Delivery::ExactlyOnce;
+        let group = transactions.then(|| client::create(&options.client, &group_config(options)));
         let this = Self {
             producer: client::create(&options.client, &options.producer())?,
+            group: group.transpose()?,
             open: Mutex::new(None),
         };
         if let Some(topic) = &options.topic {
             this.check_topic(options, topic)?;
         }
-        if options.delivery == Delivery::ExactlyOnce {
+        if transactions {
             this.begin_life(options)?;
         }
         Ok(this)
@@ -169,14 +174,6 @@ impl Producer {
             }
             return Err(broker_error(&options.client, action, Some(code), reason));
         }
-        if let Some((code, reason)) = watch.lasting() {
-            return Err(broker_error(
-                &options.client,
-                "cannot write",
-                Some(code),
-                reason,
-            ));
-        }
         Ok(())
     }
 
@@ -202,10 +199,11 @@ impl Producer {
         if *open != Some(epoch) {
             return Ok(());
         }
-        let group: BaseConsumer = group_config(options)
-            .create()
-            .map_err(|error| self.error(options, "cannot make a client", &error))?;
-        let Some(group) = group.group_metadata() else {
+        let Some(group) = &self.group else {
+            return Ok(());
+        };
+        client::serve(group);
+        let Some(member) = group.group_metadata() else {
             return Err(ConnectorError::Inconsistent(
                 "a client with a group has no group".into(),
             ));
@@ -218,7 +216,7 @@ impl Producer {
         );
         self.until_done(options, &action, || {
             self.producer
-                .send_offsets_to_transaction(&note, &group, TRY)
+                .send_offsets_to_transaction(&note, &member, TRY)
         })?;
         self.until_done(options, &action, || self.producer.commit_transaction(TRY))?;
         *open = None;
@@ -263,9 +261,11 @@ impl Producer {
         }
     }
 
-    /// The newest epoch that the topic holds. Only right once the transactional id is ours.
-    pub(super) fn last_committed(options: &SinkOptions) -> Result<Option<u64>> {
-        let group: BaseConsumer<Watch> = client::create(&options.client, &group_config(options))?;
+    /// The newest epoch that the topic holds; nothing without transactions.
+    pub(super) fn last_committed(&self, options: &SinkOptions) -> Result<Option<u64>> {
+        let Some(group) = &self.group else {
+            return Ok(None);
+        };
         let action = format!(
             "cannot ask group '{}' for its epoch",
             options.transactional_id
@@ -282,7 +282,7 @@ impl Producer {
                         Ok(element.offset())
                     })
             });
-            client::serve(&group);
+            client::serve(group);
             match answer {
                 Ok(Offset::Offset(next)) => return Ok(u64::try_from(next - 1).ok()),
                 Ok(_) => return Ok(None),

@@ -167,13 +167,19 @@ impl Queue {
         of: &TopicPartition,
         offset: i64,
     ) -> Result<()> {
-        let sought = one(of, offset)
-            .and_then(|list| self.consumer.seek_partitions(list, SEEK))
-            .and_then(|list| {
+        let sought = one(of, offset).and_then(|list| {
+            let sought = self.consumer.seek_partitions(list.clone(), SEEK);
+            let sought = sought.and_then(|list| {
                 list.elements()
                     .iter()
                     .try_for_each(TopicPartitionListElem::error)
             });
+            // One that stopped at an error cannot be put elsewhere: it is assigned anew.
+            sought.or_else(|_| {
+                self.consumer.incremental_unassign(&list)?;
+                self.consumer.incremental_assign(&list)
+            })
+        });
         sought.map_err(|error| {
             let action = format!("cannot read {of}@{offset}");
             let code = error.rdkafka_error_code();

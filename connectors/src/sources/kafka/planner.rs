@@ -79,7 +79,8 @@ impl Planner {
         client::serve(&self.consumer);
         match answer {
             Ok(answer) => {
-                self.patience.renew(self.options.timeout);
+                self.patience
+                    .renew(self.options.timeout, self.consumer.context());
                 Ok(Some(answer))
             }
             Err(error) => {

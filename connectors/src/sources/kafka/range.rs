@@ -70,6 +70,7 @@ impl Range {
         split: &KafkaSplit,
         queue: Queue,
     ) -> Self {
+        queue.consumer.context().forget();
         Self {
             options: Arc::clone(options),
             lanes,
@@ -141,7 +142,9 @@ impl Range {
             return Ok(Standing::End);
         };
         let watch = queue.consumer.context();
-        if let Some((code, reason)) = watch.lasting() {
+        if let Some((code, reason)) = watch.lasting()
+            && self.heard.elapsed() >= client::FIRST_ANSWER
+        {
             return Err(self.error(Some(code), reason));
         }
         if self.heard.elapsed() < self.options.timeout {

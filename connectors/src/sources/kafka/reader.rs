@@ -17,7 +17,8 @@ use crate::format::csv::CsvDecoder;
 use crate::format::json::JsonDecoder;
 use crate::format::{BATCH_BYTES, BATCH_ROWS, RawDecoder, RecordDecoder, columns_to_decode};
 use crate::{
-    ConnectorError, METADATA_COLUMN, Place, Read, Result, SourceReader, Split, SplitReader,
+    ConnectorError, METADATA_COLUMN, Place, Read, Rejected, Result, SourceReader, Split,
+    SplitReader,
 };
 
 /// Opens the splits of one source.
@@ -50,6 +51,8 @@ impl SourceReader for KafkaReader {
         let split = KafkaSplit::of(&split.range)?;
         let of = split.partition();
         let mut decoded = Rows::new(&self.options, projection, &of)?;
+        // What cannot be decoded has been set aside, or has ended the query before.
+        decoded.rejected = Some(vec![]);
         let mut range = Range::again(&self.options, &split)?;
         let mut places = Vec::with_capacity(rows.len());
         let mut wanted = rows.iter().copied().peekable();
@@ -105,6 +108,15 @@ impl SplitReader for KafkaSplitReader {
         }
         Ok(Read::Batch { batch, dropped })
     }
+
+    fn keep_rejected(&mut self) {
+        self.rows.rejected = Some(vec![]);
+    }
+
+    fn rejected(&mut self) -> Vec<Rejected> {
+        let rejected = self.rows.rejected.as_mut();
+        rejected.map(std::mem::take).unwrap_or_default()
+    }
 }
 
 /// Where an output column comes from.
@@ -127,6 +139,10 @@ struct Rows {
     columns: Vec<Column>,
     output: SchemaRef,
     of: TopicPartition,
+    /// How many rows were taken.
+    taken: u64,
+    /// Records that cannot be decoded, where they are set aside.
+    rejected: Option<Vec<Rejected>>,
 }
 
 impl Rows {
@@ -186,6 +202,8 @@ impl Rows {
             columns,
             output: Arc::new(Schema::new(output)),
             of: of.clone(),
+            taken: 0,
+            rejected: None,
         })
     }
 
@@ -196,10 +214,24 @@ impl Rows {
         };
         let before = decoder.rows();
         match record.payload() {
-            Some(value) => decoder
-                .push_record(value)
-                .map_err(|malformed| malformed.at(format!("{}@{}", self.of, record.offset())))?,
             None => decoder.push_nothing(),
+            Some(value) => {
+                if let Err(malformed) = decoder.push_record(value) {
+                    let text = format!("{}@{}", self.of, record.offset());
+                    let error = malformed.at(text.clone());
+                    let Some(rejected) = &mut self.rejected else {
+                        return Err(error);
+                    };
+                    rejected.push(Rejected {
+                        row: self.taken + before as u64,
+                        place: Place {
+                            text,
+                            record: Some(value.to_vec()),
+                        },
+                        reason: error.to_string(),
+                    });
+                }
+            }
         }
         self.own.push(record, decoder.rows() - before);
         Ok(())
@@ -221,6 +253,7 @@ impl Rows {
     /// Hands out the rows so far, and how many records were dropped beside them.
     fn take(&mut self) -> Result<(RecordBatch, u64)> {
         let rows = self.len();
+        self.taken += rows as u64;
         let own = self.own.take();
         let (decoded, dropped) = match &mut self.decoder {
             Some(decoder) => {
