@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -327,6 +327,31 @@ fn kill_and_finish(case: &Case, kills: usize, seed: u64) {
         "{}: nothing is left over that a reader would count",
         case.mode
     );
+}
+
+#[test]
+fn a_log_that_forgets_old_files_still_knows_the_newer_ones() {
+    const DAY: Duration = Duration::from_hours(24);
+    let case = &CASES[1];
+    let (wanted, _place) = uninterrupted(case, 24, 10);
+    let place = Place::new();
+    let script = place.script(case, "available-now");
+    let short = fs::read_to_string(&script).unwrap().replace(
+        "'format' = 'json',",
+        "'format' = 'json', 'maxFileAge' = '10 days',",
+    );
+    fs::write(&script, short).unwrap();
+    write_input(&place.path("in"), 0..24, 10);
+    for file in 0..24 {
+        let path = place.path("in").join(format!("{file:05}.json"));
+        let written = SystemTime::now() - DAY * (30 - file);
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(written).unwrap();
+    }
+    for _ in 0..3 {
+        run(&script, 2);
+    }
+    assert_eq!(place.rows(case.format), wanted);
 }
 
 #[test]

@@ -13,7 +13,7 @@ CREATE TABLE events (
   'fields.amount.min' = '0', 'fields.amount.max' = '500'
 );
 CREATE TABLE json WITH ('connector' = 'file', 'path' = 'data', 'format' = 'json', 'trigger' = 'available-now',
-  'targetFileSize' = '34mb');
+  'targetFileSize' = '46mb');
 INSERT INTO json
 SELECT concat('e', lpad(CAST(event_id AS STRING), 8, '0')) AS event_id, concat('u', CAST(user_id AS STRING)) AS user_id,
        event_type, concat('/p/', CAST(page AS STRING)) AS page_url, timestamp, round(amount, 2) AS amount

@@ -47,7 +47,8 @@ once() {
 
 # The same for two processes: the wall time of the first, CPU of both, the greater peak.
 pair() {
-    local name=$1 hosts=127.0.0.1:41371,127.0.0.1:41372
+    local name=$1 hosts=hosts.txt
+    printf '127.0.0.1:41371\n127.0.0.1:41372\n' > "$hosts"
     rm -rf "checkpoint/$name" "out/$name"
     /usr/bin/time -o time.1.txt -f '%e %U %S %M' "$tidemark" run "$name.run.sql" --progress none -w 1 -n 2 -p 1 -H "$hosts" &
     /usr/bin/time -o time.0.txt -f '%e %U %S %M' "$tidemark" run "$name.run.sql" --progress none -w 1 -n 2 -p 0 -H "$hosts"

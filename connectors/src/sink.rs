@@ -5,6 +5,9 @@
 //! the query commits all that was staged, writing the epoch's number into the target atomically
 //! with the rows. A sink that already holds an epoch is not asked again.
 //!
+//! Where epochs follow each other without a pause, writers write and stage the next epoch while the one before
+//! is being committed, unless the sink says that it cannot ([`Sink::overlaps`]).
+//!
 //! An epoch that was staged and not committed is written again after a restart: `stage` of the
 //! second try replaces the first, and what the first left behind is removed by
 //! [`Sink::discard_uncommitted`].
@@ -153,6 +156,11 @@ pub trait Sink: Send + Debug {
 
     /// Where its writers stand.
     fn distribution(&self) -> Distribution;
+
+    /// Whether writers can take rows of an epoch while the one before it is being committed.
+    fn overlaps(&self) -> bool {
+        true
+    }
 
     /// The newest epoch that the target holds of this query, where the target can say.
     fn last_committed(&mut self) -> Result<Option<u64>>;

@@ -114,6 +114,9 @@ pub trait Source: Send + Debug {
         0
     }
 
+    /// The log has forgotten its `ranges` oldest ranges.
+    fn forgotten(&mut self, _ranges: usize) {}
+
     /// The reading half, shared by the workers of this process.
     fn reader(&self) -> Arc<dyn SourceReader>;
 }

@@ -165,14 +165,14 @@ impl Checkpoint {
     }
 
     /// Forgets the `forgettable` oldest ranges of a source's log. Ranges of epochs that are not
-    /// committed stay in any case.
-    pub fn trim_source_log(&mut self, source: usize, forgettable: usize) -> Result<()> {
+    /// committed stay in any case. Returns how many went.
+    pub fn trim_source_log(&mut self, source: usize, forgettable: usize) -> Result<usize> {
         self.certain()?;
         let Some(committed) = self.commits.last().map(|commit| commit.last) else {
-            return Ok(());
+            return Ok(0);
         };
         if forgettable == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let done = self
             .database

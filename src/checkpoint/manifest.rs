@@ -15,7 +15,7 @@
 //! commit by m workers must then be a snapshot from each, so that a chain never mixes layouts.
 //! [`Manifest::is_rescale`] tells, and the checkpoint refuses a commit that breaks the rule.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -188,14 +188,14 @@ impl Manifest {
 
     /// The names that none of the `retained` commits needs.
     pub(super) fn superfluous(&self, retained: &[CommitEntry]) -> BTreeSet<String> {
-        let needed: BTreeSet<String> = retained
-            .iter()
-            .flat_map(|commit| self.files_for(commit.last, commit.workers))
-            .map(|file| file.name)
-            .collect();
+        let chains = retained.iter().flat_map(|commit| {
+            let workers = 0..commit.workers;
+            workers.map(|worker| self.chain(worker, commit.workers, commit.last))
+        });
+        let needed: HashSet<&str> = chains.flatten().map(|file| &file.name[..]).collect();
         self.files
             .iter()
-            .filter(|file| !needed.contains(&file.name))
+            .filter(|file| !needed.contains(&file.name[..]))
             .map(|file| file.name.clone())
             .collect()
     }

@@ -179,16 +179,18 @@ impl Database {
         source: usize,
         count: usize,
         committed: Epoch,
-    ) -> Result<()> {
+    ) -> Result<usize> {
+        let mut trimmed = 0;
         self.write("trim the source log", storage, |tx| {
-            tx.execute(
+            trimmed = tx.execute(
                 "DELETE FROM source_log WHERE source = ?1 AND epoch IN (
                    SELECT epoch FROM source_log WHERE source = ?1 AND epoch <= ?3
                    ORDER BY epoch LIMIT ?2)",
                 params![source as i64, count as i64, committed as i64],
-            )
-            .map(drop)
-        })
+            )?;
+            Ok(())
+        })?;
+        Ok(trimmed)
     }
 
     /// What `SQLite` itself finds wrong with the file.

@@ -3,8 +3,6 @@
 //! Every worker compiles the same plan in the same order, so that channels and state find each
 //! other by number. What a worker needs beside the plan comes in [`Parts`].
 
-mod panes;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,7 +11,6 @@ use tidemark_connectors::{Distribution, OutputMode, SinkWriter, SourceReader};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
 
-use crate::compile::panes::Paned;
 use crate::operators::aggregate::Aggregate;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::output::{OutputHandle, OutputSpec, output};
@@ -24,6 +21,7 @@ use crate::operators::values::values;
 use crate::operators::whole::whole;
 use crate::operators::{Context, DeltaStream, OperatorError, Restored};
 use crate::plan::context::{EvaluationOptions, evaluation_options};
+use crate::plan::panes::{Paned, paned};
 use crate::plan::{Node, Operator, Plan};
 use crate::state::Recorder;
 use crate::time::Time;
@@ -146,7 +144,7 @@ struct Compiler<'scope, 'plan> {
 impl<'scope> Compiler<'scope, '_> {
     fn node(&mut self, node: &Node) -> Result<DeltaStream<'scope>, OperatorError> {
         if let Operator::Aggregate(aggregate) = &node.operator
-            && let Some(paned) = panes::paned(node, aggregate)
+            && let Some(paned) = paned(node, aggregate)
         {
             return self.paned(node, paned);
         }

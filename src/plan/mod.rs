@@ -29,6 +29,7 @@ mod grouping_sets;
 mod lineage;
 pub mod modes;
 mod ordering;
+pub mod panes;
 pub mod reason;
 pub mod redact;
 mod room;

@@ -1,4 +1,8 @@
 //! The sequencer: decides each epoch, logs it, opens it, commits it. One a query, on its own thread.
+//!
+//! Where epochs follow each other without a pause, the next is decided and opened when the workers are done with
+//! the one before, and they read and compute while that one is committed. So at most two epochs are logged and not
+//! committed, and a restart replays both. Commits keep their order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +13,8 @@ use tidemark_connectors::{OutputMode, PlannedRange, ReadLimit, Sink, Source};
 use uuid::Uuid;
 
 use crate::checkpoint::{
-    Checkpoint, CommitEntry, OffsetEntry, OperatorSize, Replay, RestorePlan, SourceRange,
+    Checkpoint, CommitEntry, OffsetEntry, OperatorSize, PartitionState, Replay, RestorePlan,
+    SourceRange,
 };
 use crate::operators::EpochInfo;
 use crate::plan::{Node, Operator, Plan, Trigger};
@@ -35,6 +40,13 @@ pub struct Beginning {
     pub restore: Option<RestorePlan>,
     /// What was logged and not committed.
     pub replay: Vec<Replay>,
+}
+
+/// An epoch that the workers are at.
+struct Flight {
+    decided: Decided,
+    info: EpochInfo,
+    opened: Instant,
 }
 
 /// See the module.
@@ -135,7 +147,8 @@ impl Sequencer {
                     durations: BTreeMap::new(),
                     began: Instant::now(),
                 };
-                self.process(decided)?;
+                let flight = self.open(decided);
+                self.land(flight, false)?;
             }
         }
         let bounded = matches!(self.plan.trigger, Trigger::AvailableNow | Trigger::Once);
@@ -146,10 +159,16 @@ impl Sequencer {
             }
         }
         let mut trigger = Instant::now();
+        let paused =
+            matches!(self.plan.trigger, Trigger::ProcessingTime(interval) if !interval.is_zero());
+        let ahead = !paused && self.sink.overlaps();
         while !self.shared.is_stopping() {
             if let Some(decided) = self.decide()? {
                 self.shared.set_status("Processing new data", true, true);
-                self.process(decided)?;
+                let mut flight = Some(self.open(decided));
+                while let Some(landing) = flight {
+                    flight = self.land(landing, ahead)?;
+                }
             } else {
                 self.shared
                     .set_status("Waiting for data to arrive", false, false);
@@ -158,8 +177,7 @@ impl Sequencer {
                 if bounded || self.sources.iter().all(|source| source.exhausted()) {
                     return Ok(());
                 }
-                let waits = matches!(self.plan.trigger, Trigger::ProcessingTime(interval) if !interval.is_zero());
-                if !waits {
+                if !paused {
                     let poll = self
                         .sources
                         .iter()
@@ -252,8 +270,8 @@ impl Sequencer {
         }))
     }
 
-    /// Has an epoch processed, commits it and tells of it.
-    fn process(&mut self, mut decided: Decided) -> Result<(), QueryError> {
+    /// Has the workers begin an epoch.
+    fn open(&mut self, decided: Decided) -> Flight {
         let entry = &decided.entry;
         let info = EpochInfo {
             epoch: entry.epoch,
@@ -266,21 +284,41 @@ impl Sequencer {
         let splits = ranges
             .map(|range| range.map_or_else(Vec::new, |range| range.splits.clone()))
             .collect();
-        let working = Instant::now();
+        self.last_watermark = entry.watermark;
         self.tell(Command::Open(Order {
             info,
             splits,
             commit_from: Some(entry.epoch),
         }));
-        let done = self.reports.done(entry.epoch)?;
+        Flight {
+            decided,
+            info,
+            opened: Instant::now(),
+        }
+    }
+
+    /// Waits until an epoch is done, commits it and tells of it. With `ahead`, the next one is opened before
+    /// the commit, if there is one.
+    fn land(&mut self, flight: Flight, ahead: bool) -> Result<Option<Flight>, QueryError> {
+        let Flight {
+            mut decided,
+            info,
+            opened,
+        } = flight;
+        let done = self.reports.done(info.epoch)?;
         for (source, partitions) in done.iter().flat_map(|report| &report.sources) {
             for (partition, progress) in partitions {
                 self.watermarks
                     .observe(*source, partition, progress.max, info.timestamp);
             }
         }
+        let partitions = self.watermarks.partitions();
         let mut outcome = Outcome::new(self.sources.len(), done);
-        decided.durations.insert("addBatch", millis(working));
+        decided.durations.insert("addBatch", millis(opened));
+        let mut next = None;
+        if ahead && !self.shared.is_stopping() {
+            next = self.decide()?.map(|decided| self.open(decided));
+        }
         if let Some(checkpoint) = &self.checkpoint {
             let local = self.reports.local_workers();
             checkpoint.check_written(outcome.files.iter().filter(|file| file.worker >= local))?;
@@ -289,11 +327,10 @@ impl Sequencer {
         self.commit_sinks(&decided, &info, &mut outcome)?;
         decided.durations.insert("commitBatch", millis(committing));
         let committing = Instant::now();
-        self.commit_checkpoint(&decided.entry, &mut outcome)?;
+        self.commit_checkpoint(&decided.entry, partitions, &mut outcome)?;
         let durations = &mut decided.durations;
         durations.insert("commitOffsets", millis(committing));
         durations.insert("triggerExecution", millis(decided.began));
-        self.last_watermark = decided.entry.watermark;
         let began = decided.entry.timestamp_us;
         let last_began = self.last_began.replace(began);
         self.shared.push_progress(Progress::new(
@@ -303,7 +340,7 @@ impl Sequencer {
             last_began,
             (&self.sources, &*self.sink),
         ));
-        Ok(())
+        Ok(next)
     }
 
     /// Makes the output of an epoch visible, where it is not yet.
@@ -333,6 +370,7 @@ impl Sequencer {
     fn commit_checkpoint(
         &mut self,
         entry: &OffsetEntry,
+        partitions: Vec<PartitionState>,
         outcome: &mut Outcome,
     ) -> Result<(), QueryError> {
         if let Some(checkpoint) = &mut self.checkpoint {
@@ -342,7 +380,7 @@ impl Sequencer {
                 workers: self.reports.workers(),
                 watermark: entry.watermark,
                 previous_watermark: entry.previous_watermark,
-                partitions: self.watermarks.partitions(),
+                partitions,
                 timestamp_us: clock::now(),
                 output_rows: outcome.output_rows(),
                 operators: outcome
@@ -366,13 +404,12 @@ impl Sequencer {
                 source.committed(range)?;
             }
         }
-        if let Some(checkpoint) = &mut self.checkpoint {
-            for (index, source) in self.sources.iter().enumerate() {
-                let forgettable = source.forgettable();
-                if forgettable > 0 {
-                    checkpoint.trim_source_log(index, forgettable)?;
-                }
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let mut forgettable = source.forgettable();
+            if let Some(checkpoint) = &mut self.checkpoint {
+                forgettable = checkpoint.trim_source_log(index, forgettable)?;
             }
+            source.forgotten(forgettable);
         }
         Ok(())
     }

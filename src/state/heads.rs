@@ -85,11 +85,11 @@ impl Heads {
     }
 }
 
-/// A row to be sorted by its key: a number for [`sort_by_keys`], and where it is.
+/// Where a row is: its part and its number there. In front, a number that equal keys share.
 pub type Place = (u64, u32, u32);
 
 /// Sorts rows by their keys; those of equal keys stand together, with equal numbers, in no order.
-pub fn sort_by_keys<'a>(places: &mut [Place], key: &impl Fn(&Place) -> &'a [u8]) {
+pub(crate) fn sort_by_keys<'a>(places: &mut [Place], key: &impl Fn(&Place) -> &'a [u8]) {
     sort_from(places, 0, key);
 }
 

@@ -53,11 +53,12 @@ pub(crate) mod tests;
 
 pub use self::column::Column;
 pub use self::error::{Result, StateError};
-pub use self::heads::{Place, sort_by_keys};
+pub use self::heads::Place;
 pub use self::multiset::{FoundPair, Multiset};
 pub use self::recorder::{RecordedBatch, Recorder};
 pub use self::restore::{RestoredSections, Sections};
 pub use self::rows::Rows;
 pub use self::section::{HEADER_LEN, Input, SectionInfo, SectionRow, TraceKind};
 pub use self::size::StateSize;
+pub use self::sort::places_by_key;
 pub use self::table::{Table, TableChanges, TableKind};

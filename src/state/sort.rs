@@ -8,19 +8,27 @@ use crate::state::heads::{Place, sort_by_keys};
 use crate::state::rows::Rows;
 use crate::time::Time;
 
+/// The places of all rows, by their keys: those of equal keys stand together, in no order.
+pub fn places_by_key(parts: &[Rows]) -> Vec<Place> {
+    let mut places = Vec::with_capacity(parts.iter().map(Rows::len).sum());
+    for (p, part) in parts.iter().enumerate() {
+        places.extend((0..part.len()).map(|r| (0, p as u32, r as u32)));
+    }
+    sort_by_keys(&mut places, &|place| key_at(parts, place));
+    places
+}
+
+/// The key of a place.
+#[inline]
+fn key_at<'a>(parts: &'a [Rows], place: &Place) -> &'a [u8] {
+    parts[place.1 as usize].keys.get(place.2 as usize)
+}
+
 /// Sorts rows, given in the order in which they happened, and folds those that are equal. Where the
 /// newest wins, that is the last of each key.
 pub(crate) fn sort_rows<R: Diff>(parts: &[Rows], time: Time) -> Vec<RowChunk<R>> {
-    let total: usize = parts.iter().map(Rows::len).sum();
-    let mut order: Vec<Place> = Vec::with_capacity(total);
-    for (p, part) in parts.iter().enumerate() {
-        order.extend((0..part.len()).map(|r| (0, p as u32, r as u32)));
-    }
+    let mut order = places_by_key(parts);
     let part = |at: &Place| (&parts[at.1 as usize], at.2 as usize);
-    let key = |at: &Place| {
-        let (part, row) = part(at);
-        part.keys.get(row)
-    };
     let identity = |a: &Place, b: &Place| {
         let ((pa, ra), (pb, rb)) = (part(a), part(b));
         pa.vals
@@ -28,10 +36,9 @@ pub(crate) fn sort_rows<R: Diff>(parts: &[Rows], time: Time) -> Vec<RowChunk<R>>
             .cmp(pb.vals.get(rb))
             .then_with(|| pa.expiry.get(ra).cmp(&pb.expiry.get(rb)))
     };
-    sort_by_keys(&mut order, &key);
-    let mut out = Vec::with_capacity(total / crate::state::chunk::TARGET + 1);
+    let mut out = Vec::with_capacity(order.len() / crate::state::chunk::TARGET + 1);
     let mut writer = ChunkWriter::new();
-    for rows in order.chunk_by_mut(|a, b| a.0 == b.0 && key(a) == key(b)) {
+    for rows in order.chunk_by_mut(|a, b| a.0 == b.0 && key_at(parts, a) == key_at(parts, b)) {
         rows.sort_unstable_by(|a, b| {
             let order = if R::NEWEST_WINS {
                 Ordering::Equal

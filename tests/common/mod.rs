@@ -84,7 +84,8 @@ fn rows_of(output: &Output) -> Vec<(ChangeType, String)> {
 #[derive(Debug)]
 struct CaptureSink {
     captured: Captured,
-    staged: Arc<Mutex<Vec<Output>>>,
+    /// By epoch: the next one may be staged before one is committed.
+    staged: Arc<Mutex<BTreeMap<u64, Vec<Output>>>>,
 }
 
 impl Sink for CaptureSink {
@@ -109,7 +110,8 @@ impl Sink for CaptureSink {
     }
 
     fn commit(&mut self, epoch: u64, _: &[Staged]) -> Result<()> {
-        let outputs = std::mem::take(&mut *self.staged.lock().unwrap());
+        let outputs = self.staged.lock().unwrap().remove(&epoch);
+        let outputs = outputs.unwrap_or_default();
         let mut contents = self.captured.lock();
         if contents.doomed.take_if(|doomed| *doomed == epoch).is_some() {
             contents.lost = outputs;
@@ -130,7 +132,7 @@ impl Sink for CaptureSink {
 
 struct CaptureWriter {
     outputs: Vec<Output>,
-    staged: Arc<Mutex<Vec<Output>>>,
+    staged: Arc<Mutex<BTreeMap<u64, Vec<Output>>>>,
 }
 
 impl SinkWriter for CaptureWriter {
@@ -139,8 +141,9 @@ impl SinkWriter for CaptureWriter {
         Ok(())
     }
 
-    fn stage(&mut self, _: u64) -> Result<Staged> {
-        *self.staged.lock().unwrap() = std::mem::take(&mut self.outputs);
+    fn stage(&mut self, epoch: u64) -> Result<Staged> {
+        let outputs = std::mem::take(&mut self.outputs);
+        self.staged.lock().unwrap().insert(epoch, outputs);
         Ok(Staged::default())
     }
 }

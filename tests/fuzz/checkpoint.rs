@@ -119,7 +119,7 @@ fn a_damaged_checkpoint_is_refused_or_does_no_harm() {
             Err(_) => Ok(()),
             Ok(captured) if captured.epochs() == wanted => Ok(()),
             Ok(captured) => Err(format!(
-                "{} is damaged, and the query gives {:?}",
+                "{} is damaged, and the query gives {:?} instead of {wanted:?}",
                 file.display(),
                 captured.epochs()
             )),

@@ -49,6 +49,26 @@ pub(crate) fn find_string_end(bytes: &[u8], from: usize) -> usize {
     at
 }
 
+/// Where either of two bytes first stands at or after `from`, or the length.
+#[inline]
+pub(crate) fn find_either(bytes: &[u8], from: usize, one: u8, other: u8) -> usize {
+    let (ones, others) = (ONES * u64::from(one), ONES * u64::from(other));
+    let hits = |word: u64| u128::from(zero_bytes(word ^ ones) | zero_bytes(word ^ others));
+    let mut at = from;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        let word = u128::from_le_bytes(*chunk);
+        let hits = hits((word >> 64) as u64) << 64 | hits(word as u64);
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 16;
+    }
+    while at < bytes.len() && bytes[at] != one && bytes[at] != other {
+        at += 1;
+    }
+    at
+}
+
 /// The high bit of every byte that is a double quote, a backslash or a control character; above the
 /// lowest of them there may be false ones.
 #[inline]
@@ -75,6 +95,8 @@ mod tests {
                     text[at] = special;
                     assert_eq!(find_string_end(&text, 0), at);
                     assert_eq!(find_byte(&text, 0, special), at);
+                    assert_eq!(find_either(&text, 0, special, b','), at);
+                    assert_eq!(find_either(&text, 0, b',', special), at);
                     for from in 0..=at {
                         assert_eq!(find_string_end(&text, from), at);
                     }

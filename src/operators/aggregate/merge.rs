@@ -13,7 +13,7 @@ use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta, RowError, hash, route};
 use crate::state::{
-    Multiset, Place, Recorder, RestoredSections, Rows, StateError, Table, TableKind, sort_by_keys,
+    Multiset, Place, Recorder, RestoredSections, Rows, StateError, Table, TableKind, places_by_key,
 };
 use timely::dataflow::operators::generic::OperatorInfo;
 
@@ -92,12 +92,8 @@ impl Merge {
     /// Sorts the rows by key and merges the partial groups of each key.
     fn touch(&self, rows: &[Rows]) -> Result<Touched, OperatorError> {
         let prepared = &self.prepared;
-        let mut order: Vec<Place> = Vec::with_capacity(rows.iter().map(Rows::len).sum());
-        for (part, rows) in rows.iter().enumerate() {
-            order.extend((0..rows.len()).map(|row| (0, part as u32, row as u32)));
-        }
+        let order = places_by_key(rows);
         let key = |place: &Place| rows[place.1 as usize].keys.get(place.2 as usize);
-        sort_by_keys(&mut order, &key);
 
         let mut keys = Bytes::default();
         if self.owns_global {

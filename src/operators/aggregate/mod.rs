@@ -17,7 +17,7 @@ pub mod accumulate;
 pub mod call;
 pub mod calls;
 mod merge;
-pub mod panes;
+mod panes;
 mod partial;
 
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ use crate::operators::keyed::keyed;
 use crate::operators::{
     Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind,
 };
+use crate::plan::panes::PaneColumn;
 use crate::plan::{self, Bound, Emit};
 use crate::row::{Bytes, Delta, KeyCodec, RowError};
 use crate::state::{Recorder, Rows};
@@ -43,7 +44,7 @@ use crate::time::{Epoch, EventTime, NEVER};
 
 use calls::{Arguments, Calls};
 use merge::Merge;
-use panes::{PaneColumn, Panes};
+use panes::Panes;
 use partial::Partial;
 
 /// Values of call c travel under the tag `VALUE_TAG + c`, accumulators under a zero byte. The tag is

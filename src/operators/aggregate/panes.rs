@@ -16,18 +16,8 @@ use datafusion::logical_expr::Expr;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
 use crate::operators::{EpochInfo, OperatorError};
 use crate::plan::functions::window::{Span, windows, windows_of_pane};
+use crate::plan::panes::PaneColumn;
 use crate::row::{Bytes, Delta, KeyCodec};
-
-/// Where an aggregate's input has a pane in the place of a window.
-#[derive(Clone, Debug)]
-pub struct PaneColumn {
-    /// The column.
-    pub column: usize,
-    /// How long windows are, in microseconds.
-    pub size: i64,
-    /// How far apart, in microseconds.
-    pub slide: i64,
-}
 
 /// The grouping of rows by pane, and how to get from there to the groups of each window.
 pub(super) struct Panes {

@@ -4,6 +4,7 @@
 //! written, quotes and all, up to the next separator.
 
 use super::CsvOptions;
+use crate::format::scan::find_either;
 
 /// Where the text of a field is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,12 +159,10 @@ impl Tokens {
 /// The next separator or newline.
 fn field_end(input: &[u8], from: usize, options: &CsvOptions) -> usize {
     let first = options.separator[0];
-    let mut at = from;
-    while let Some(&byte) = input.get(at) {
-        if byte == b'\n' || (byte == first && input[at..].starts_with(&options.separator)) {
-            break;
-        }
-        at += 1;
+    let mut at = find_either(input, from, first, b'\n');
+    // Only the first byte of a longer separator was found.
+    while input.get(at) == Some(&first) && !input[at..].starts_with(&options.separator) {
+        at = find_either(input, at + 1, first, b'\n');
     }
     at
 }

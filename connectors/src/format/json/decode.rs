@@ -97,18 +97,18 @@ fn lead(
     if position > 0 && scanner.closes(b'}') {
         return Ok(None);
     }
-    new_lead(scanner, names, position, context)
+    new_lead(scanner, names, position, start, context)
 }
 
-/// As [`lead`], where something else comes than the last time.
+/// As [`lead`], where something else comes from `start` on than the last time.
 #[cold]
 fn new_lead(
     scanner: &mut Scanner<'_>,
     names: &mut Names,
     position: usize,
+    start: usize,
     context: &mut Context<'_>,
 ) -> Scan<Option<Option<usize>>> {
-    let start = scanner.at;
     let more = if position == 0 {
         scanner.enter()?;
         !scanner.closes(b'}')

@@ -54,6 +54,11 @@ fn decoder(columns: &[(&str, DataType)], mode: ParseMode) -> JsonDecoder {
 fn rows(columns: &[(&str, DataType)], text: &str) -> Vec<String> {
     let mut decoder = decoder(columns, ParseMode::Permissive);
     assert_eq!(decoder.push_lines(text.as_bytes()), Ok(text.len()));
+    shown(&mut decoder)
+}
+
+/// The rows of a decoder, with `-` for null.
+fn shown(decoder: &mut JsonDecoder) -> Vec<String> {
     let (batch, _) = decoder.flush().expect("a batch");
     let options = FormatOptions::default().with_null("-");
     let formats: Vec<_> = batch
@@ -434,5 +439,46 @@ fn documents_are_accepted_and_refused_as_serde_json_does() {
                 assert!(!taken || lenient, "{shown}");
             }
         }
+    }
+}
+
+#[test]
+fn lines_are_decoded_as_their_records_alone() {
+    const PIECES: [&str; 14] = [
+        "{", "}", "\"s\"", "\"n\"", ":", ",", " ", "\"x y\"", "17", "-0.50", "[", "]", "é", "\r",
+    ];
+    let columns = [
+        ("s", DataType::Utf8),
+        ("n", DataType::Int64),
+        ("d", DataType::Float64),
+        ("_corrupt_record", DataType::Utf8),
+    ];
+    let mut random = Random(7);
+    for _ in 0..40 {
+        let mut lines = Vec::new();
+        for _ in 0..50 {
+            let gap = [" ", "", "  "][random.below(3) as usize];
+            let mut fields: Vec<_> = ["s", "skipped", "n", "d"]
+                .map(|name| format!("{gap}\"{name}\"{gap}:{gap}{}{gap}", random.value(2)))
+                .into();
+            if random.below(8) == 0 {
+                fields.swap(0, 2);
+            }
+            let mut line = format!("{{{}}}", fields.join(","));
+            for _ in 0..random.below(3) / 2 * random.below(4) {
+                let at = random.below(line.len() as u64 + 1) as usize;
+                if line.is_char_boundary(at) {
+                    line.insert_str(at, PIECES[random.below(14) as usize]);
+                }
+            }
+            lines.push(line);
+        }
+        let alone = lines.iter().flat_map(|line| {
+            let mut decoder = decoder(&columns, ParseMode::Permissive);
+            decoder.push_record(line.as_bytes()).expect("permissive");
+            shown(&mut decoder)
+        });
+        let alone: Vec<_> = alone.collect();
+        assert_eq!(rows(&columns, &lines.join("\n")), alone);
     }
 }

@@ -14,7 +14,8 @@ use crate::format::MAX_RECORD;
 use crate::format::scan::find_byte;
 use crate::{ConnectorError, Result};
 
-const BLOCK: usize = 1 << 20;
+/// How much is read at a time: what a processor's second cache holds until it is decoded.
+const BLOCK: usize = 256 << 10;
 
 /// Opens the file at `path`, which was `size` bytes long when it was planned.
 pub(super) fn open_checked(path: &Path, size: u64) -> Result<File> {
@@ -49,9 +50,11 @@ pub(super) struct Lines {
     path: PathBuf,
     format: &'static str,
     source: Box<dyn Read + Send>,
+    /// Longer than what is in it, so that it is made and cleared once only.
     buffer: Vec<u8>,
-    /// Where in the buffer the unread part begins.
+    /// Where in the buffer the unread part begins, and where it ends.
     at: usize,
+    filled: usize,
     /// Where in the file (uncompressed) the buffer begins.
     base: u64,
     /// Where the range ends.
@@ -102,6 +105,7 @@ impl Lines {
             source,
             buffer: Vec::new(),
             at: 0,
+            filled: 0,
             base,
             end,
             expected,
@@ -129,7 +133,7 @@ impl Lines {
                 return Ok(&self.buffer[self.at..end]);
             }
             if self.ended {
-                return Ok(&self.buffer[self.at..]);
+                return Ok(&self.buffer[self.at..self.filled]);
             }
             self.fill()?;
         }
@@ -144,9 +148,10 @@ impl Lines {
     pub(super) fn whole(mut self) -> Result<Vec<u8>> {
         self.start()?;
         while !self.ended {
-            self.check_record(self.buffer.len())?;
+            self.check_record(self.filled)?;
             self.fill()?;
         }
+        self.buffer.truncate(self.filled);
         self.buffer.drain(..self.at);
         Ok(self.buffer)
     }
@@ -155,21 +160,21 @@ impl Lines {
     fn start(&mut self) -> Result<()> {
         self.started = true;
         if !self.within {
-            while !self.ended && self.buffer.len() < 3 {
+            while !self.ended && self.filled < 3 {
                 self.fill()?;
             }
-            if self.buffer.starts_with(b"\xEF\xBB\xBF") {
+            if self.buffer[..self.filled].starts_with(b"\xEF\xBB\xBF") {
                 self.at = 3;
             }
             return Ok(());
         }
         loop {
-            let newline = find_byte(&self.buffer, self.at, b'\n');
-            if newline < self.buffer.len() {
+            let newline = find_byte(&self.buffer[..self.filled], self.at, b'\n');
+            if newline < self.filled {
                 self.at = newline + 1;
                 return Ok(());
             }
-            self.at = self.buffer.len();
+            self.at = self.filled;
             if self.ended {
                 return Ok(());
             }
@@ -179,7 +184,7 @@ impl Lines {
 
     /// The end of the whole lines in the buffer that the range owns.
     fn whole_lines(&self) -> Option<usize> {
-        let buffered = &self.buffer[self.at..];
+        let buffered = &self.buffer[self.at..self.filled];
         let left = self.end - self.position();
         if left <= buffered.len() as u64 {
             // The line that holds the range's last byte is the last one.
@@ -189,34 +194,36 @@ impl Lines {
             }
         }
         if self.ended {
-            return Some(self.buffer.len()).filter(|end| *end > self.at);
+            return Some(self.filled).filter(|end| *end > self.at);
         }
         let newline = buffered.iter().rposition(|byte| *byte == b'\n')?;
         Some(self.at + newline + 1)
     }
 
     fn fill(&mut self) -> Result<()> {
-        self.buffer.drain(..self.at);
+        self.buffer.copy_within(self.at..self.filled, 0);
+        self.filled -= self.at;
         self.base += self.at as u64;
         self.at = 0;
-        self.check_record(self.buffer.len())?;
-        let before = self.buffer.len();
-        self.buffer.resize(before + BLOCK.max(before), 0);
-        let mut filled = before;
-        while filled < self.buffer.len() {
-            match self.source.read(&mut self.buffer[filled..]) {
+        self.check_record(self.filled)?;
+        let before = self.filled;
+        let room = before + BLOCK.max(before);
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
+        while self.filled < room {
+            match self.source.read(&mut self.buffer[self.filled..room]) {
                 Ok(0) => {
                     self.ended = true;
                     break;
                 }
-                Ok(read) => filled += read,
+                Ok(read) => self.filled += read,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.broken(&error)),
             }
         }
-        self.buffer.truncate(filled);
         if let Some(expected) = &mut self.expected {
-            *expected -= (filled - before) as u64;
+            *expected -= (self.filled - before) as u64;
             if self.ended && *expected > 0 {
                 return Err(ConnectorError::Inconsistent(format!(
                     "{}: the file became shorter while it was read. Files must stay as they are until they are committed",

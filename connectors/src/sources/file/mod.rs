@@ -44,8 +44,9 @@ use crate::{
 /// The one partition of a file source.
 const PARTITION: &str = "file-0";
 
-/// How long the ranges of a file that can be cut are.
-const TEXT_RANGE: u64 = 16 << 20;
+/// How long the ranges of a file that can be cut are, at least and at most: a sixty-fourth of it, so that every
+/// worker finds one, and the log stays short.
+const TEXT_RANGE: (u64, u64) = (4 << 20, 64 << 20);
 const PARQUET_RANGE: u64 = 64 << 20;
 
 /// The least time between two listings.
@@ -194,7 +195,7 @@ impl FileSource {
             _ if format.multi_line() || self.options.compression_of(path)? != Compression::None => {
                 u64::MAX
             }
-            _ => TEXT_RANGE,
+            _ => (file.size / 64).clamp(TEXT_RANGE.0, TEXT_RANGE.1),
         };
         let mut splits = Vec::new();
         let mut start = 0;
@@ -358,6 +359,10 @@ impl Source for FileSource {
         keep_from
             .unwrap_or(self.logged.len())
             .min(self.logged.len().saturating_sub(1))
+    }
+
+    fn forgotten(&mut self, ranges: usize) {
+        self.logged.drain(..ranges.min(self.logged.len()));
     }
 
     fn reader(&self) -> Arc<dyn SourceReader> {

@@ -207,6 +207,8 @@ fn old_files_are_forgotten_with_the_log() {
     dir.write("1.json", 100, "{\"a\":1}\n");
     plan(&mut source).expect("a file");
     assert_eq!(source.forgettable(), 1);
+    source.forgotten(1);
+    assert_eq!(source.forgettable(), 0, "they are forgotten once");
     assert_eq!(source.seen.len(), 1);
     dir.write("late.json", 50, "{\"a\":1}\n");
     assert!(plan(&mut source).is_none());
@@ -407,7 +409,7 @@ fn large_files_are_cut_and_compressed_ones_are_not() {
     let source = dir.open(&[]);
     let found = |path: &str| Found {
         path: path.into(),
-        size: 40 << 20,
+        size: 21 << 20,
         mtime: 0,
     };
     let lengths = |splits: Vec<Split>| {
@@ -418,11 +420,21 @@ fn large_files_are_cut_and_compressed_ones_are_not() {
     };
     assert_eq!(
         lengths(source.cut(&found("/x.json")).expect("splits")),
-        [16, 16, 8]
+        [4, 4, 4, 4, 5],
+        "without a crumb at the end"
+    );
+    let huge = Found {
+        size: 1 << 40,
+        ..found("/x.json")
+    };
+    assert!(
+        lengths(source.cut(&huge).expect("splits"))
+            .iter()
+            .all(|length| *length == 64)
     );
     assert_eq!(
         lengths(source.cut(&found("/x.json.gz")).expect("splits")),
-        [40]
+        [21]
     );
     assert_eq!(
         lengths(
@@ -430,7 +442,7 @@ fn large_files_are_cut_and_compressed_ones_are_not() {
                 .cut(&found("/x.json"))
                 .expect("splits")
         ),
-        [40]
+        [21]
     );
     assert!(source.cut(&found("/x.json.bz2")).is_err());
 }

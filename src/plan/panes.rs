@@ -7,28 +7,38 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, SortExpr};
 use datafusion::scalar::ScalarValue;
 
-use crate::operators::aggregate::panes::PaneColumn;
 use crate::plan::functions::window::{self, PANE, SLIDING_WINDOWS};
 use crate::plan::{Aggregate, AggregateCall, Node, Operator, Supplied};
 
+/// Where an aggregate's input has a pane in the place of a window.
+#[derive(Clone, Debug)]
+pub struct PaneColumn {
+    /// The column.
+    pub column: usize,
+    /// How long windows are, in microseconds.
+    pub size: i64,
+    /// How far apart, in microseconds.
+    pub slide: i64,
+}
+
 /// The same aggregate with panes.
-pub(super) struct Paned<'a> {
+pub struct Paned<'a> {
     /// What gives the rows.
-    pub(super) input: &'a Node,
+    pub input: &'a Node,
     /// What is kept of those.
-    pub(super) filter: Option<&'a Expr>,
+    pub filter: Option<&'a Expr>,
     /// What is computed of them: panes in the place of lists of windows.
-    pub(super) project: Vec<Expr>,
+    pub project: Vec<Expr>,
     /// The schema of that.
-    pub(super) schema: &'a DFSchemaRef,
+    pub schema: &'a DFSchemaRef,
     /// The aggregate over that.
-    pub(super) aggregate: Aggregate,
+    pub aggregate: Aggregate,
     /// Where the pane is.
-    pub(super) place: PaneColumn,
+    pub place: PaneColumn,
 }
 
 /// Looks below an aggregate for a list of windows that is unnested.
-pub(super) fn paned<'a>(node: &'a Node, aggregate: &Aggregate) -> Option<Paned<'a>> {
+pub fn paned<'a>(node: &'a Node, aggregate: &Aggregate) -> Option<Paned<'a>> {
     let mut above = None;
     let mut unnest = node.inputs.first()?;
     if let Operator::FilterProject {
