@@ -206,6 +206,16 @@ pub enum PlanErrorKind {
         /// The variable.
         variable: String,
     },
+    /// `${FILE:path}` names a file that cannot be read.
+    #[error("option '{key}' wants what is in the file {path}, which cannot be read: {reason}")]
+    UnreadableFile {
+        /// The option.
+        key: String,
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
     /// A text that is no interval.
     #[error("'{text}' is no length of time; write for example '5 minutes' or INTERVAL '5' MINUTE{}", .why.map(|why| format!(" ({why})")).unwrap_or_default())]
     BadInterval {

@@ -4,17 +4,20 @@
 //! request that is never answered. [`Watch`] keeps what it tells, so that whoever waits can say
 //! why, and can stop at once where waiting is no use.
 
+use std::error::Error;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::ProducerContext;
+use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use super::ClientOptions;
+use super::config::TOKEN_FILE;
 use crate::{ConnectorError, Result};
 
 /// How long the first answer may take.
@@ -22,6 +25,9 @@ pub(crate) const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// How long one try of a request takes at most.
 pub(crate) const TRY: Duration = Duration::from_secs(3);
+
+/// For how long the token of OAUTHBEARER is used before its file is read again.
+const TOKEN: Duration = Duration::from_mins(1);
 
 /// A consumer whose troubles are remembered.
 pub(crate) type Consumer = BaseConsumer<Watch>;
@@ -68,6 +74,24 @@ impl Watch {
 }
 
 impl ClientContext for Watch {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    /// What is in the token's file now: whoever put it there renews it in time.
+    fn generate_oauth_token(&self, file: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let Some(file) = file else {
+            return Err(format!("write 'kafka.{TOKEN_FILE}' = 'file:///PATH/OF/TOKEN'").into());
+        };
+        let token = std::fs::read_to_string(file)
+            .map_err(|error| format!("cannot read the token in {file}: {error}"))?;
+        let until = SystemTime::now().duration_since(UNIX_EPOCH)? + TOKEN;
+        Ok(OAuthToken {
+            token: token.trim().to_owned(),
+            // The brokers take the user from the token.
+            principal_name: "tidemark".into(),
+            lifetime_ms: i64::try_from(until.as_millis())?,
+        })
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else {
             return;
@@ -141,7 +165,7 @@ fn remedy(code: Option<RDKafkaErrorCode>) -> &'static str {
             | RDKafkaErrorCode::UnsupportedSASLMechanism
             | RDKafkaErrorCode::IllegalSASLState,
         ) => {
-            "Check 'kafka.security.protocol', 'kafka.sasl.mechanism', 'kafka.sasl.username' and 'kafka.sasl.password'"
+            "Check 'kafka.security.protocol', 'kafka.sasl.mechanism', 'kafka.sasl.username' and 'kafka.sasl.password' (or the token of OAUTHBEARER)"
         }
         Some(RDKafkaErrorCode::SSL) => {
             "Check 'kafka.ssl.ca.location' (the CA that signed the brokers' certificates), 'kafka.ssl.certificate.location' and the names and dates in the certificates"
@@ -191,12 +215,35 @@ pub(crate) fn broker_error(
     }
 }
 
-/// A client of some kind with a watch.
-pub(crate) fn create<C: FromClientConfigAndContext<Watch>>(
+/// A client of either kind with a watch.
+pub(crate) trait Client: FromClientConfigAndContext<Watch> {
+    /// Serves what waits for the client: its errors end up in its [`Watch`].
+    fn serve(&self);
+}
+
+impl Client for Consumer {
+    fn serve(&self) {
+        const MOST: usize = 100;
+        for _ in 0..MOST {
+            if self.poll(Duration::ZERO).is_none() {
+                return;
+            }
+        }
+    }
+}
+
+impl Client for BaseProducer<Watch> {
+    fn serve(&self) {
+        self.poll(Duration::ZERO);
+    }
+}
+
+/// Makes a client.
+pub(crate) fn create<C: Client>(
     options: &ClientOptions,
     config: &rdkafka::ClientConfig,
 ) -> Result<C> {
-    config
+    let client: C = config
         .create_with_context(Watch::default())
         .map_err(|error| {
             let reason = match &error {
@@ -211,17 +258,10 @@ pub(crate) fn create<C: FromClientConfigAndContext<Watch>>(
                 reason,
                 remedy: "Correct the 'kafka.*' options".into(),
             }
-        })
-}
-
-/// Serves what waits in a consumer's main queue: its errors end up in its [`Watch`].
-pub(crate) fn serve(consumer: &Consumer) {
-    const MOST: usize = 100;
-    for _ in 0..MOST {
-        if consumer.poll(Duration::ZERO).is_none() {
-            return;
-        }
-    }
+        })?;
+    // The first token is asked for at once.
+    client.serve();
+    Ok(client)
 }
 
 /// How long to put up with brokers that do not answer.
@@ -231,7 +271,7 @@ pub(crate) struct Patience {
     /// How long to hope that what no waiting cures is over nevertheless: a broker that has just
     /// started may refuse who it does not know yet.
     hope: Duration,
-    /// Since when nothing works.
+    /// Since when nothing works; at first, since it is tried.
     since: Option<Instant>,
 }
 
@@ -240,7 +280,7 @@ impl Patience {
         Self {
             limit,
             hope: Duration::ZERO,
-            since: None,
+            since: Some(Instant::now()),
         }
     }
 
@@ -272,10 +312,10 @@ impl Patience {
                 return Err(broker_error(options, action, code, error.to_string()));
             }
         }
-        if tried < self.limit {
+        if tried + TRY < self.limit {
             return Ok(());
         }
-        let waited = self.limit.as_secs();
+        let waited = tried.as_secs();
         let reason = match watch.last() {
             Some(last) => format!("{error}; {last} (tried for {waited} s)"),
             None => format!("{error} (tried for {waited} s)"),

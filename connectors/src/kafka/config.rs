@@ -57,6 +57,9 @@ const SHARED: &[&str] = &[
     "debug",
 ];
 
+/// Says where the token of OAUTHBEARER is.
+pub(super) const TOKEN_FILE: &str = "sasl.oauthbearer.token.endpoint.url";
+
 /// What becomes of a name of the Java client.
 enum Java {
     /// librdkafka's name for the same.
@@ -107,9 +110,12 @@ fn java_name(name: &str, role: Role) -> Option<Java> {
         }
         _ if name.starts_with("sasl.login.") || name.ends_with("callback.handler.class") => {
             Java::Refused(
-                "there is no Java here: write 'kafka.sasl.username' and 'kafka.sasl.password'",
+                "there is no Java here: write 'kafka.sasl.username' and 'kafka.sasl.password', or for OAUTHBEARER 'kafka.sasl.oauthbearer.token.endpoint.url' = 'file:///PATH/OF/TOKEN'",
             )
         }
+        _ if name != TOKEN_FILE && name.contains("oauthbearer") => Java::Refused(
+            "tokens are not fetched here: let a helper keep a valid one in a file and write 'kafka.sasl.oauthbearer.token.endpoint.url' = 'file:///PATH/OF/TOKEN'",
+        ),
         "security.providers"
         | "ssl.provider"
         | "ssl.trustmanager.algorithm"
@@ -184,6 +190,21 @@ impl ClientOptions {
             Some(Java::Implied) => {}
             Some(Java::Refused(instead)) => return Err(refused(key, role, instead)),
             None => match name {
+                // As librdkafka hands it to whoever gets the token.
+                TOKEN_FILE => match value.strip_prefix("file://") {
+                    Some(path) if path.starts_with('/') => {
+                        config.set("sasl.oauthbearer.config", path);
+                    }
+                    _ => {
+                        return Err(refused(
+                            key,
+                            role,
+                            "tokens are not fetched here: let a helper keep a valid one in a file and write 'file:///PATH/OF/TOKEN'",
+                        ));
+                    }
+                },
+                // Where the token is, another option says.
+                "sasl.jaas.config" if value.contains("OAuthBearerLoginModule") => {}
                 "sasl.jaas.config" => {
                     let (user, password) = jaas_login(value).ok_or_else(|| {
                         refused(key, role, "only the login modules of PLAIN and SCRAM with username=\"...\" and password=\"...\" have a meaning here: write 'kafka.sasl.username' and 'kafka.sasl.password'")

@@ -12,14 +12,14 @@ use tidemark_connectors::{
 
 use crate::broker::{Kafka, consume};
 
-fn rows(ids: &[i64], names: &[&str]) -> RecordBatch {
+pub(crate) fn rows(ids: &[i64], names: &[&str]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
     let names: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
     RecordBatch::try_from_iter([("id", ids), ("name", names)]).expect("a batch")
 }
 
 /// A sink of the query `query`, as its first process opens it.
-fn open(
+pub(crate) fn open(
     servers: &str,
     query: &str,
     mode: OutputMode,
@@ -38,7 +38,12 @@ fn open(
     open_sink("kafka", &options, config)
 }
 
-fn write(sink: &mut dyn Sink, epoch: u64, batch: RecordBatch, changes: Option<Vec<ChangeType>>) {
+pub(crate) fn write(
+    sink: &mut dyn Sink,
+    epoch: u64,
+    batch: RecordBatch,
+    changes: Option<Vec<ChangeType>>,
+) {
     let mut writer = sink.writer(0).expect("a writer");
     let output = Output { batch, changes };
     writer.write(epoch, &output).expect("written");

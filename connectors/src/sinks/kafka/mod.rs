@@ -82,6 +82,11 @@ impl Sink for KafkaSink {
         }
     }
 
+    /// A producer has one transaction at a time.
+    fn overlaps(&self) -> bool {
+        self.options.delivery == Delivery::AtLeastOnce
+    }
+
     fn last_committed(&mut self) -> Result<Option<u64>> {
         self.producer()?.last_committed(&self.options)
     }

@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::options::SinkOptions;
 use super::records::Record;
-use crate::kafka::client::{self, FIRST_ANSWER, TRY, broker_error};
+use crate::kafka::client::{self, Client as _, FIRST_ANSWER, TRY, broker_error};
 use crate::kafka::{Consumer, Patience, Watch};
 use crate::{ConnectorError, Delivery, Result};
 
@@ -55,7 +55,7 @@ impl Producer {
 
     fn check_topic(&self, options: &SinkOptions, topic: &str) -> Result<()> {
         let action = format!("cannot write to topic '{topic}'");
-        let mut patience = Patience::new(FIRST_ANSWER.saturating_sub(TRY));
+        let mut patience = Patience::new(FIRST_ANSWER);
         loop {
             let answer = self.producer.client().fetch_metadata(Some(topic), TRY);
             self.producer.poll(Duration::ZERO);
@@ -202,7 +202,7 @@ impl Producer {
         let Some(group) = &self.group else {
             return Ok(());
         };
-        client::serve(group);
+        group.serve();
         let Some(member) = group.group_metadata() else {
             return Err(ConnectorError::Inconsistent(
                 "a client with a group has no group".into(),
@@ -282,10 +282,16 @@ impl Producer {
                         Ok(element.offset())
                     })
             });
-            client::serve(group);
+            group.serve();
             match answer {
                 Ok(Offset::Offset(next)) => return Ok(u64::try_from(next - 1).ok()),
                 Ok(_) => return Ok(None),
+                Err(error)
+                    if error.rdkafka_error_code()
+                        == Some(RDKafkaErrorCode::GroupAuthorizationFailed) =>
+                {
+                    return Err(self.error(options, &action, &error));
+                }
                 Err(error) => patience.test(&options.client, group.context(), &action, &error)?,
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -1,5 +1,8 @@
 //! How much of what there is an epoch takes: pure arithmetic.
 
+use std::ops::Range;
+use std::time::Duration;
+
 use crate::kafka::Offsets;
 
 /// What bounds an epoch.
@@ -9,6 +12,27 @@ pub(super) struct Limits {
     pub(super) all: Option<u64>,
     /// Records of each.
     pub(super) each: Option<u64>,
+}
+
+/// How many records a rate allows in a time.
+pub(super) fn allowed(rate: u64, time: Duration) -> u64 {
+    (rate as f64 * time.as_secs_f64()) as u64
+}
+
+/// How much of the time so many records take.
+pub(super) fn time_of(records: u64, rate: u64) -> Duration {
+    Duration::from_secs_f64(records as f64 / rate as f64)
+}
+
+/// A range in equal pieces of at most so many records; none where it is empty.
+pub(super) fn pieces(range: Range<i64>, most: u64) -> impl Iterator<Item = Range<i64>> {
+    let all = count(Some(range.start), range.end);
+    let pieces = all.div_ceil(most);
+    let at = move |piece: u64| {
+        let taken = u128::from(all) * u128::from(piece) / u128::from(pieces);
+        range.start + taken as i64
+    };
+    (0..pieces).map(move |piece| at(piece)..at(piece + 1))
 }
 
 /// How many records lie between `from` and `to`.
@@ -79,6 +103,26 @@ mod tests {
         };
         let ends = cut(&offsets(&[0, 0]), &offsets(&[1000, 4]), limits);
         assert_eq!(ends, offsets(&[6, 3]));
+    }
+
+    #[test]
+    fn pieces_of_a_range_are_alike() {
+        let cut = |range| pieces(range, 4).collect::<Vec<_>>();
+        assert_eq!(cut(7..7), []);
+        assert_eq!(cut(9..7), []);
+        assert_eq!(cut(7..11), [7..11]);
+        assert_eq!(cut(7..17), [7..10, 10..13, 13..17]);
+    }
+
+    #[test]
+    fn a_rate_loses_nothing_by_being_asked_often() {
+        let (mut taken, mut rated) = (0, Duration::ZERO);
+        for asked in (0..=2000).map(Duration::from_millis) {
+            let each = allowed(150, asked - rated);
+            taken += each;
+            rated += time_of(each, 150);
+        }
+        assert!((299..=300).contains(&taken), "{taken}");
     }
 
     #[test]

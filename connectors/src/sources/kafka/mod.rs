@@ -47,6 +47,9 @@ const POLL: Duration = Duration::from_millis(10);
 /// What a record is taken to weigh when splits are balanced.
 const RECORD_BYTES: u64 = 200;
 
+/// A range of more records than this is read by several workers, each on a connection of its own.
+const SPLIT: u64 = 500_000;
+
 /// The source log is trimmed when it holds this many ranges.
 const LOGGED: usize = 1000;
 
@@ -91,9 +94,10 @@ pub struct KafkaSource {
     gone: BTreeSet<String>,
     /// When the last range was planned.
     last: Instant,
-    /// How many ranges the log holds, and how many of the oldest it may forget.
+    /// Up to when 'maxRatePerPartition' has been made use of.
+    rated: Instant,
+    /// How many ranges the log holds.
     logged: usize,
-    forgettable: usize,
 }
 
 impl KafkaSource {
@@ -111,8 +115,8 @@ impl KafkaSource {
             latest: None,
             gone: BTreeSet::new(),
             last: Instant::now(),
+            rated: Instant::now(),
             logged: 0,
-            forgettable: 0,
         })
     }
 
@@ -214,37 +218,42 @@ impl KafkaSource {
     }
 
     fn limits(&self, limit: ReadLimit) -> Limits {
-        let each = self.options.max_rate.filter(|_| self.ends.is_none());
-        let seconds = self.last.elapsed().as_secs_f64();
+        // What ends is not to be waited for.
+        let rate = self.options.max_rate.filter(|_| self.ends.is_none());
         Limits {
             all: [self.options.max_offsets, limit.rows]
                 .into_iter()
                 .flatten()
                 .min(),
-            each: each.map(|rate| (rate as f64 * seconds) as u64),
+            each: rate.map(|rate| limits::allowed(rate, self.rated.elapsed())),
         }
     }
 
     fn splits(from: &Offsets, to: &Offsets) -> Result<Vec<Split>> {
         let mut splits = Vec::new();
         for (of, end) in &to.0 {
-            let Some(start) = from.get(of).filter(|start| start < end) else {
+            let Some(start) = from.get(of) else {
                 continue;
             };
-            let split = KafkaSplit {
-                topic: of.topic.to_string(),
-                partition: of.partition,
-                start,
-                end: *end,
-            };
-            splits.push(Split {
-                partition: Arc::from(of.to_string()),
-                range: serde_json::to_value(&split)
-                    .map_err(|why| ConnectorError::Inconsistent(format!("{of}: {why}")))?,
-                bytes: (end - start).unsigned_abs() * RECORD_BYTES,
-            });
+            for (piece, range) in limits::pieces(start..*end, SPLIT).enumerate() {
+                let split = KafkaSplit {
+                    topic: of.topic.to_string(),
+                    partition: of.partition,
+                    start: range.start,
+                    end: range.end,
+                };
+                let split = Split {
+                    partition: Arc::from(of.to_string()),
+                    range: serde_json::to_value(&split)
+                        .map_err(|why| ConnectorError::Inconsistent(format!("{of}: {why}")))?,
+                    bytes: (range.end - range.start).unsigned_abs() * RECORD_BYTES,
+                };
+                splits.push((piece, split));
+            }
         }
-        Ok(splits)
+        // Workers that take one after the other begin with different partitions.
+        splits.sort_by_key(|(piece, _)| *piece);
+        Ok(splits.into_iter().map(|(_, split)| split).collect())
     }
 }
 
@@ -368,10 +377,16 @@ impl Source for KafkaSource {
         let Some(from) = self.planned.clone() else {
             return Ok(None);
         };
-        if self.too_little(limits::backlog(&from, &available)) && !first {
+        let backlog = limits::backlog(&from, &available);
+        if backlog == 0 {
+            // A time without records gives no right to more of them later.
+            self.rated = Instant::now();
+        }
+        if self.too_little(backlog) && !first {
             return Ok(None);
         }
-        let end = limits::cut(&from, &available, self.limits(limit));
+        let limits = self.limits(limit);
+        let end = limits::cut(&from, &available, limits);
         let splits = Self::splits(&from, &end)?;
         // Where reading begins is logged at once: a restart begins there too, whatever comes until
         // then.
@@ -379,6 +394,9 @@ impl Source for KafkaSource {
             return Ok(None);
         }
         self.last = Instant::now();
+        if let (Some(each), Some(rate)) = (limits.each, self.options.max_rate) {
+            self.rated += limits::time_of(each, rate);
+        }
         self.logged += 1;
         self.planned = Some(end.clone());
         Ok(Some(PlannedRange {
@@ -389,12 +407,6 @@ impl Source for KafkaSource {
     }
 
     fn committed(&mut self, range: &PlannedRange) -> Result<()> {
-        self.logged = self.logged.saturating_sub(self.forgettable);
-        self.forgettable = if self.logged >= LOGGED {
-            self.logged - 1
-        } else {
-            0
-        };
         let mut read = BTreeMap::new();
         for split in &range.splits {
             let split = KafkaSplit::of(&split.range)?;
@@ -440,7 +452,15 @@ impl Source for KafkaSource {
     }
 
     fn forgettable(&self) -> usize {
-        self.forgettable
+        if self.logged >= LOGGED {
+            self.logged - 1
+        } else {
+            0
+        }
+    }
+
+    fn forgotten(&mut self, ranges: usize) {
+        self.logged = self.logged.saturating_sub(ranges);
     }
 
     fn reader(&self) -> Arc<dyn SourceReader> {

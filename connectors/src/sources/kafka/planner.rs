@@ -11,7 +11,7 @@ use rdkafka::metadata::Metadata;
 
 use super::options::{SourceOptions, Topics};
 use crate::Result;
-use crate::kafka::client::{self, FIRST_ANSWER, TRY};
+use crate::kafka::client::{self, Client as _, FIRST_ANSWER, TRY};
 use crate::kafka::{Consumer, Offsets, Patience, TopicPartition};
 
 /// How often topics and partitions are listed.
@@ -76,7 +76,7 @@ impl Planner {
 
     /// The answer, or nothing where there is none yet and it is worth waiting.
     fn answer<T>(&mut self, action: &str, answer: Result<T, KafkaError>) -> Result<Option<T>> {
-        client::serve(&self.consumer);
+        self.consumer.serve();
         match answer {
             Ok(answer) => {
                 self.patience
@@ -254,7 +254,7 @@ impl Planner {
         if let Ok(list) = offsets.to_list() {
             let _ = self.consumer.commit(&list, CommitMode::Async);
         }
-        client::serve(&self.consumer);
+        self.consumer.serve();
     }
 }
 

@@ -18,7 +18,7 @@ use super::KafkaSplit;
 use super::lanes::{Lanes, Queue, aside};
 use super::options::SourceOptions;
 use crate::kafka::TopicPartition;
-use crate::kafka::client::{self, broker_error};
+use crate::kafka::client::{self, Client as _, broker_error};
 use crate::{ConnectorError, Result};
 
 /// What stands after some records were taken.
@@ -91,7 +91,7 @@ impl Range {
         let Some(queue) = &self.queue else {
             return Ok(Standing::End);
         };
-        client::serve(&queue.consumer);
+        queue.consumer.serve();
         while self.next < self.end {
             match queue.queue.poll(Duration::ZERO) {
                 None => return self.waiting(),

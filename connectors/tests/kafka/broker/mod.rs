@@ -1,34 +1,34 @@
 //! A real Apache Kafka on the loopback interface for tests, or librdkafka's mock cluster where
 //! there is none.
 //!
-//! `get.sh` brings the broker's files. A node is a child of the test process, by way of a shell that
+//! `get.sh` brings the broker's files, `setup` what a node is started with, `client` is what tests do. A node is a child of the test process, by way of a shell that
 //! kills it when the test process is gone, however it went.
 
-use std::fmt::Write as _;
+mod client;
+mod setup;
+
 use std::fs;
-use std::future::Future;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, Once, OnceLock, PoisonError};
+use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
-/// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) use client::{PATIENCE, await_that, config, consume, produce, produce_values};
+use client::{block_on, comes, exists};
+
+/// How long all tests of a program may take together: one that hangs ends it, and its nodes.
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// Any id will do: every cluster has a directory of its own.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
@@ -60,6 +60,7 @@ impl Kafka {
     }
 
     fn mock() -> Self {
+        bound();
         let (topics, orders) = channel::<(String, i32)>();
         let (started, ready) = channel();
         std::thread::spawn(move || {
@@ -112,7 +113,24 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// From the first call on the program has [`LIMIT`].
+fn bound() {
+    static BOUND: Once = Once::new();
+    BOUND.call_once(|| {
+        std::thread::spawn(|| {
+            std::thread::sleep(LIMIT);
+            say("the Kafka tests take too long: a test hangs");
+            std::process::exit(1);
+        });
+    });
+}
+
+/// The broker's files, where they and a Java to run them are here.
 fn libraries() -> Option<PathBuf> {
+    let java = Command::new("java").arg("-version").output();
+    if !java.is_ok_and(|java| java.status.success()) {
+        return None;
+    }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || {
             let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -134,19 +152,30 @@ struct Ports {
     plain: u16,
     sasl: u16,
     tls: u16,
+    expired: u16,
     controller: u16,
 }
 
+/// Ports below those that the system gives to clients: one of these would be lent to a client while
+/// its node is down.
+fn free_port() -> u16 {
+    const FIRST: u16 = 12_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(61)));
+    (0..COUNT)
+        .map(|_| FIRST + (next.fetch_add(1, Ordering::Relaxed) % COUNT) as u16)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
+}
+
 fn free_ports() -> Ports {
-    let listeners: Vec<TcpListener> = (0..4)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-        .collect();
-    let port = |index: usize| listeners[index].local_addr().expect("an address").port();
     Ports {
-        plain: port(0),
-        sasl: port(1),
-        tls: port(2),
-        controller: port(3),
+        plain: free_port(),
+        sasl: free_port(),
+        tls: free_port(),
+        expired: free_port(),
+        controller: free_port(),
     }
 }
 
@@ -166,6 +195,7 @@ impl Cluster {
     }
 
     fn start_as(nodes: usize, secure: bool, shared: bool) -> Self {
+        bound();
         let cluster = Self {
             dir: tempfile::tempdir().expect("a directory"),
             shared,
@@ -190,6 +220,8 @@ impl Cluster {
                     "SCRAM-SHA-256=[name=bob,password=bob-secret]",
                     "--add-scram",
                     "SCRAM-SHA-512=[name=carol,password=carol-secret]",
+                    "--add-scram",
+                    "SCRAM-SHA-512=[name=erin,password=erin-secret]",
                 ]);
             }
             let done = format.output().expect("Java runs");
@@ -222,11 +254,16 @@ impl Cluster {
         self.listeners(|ports| ports.tls)
     }
 
+    /// `bootstrap.servers` with `SASL_SSL`, where the brokers' certificate has expired.
+    pub(crate) fn expired_servers(&self) -> String {
+        self.listeners(|ports| ports.expired)
+    }
+
     fn listeners(&self, port: impl Fn(&Ports) -> u16) -> String {
         let all: Vec<String> = self
             .ports
             .iter()
-            .map(|ports| format!("localhost:{}", port(ports)))
+            .map(|ports| format!("127.0.0.1:{}", port(ports)))
             .collect();
         all.join(",")
     }
@@ -255,7 +292,7 @@ impl Cluster {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
-            .arg("\"$@\" </dev/null & node=$!; cat >/dev/null; kill -9 $node; wait $node; rm -rf \"$REMOVE\"")
+            .arg("trap '' HUP INT TERM; \"$@\" </dev/null & node=$!; cat >/dev/null; kill -9 $node; wait $node; rm -rf \"$REMOVE\"")
             .env("REMOVE", if self.shared { self.dir.path() } else { Path::new("") })
             .arg("sh")
             .arg(java.get_program())
@@ -284,16 +321,31 @@ impl Cluster {
 
     /// Waits until all nodes take connections and have a controller.
     pub(crate) fn await_ready(&self) {
-        for ports in &self.ports {
-            await_that("a node", || {
-                TcpStream::connect(("127.0.0.1", ports.plain)).is_ok()
-            });
+        for (node, ports) in self.ports.iter().enumerate() {
+            let up = comes(|| TcpStream::connect(("127.0.0.1", ports.plain)).is_ok());
+            let log = || fs::read_to_string(self.path(&format!("node{node}.log")));
+            assert!(up, "node {node} does not start: {:?}", log());
         }
         let client: BaseConsumer = config(&self.servers()).create().expect("a client");
         await_that("the cluster", || {
             let metadata = client.fetch_metadata(None, Duration::from_secs(1));
             metadata.is_ok_and(|metadata| metadata.brokers().len() == self.ports.len())
         });
+    }
+
+    /// Gives a user a right, as the options of Kafka's tool say it.
+    pub(crate) fn allow(&self, user: &str, right: &[&str]) {
+        let mut java = self.java();
+        java.args([
+            "org.apache.kafka.tools.AclCommand",
+            "--add",
+            "--bootstrap-server",
+        ])
+        .arg(self.servers())
+        .args(["--allow-principal", &format!("User:{user}")])
+        .args(right);
+        let done = java.output().expect("Java runs");
+        assert!(done.status.success(), "{done:?}");
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -336,211 +388,12 @@ impl Cluster {
             .expect("an offset");
         block_on(self.admin().delete_records(&list, &AdminOptions::new())).expect("deleted");
     }
-
-    fn properties(&self, node: usize, secure: bool) -> String {
-        let Ports {
-            plain,
-            sasl,
-            tls,
-            controller,
-        } = self.ports[node];
-        let voters: Vec<String> = (1..)
-            .zip(&self.ports)
-            .map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.controller))
-            .collect();
-        let id = node + 1;
-        let replicas = self.ports.len();
-        let in_sync = replicas.min(2);
-        let secured = if secure {
-            format!(",SASL_SSL://127.0.0.1:{sasl},SSL://127.0.0.1:{tls}")
-        } else {
-            String::new()
-        };
-        let mut text = format!(
-            "process.roles=broker,controller\n\
-             node.id={id}\n\
-             controller.quorum.voters={}\n\
-             controller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:{plain}{secured},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{plain}{secured}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL,CONTROLLER:PLAINTEXT\n\
-             inter.broker.listener.name=PLAINTEXT\n\
-             log.dirs={}\n\
-             auto.create.topics.enable=false\n\
-             default.replication.factor={replicas}\n\
-             min.insync.replicas={in_sync}\n\
-             offsets.topic.replication.factor={replicas}\n\
-             offsets.topic.num.partitions=4\n\
-             transaction.state.log.replication.factor={replicas}\n\
-             transaction.state.log.min.isr={in_sync}\n\
-             transaction.state.log.num.partitions=4\n\
-             group.initial.rebalance.delay.ms=0\n\
-             log.cleaner.enable=true\n\
-             log.cleaner.backoff.ms=100\n",
-            voters.join(","),
-            self.path(&format!("node{node}")).display(),
-        );
-        if secure {
-            let dir = self.dir.path().display();
-            let _ = write!(
-                text,
-                "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
-                 ssl.keystore.type=PKCS12\n\
-                 ssl.keystore.location={dir}/broker.p12\n\
-                 ssl.keystore.password=secret\n\
-                 ssl.truststore.type=PEM\n\
-                 ssl.truststore.location={dir}/ca.pem\n\
-                 listener.name.ssl.ssl.client.auth=required\n\
-                 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
-                 super.users=User:ANONYMOUS;User:alice;User:bob;User:CN=client\n\
-                 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"alice-secret\" user_dave=\"dave-secret\";\n\
-                 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
-                 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
-            );
-        }
-        text
-    }
-
-    /// A CA, a certificate of the brokers and one of a client; and a CA that signed none of them.
-    fn certificates(&self) {
-        let script = "set -e
-            ca() { openssl req -x509 -newkey rsa:2048 -nodes -keyout $1.key -out $1.pem -days 30 -subj /CN=$1; }
-            signed() {
-                openssl req -newkey rsa:2048 -nodes -keyout $1.key -out $1.csr -subj /CN=$1
-                echo subjectAltName=DNS:localhost,IP:127.0.0.1 >$1.ext
-                openssl x509 -req -in $1.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -out $1.pem -extfile $1.ext
-            }
-            ca ca; ca foreign; signed broker; signed client
-            openssl pkcs12 -export -in broker.pem -inkey broker.key -certfile ca.pem -name broker -out broker.p12 -passout pass:secret";
-        let done = Command::new("sh")
-            .args(["-c", script])
-            .current_dir(self.dir.path())
-            .output()
-            .expect("openssl runs");
-        assert!(done.status.success(), "{done:?}");
-    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         for node in 0..self.ports.len() {
             self.kill(node);
-        }
-    }
-}
-
-/// A configuration of a client without security.
-pub(crate) fn config(servers: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", servers)
-        .set("group.id", "test");
-    config
-}
-
-fn exists(servers: &str, topic: &str) -> bool {
-    let client: BaseConsumer = config(servers).create().expect("a client");
-    let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(5));
-    metadata.is_ok_and(|metadata| {
-        metadata.topics().iter().any(|topic| {
-            topic.error().is_none()
-                && !topic.partitions().is_empty()
-                && topic.partitions().iter().all(|p| p.leader() >= 0)
-        })
-    })
-}
-
-/// Looks again and again until it is so.
-pub(crate) fn await_that(what: &str, mut so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Records for a partition: key and value.
-pub(crate) fn produce(
-    servers: &str,
-    topic: &str,
-    partition: i32,
-    records: &[(Option<&str>, Option<&str>)],
-) {
-    let producer: BaseProducer = config(servers).create().expect("a producer");
-    for (key, value) in records {
-        let mut record = BaseRecord::<str, str>::to(topic).partition(partition);
-        if let Some(key) = key {
-            record = record.key(*key);
-        }
-        if let Some(value) = value {
-            record = record.payload(*value);
-        }
-        producer
-            .send(record)
-            .map_err(|(error, _)| error)
-            .expect("queued");
-    }
-    producer.flush(PATIENCE).expect("delivered");
-}
-
-/// Values for a partition.
-pub(crate) fn produce_values(servers: &str, topic: &str, partition: i32, values: &[&str]) {
-    let records: Vec<_> = values.iter().map(|value| (None, Some(*value))).collect();
-    produce(servers, topic, partition, &records);
-}
-
-/// Everything that a `read_committed` consumer finds in a topic, by partition: key and value.
-pub(crate) fn consume(servers: &str, topic: &str) -> Vec<(Option<String>, Option<String>)> {
-    let consumer: BaseConsumer = config(servers)
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        .create()
-        .expect("a consumer");
-    let metadata = consumer
-        .fetch_metadata(Some(topic), PATIENCE)
-        .expect("metadata");
-    let partitions = metadata.topics()[0].partitions().len();
-    let mut found = vec![];
-    for partition in 0..partitions as i32 {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Beginning)
-            .expect("an offset");
-        consumer.assign(&list).expect("assigned");
-        let began = Instant::now();
-        loop {
-            assert!(began.elapsed() < PATIENCE, "cannot read {topic}");
-            match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                    found.push((message.key().map(text), message.payload().map(text)));
-                }
-                Some(Err(rdkafka::error::KafkaError::PartitionEOF(ended)))
-                    if ended == partition =>
-                {
-                    break;
-                }
-                _ => {}
-            }
-        }
-    }
-    found
-}
-
-/// Runs a future to its end.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
         }
     }
 }
