@@ -70,7 +70,8 @@ fn harm(cluster: &Cluster, victim: Victim, seed: u64, stop: &AtomicBool) -> u64 
         Victim::Broker => 1,
         Victim::Nodes => 3,
     };
-    for kills in 0.. {
+    let mut kills = 0;
+    loop {
         let next = Instant::now() + Duration::from_millis(random.random_range(3000..10_000));
         while Instant::now() < next {
             if stop.load(Ordering::Relaxed) {
@@ -83,8 +84,8 @@ fn harm(cluster: &Cluster, victim: Victim, seed: u64, stop: &AtomicBool) -> u64 
         std::thread::sleep(Duration::from_millis(random.random_range(0..3000)));
         cluster.resume(node);
         cluster.await_ready();
+        kills += 1;
     }
-    unreachable!("it kills until it is told to stop")
 }
 
 /// The script, as it runs on (`on.sql`) and up to what there is (`end.sql`).

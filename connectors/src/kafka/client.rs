@@ -99,6 +99,10 @@ impl ClientContext for Watch {
         if code == RDKafkaErrorCode::PartitionEOF {
             return;
         }
+        // With TLS 1.3 brokers refuse a certificate after the handshake: to librdkafka an answer that
+        // does not come.
+        let refused = reason.contains("SSL alert number");
+        let code = if refused { RDKafkaErrorCode::SSL } else { code };
         let mut troubles = self.troubles();
         if is_lasting(code) {
             troubles.lasting.get_or_insert((code, reason.to_owned()));

@@ -70,8 +70,12 @@ fn who_may_does_and_who_may_not_is_told_why() {
     };
     cluster.create_topic("secure", 1, &[]);
     produce_values(&cluster.servers(), "secure", 0, &["a", "b"]);
-    logins(&cluster);
-    mutual_tls(&cluster);
+    // What waits most of the time waits together.
+    std::thread::scope(|scope| {
+        for check in [logins, tokens, mutual_tls] {
+            scope.spawn(|| check(&cluster));
+        }
+    });
     rights(&cluster);
 }
 
@@ -95,14 +99,50 @@ fn logins(cluster: &Cluster) {
     let unknown_ca = login(&foreign, "PLAIN", "alice", "alice-secret");
     fails(&servers, &unknown_ca, "'kafka.ssl.ca.location'");
     cannot_write(&servers, &unknown_ca, "'kafka.ssl.ca.location'");
-    fails(&cluster.expired_servers(), &alice, "expired");
-    cannot_write(&cluster.expired_servers(), &alice, "expired");
+    let tls = [
+        ("kafka.security.protocol", "SSL"),
+        ("kafka.ssl.ca.location", ca.as_str()),
+    ];
+    fails(
+        &cluster.expired_servers(),
+        &tls,
+        "dates in the certificates",
+    );
+    cannot_write(
+        &cluster.expired_servers(),
+        &tls,
+        "dates in the certificates",
+    );
     // Another protocol than the brokers'.
     fails(&servers, &[], &servers);
     let without_tls = [&alice[..], &[("kafka.security.protocol", "SASL_PLAINTEXT")]].concat();
     fails(&servers, &without_tls, &servers);
-    let no_such_mechanism = login(&ca, "OAUTHBEARER", "alice", "alice-secret");
+    let no_such_mechanism = login(&ca, "SCRAM-SHA-256", "alice", "alice-secret");
     fails(&servers, &no_such_mechanism, "'kafka.sasl.mechanism'");
+}
+
+fn tokens(cluster: &Cluster) {
+    const FILE: &str = "kafka.sasl.oauthbearer.token.endpoint.url";
+    let servers = cluster.sasl_servers();
+    let path = |name: &str| cluster.path(name).display().to_string();
+    let ca = path("ca.pem");
+    let without = [
+        ("kafka.security.protocol", "SASL_SSL"),
+        ("kafka.ssl.ca.location", ca.as_str()),
+        ("kafka.sasl.mechanism", "OAUTHBEARER"),
+    ];
+    let with = |name: &str, check: &dyn Fn(&[(&str, &str)])| {
+        let file = format!("file://{}", path(name));
+        check(&[&without[..], &[(FILE, file.as_str())]].concat());
+    };
+    with("token", &|options| {
+        reads(&servers, options);
+        sink(&servers, options).last_committed().expect("a right");
+    });
+    with("no-token", &|options| fails(&servers, options, "no-token"));
+    with("ca.pem", &|options| fails(&servers, options, "OAUTHBEARER"));
+    fails(&servers, &without, FILE);
+    cannot_write(&servers, &without, FILE);
 }
 
 fn mutual_tls(cluster: &Cluster) {

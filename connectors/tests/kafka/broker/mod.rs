@@ -231,6 +231,9 @@ impl Cluster {
             cluster.resume(node);
         }
         cluster.await_ready();
+        if secure {
+            cluster.await_logins();
+        }
         cluster
     }
 
@@ -254,7 +257,7 @@ impl Cluster {
         self.listeners(|ports| ports.tls)
     }
 
-    /// `bootstrap.servers` with `SASL_SSL`, where the brokers' certificate has expired.
+    /// `bootstrap.servers` with TLS, where the brokers' certificate has expired.
     pub(crate) fn expired_servers(&self) -> String {
         self.listeners(|ports| ports.expired)
     }
@@ -346,6 +349,23 @@ impl Cluster {
         .args(right);
         let done = java.output().expect("Java runs");
         assert!(done.status.success(), "{done:?}");
+    }
+
+    /// Waits until the passwords that are not in the properties are known.
+    fn await_logins(&self) {
+        for (mechanism, user) in [("SCRAM-SHA-256", "bob"), ("SCRAM-SHA-512", "carol")] {
+            await_that("a login", || {
+                let client: BaseConsumer = config(&self.sasl_servers())
+                    .set("security.protocol", "SASL_SSL")
+                    .set("ssl.ca.location", self.path("ca.pem").display().to_string())
+                    .set("sasl.mechanism", mechanism)
+                    .set("sasl.username", user)
+                    .set("sasl.password", format!("{user}-secret"))
+                    .create()
+                    .expect("a client");
+                client.fetch_metadata(None, Duration::from_secs(1)).is_ok()
+            });
+        }
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

@@ -36,7 +36,7 @@ impl Cluster {
              controller.listener.names=CONTROLLER\n\
              listeners=PLAINTEXT://127.0.0.1:{plain}{secured},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{plain}{secured}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL,EXPIRED:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL,EXPIRED:SSL,CONTROLLER:PLAINTEXT\n\
              inter.broker.listener.name=PLAINTEXT\n\
              log.dirs={}\n\
              auto.create.topics.enable=false\n\
@@ -57,7 +57,7 @@ impl Cluster {
             let dir = self.dir.path().display();
             let _ = write!(
                 text,
-                "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
+                "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER\n\
                  ssl.keystore.type=PKCS12\n\
                  ssl.keystore.location={dir}/broker.p12\n\
                  ssl.keystore.password=secret\n\
@@ -65,19 +65,19 @@ impl Cluster {
                  ssl.truststore.location={dir}/ca.pem\n\
                  listener.name.ssl.ssl.client.auth=required\n\
                  listener.name.expired.ssl.keystore.location={dir}/expired.p12\n\
-                 listener.name.expired.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"alice-secret\";\n\
                  authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
-                 super.users=User:ANONYMOUS;User:alice;User:bob;User:erin;User:CN=client\n\
+                 super.users=User:ANONYMOUS;User:alice;User:bob;User:erin;User:olga;User:CN=client\n\
                  listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"alice-secret\" user_dave=\"dave-secret\";\n\
                  listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
-                 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n"
+                 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+                 listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;\n"
             );
         }
         text
     }
 
-    /// A CA, certificates of the brokers (one of them expired) and of a client; and a CA that signed
-    /// none of them.
+    /// A CA, certificates of the brokers (one of them expired) and of a client; a CA that signed none
+    /// of them; a token of the user olga.
     pub(super) fn certificates(&self) {
         let script = "set -e
             ca() { openssl req -x509 -newkey rsa:2048 -nodes -keyout $1.key -out $1.pem -days 30 -subj /CN=$1; }
@@ -88,7 +88,11 @@ impl Cluster {
             }
             store() { openssl pkcs12 -export -in $1.pem -inkey $1.key -certfile ca.pem -name broker -out $1.p12 -passout pass:secret; }
             ca ca; ca foreign; signed broker 30; signed expired 0; signed client 30
-            store broker; store expired";
+            store broker; store expired
+            part() { printf %s \"$1\" | openssl base64 -A | tr '+/' '-_' | tr -d '='; }
+            now=$(date +%s)
+            claims=$(printf '{\"sub\":\"olga\",\"iat\":%d,\"exp\":%d}' $now $((now + 3600)))
+            printf '%s.%s.\\n' $(part '{\"alg\":\"none\"}') $(part \"$claims\") >token";
         let done = Command::new("sh")
             .args(["-c", script])
             .current_dir(self.dir.path())
