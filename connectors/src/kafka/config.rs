@@ -260,8 +260,15 @@ impl ClientOptions {
     /// Of a producer's: the configuration of a consumer of the same brokers.
     pub(crate) fn as_consumer(&self) -> ClientConfig {
         let mut config = defaults(Role::Consumer);
-        for (name, value) in self.config.config_map() {
-            if SHARED.iter().any(|prefix| name.starts_with(prefix)) {
+        let shared = |name: &str| SHARED.iter().any(|prefix| name.starts_with(prefix));
+        for name in self
+            .config
+            .config_map()
+            .into_keys()
+            .filter(|name| shared(name))
+        {
+            // The map shows no passwords.
+            if let Some(value) = self.config.get(name) {
                 config.set(name, value);
             }
         }
@@ -404,6 +411,21 @@ mod tests {
             assert_eq!(read.get(name), Some(value), "{name}");
         }
         assert!(!format!("{read:?}").contains("p\"w"));
+    }
+
+    #[test]
+    fn a_consumer_beside_a_producer_logs_in_as_it_does() {
+        let options = [
+            ("kafka.bootstrap.servers", "h:1"),
+            ("kafka.sasl.password", "hunter2"),
+            ("kafka.linger.ms", "7"),
+        ];
+        let options: Options = options.iter().copied().collect();
+        let producer = ClientOptions::new(&options, Role::Producer).expect("options");
+        let consumer = producer.as_consumer();
+        assert_eq!(consumer.get("sasl.password"), Some("hunter2"));
+        assert_eq!(consumer.get("bootstrap.servers"), Some("h:1"));
+        assert_eq!(consumer.get("linger.ms"), None);
     }
 
     #[test]

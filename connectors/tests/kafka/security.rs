@@ -73,7 +73,8 @@ fn who_may_does_and_who_may_not_is_told_why() {
     // What waits most of the time waits together.
     std::thread::scope(|scope| {
         for check in [logins, tokens, mutual_tls] {
-            scope.spawn(|| check(&cluster));
+            let cluster = &cluster;
+            scope.spawn(move || check(cluster));
         }
     });
     rights(&cluster);

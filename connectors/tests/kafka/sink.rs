@@ -73,6 +73,10 @@ fn an_epoch_is_there_once_its_transaction_is_committed() {
     assert_eq!(sink.last_committed().expect("an answer"), None);
     sink.discard_uncommitted().expect("discarded");
     write(&mut *sink, 0, rows(&[1, 2], &["a", "b"]), None);
+    if matches!(kafka, Kafka::Mock { .. }) {
+        // Its groups know nothing of the offsets in transactions.
+        return;
+    }
     // An epoch without rows leaves no trace.
     let mut writer = sink.writer(0).expect("a writer");
     let staged = writer.stage(1).expect("staged");
@@ -106,17 +110,14 @@ fn an_epoch_is_there_once_its_transaction_is_committed() {
     );
     drop(writer);
     drop(dying);
-    if matches!(kafka, Kafka::Real(_)) {
-        // The mock cluster shows what was undone too.
-        assert_eq!(
-            texts(&consume(&servers, "once")),
-            [
-                r#"{"id":1} {"id":1,"name":"a"}"#,
-                r#"{"id":2} {"id":2,"name":"b"}"#,
-                r#"{"id":3} {"id":3,"name":"c"}"#,
-            ]
-        );
-    }
+    assert_eq!(
+        texts(&consume(&servers, "once")),
+        [
+            r#"{"id":1} {"id":1,"name":"a"}"#,
+            r#"{"id":2} {"id":2,"name":"b"}"#,
+            r#"{"id":3} {"id":3,"name":"c"}"#,
+        ]
+    );
 }
 
 #[test]
@@ -137,6 +138,7 @@ fn an_epoch_that_the_topic_holds_is_undone_when_it_is_replayed() {
     sink.discard_uncommitted().expect("discarded");
     write(&mut *sink, 1, rows(&[2], &["b"]), None);
     if matches!(kafka, Kafka::Real(_)) {
+        // The mock cluster shows what was undone too.
         assert_eq!(
             texts(&consume(&servers, "held")),
             [r#"- {"id":1,"name":"a"}"#, r#"- {"id":2,"name":"b"}"#]

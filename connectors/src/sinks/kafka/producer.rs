@@ -26,7 +26,7 @@ const COMMIT: Duration = Duration::from_mins(2);
 
 /// The producer of a process.
 pub(super) struct Producer {
-    producer: BaseProducer<Watch>,
+    client: BaseProducer<Watch>,
     /// A member in name of the group that notes epochs; none without transactions.
     group: Option<Consumer>,
     /// The epoch of the open transaction.
@@ -40,7 +40,7 @@ impl Producer {
         let transactions = options.delivery == Delivery::ExactlyOnce;
         let group = transactions.then(|| client::create(&options.client, &group_config(options)));
         let this = Self {
-            producer: client::create(&options.client, &options.producer())?,
+            client: client::create(&options.client, &options.producer())?,
             group: group.transpose()?,
             open: Mutex::new(None),
         };
@@ -57,8 +57,8 @@ impl Producer {
         let action = format!("cannot write to topic '{topic}'");
         let mut patience = Patience::new(FIRST_ANSWER);
         loop {
-            let answer = self.producer.client().fetch_metadata(Some(topic), TRY);
-            self.producer.poll(Duration::ZERO);
+            let answer = self.client.client().fetch_metadata(Some(topic), TRY);
+            self.client.poll(Duration::ZERO);
             let error = match answer {
                 Ok(metadata) => {
                     let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -71,7 +71,7 @@ impl Producer {
                 }
                 Err(error) => error,
             };
-            let watch = self.producer.context();
+            let watch = self.client.context();
             patience.test(&options.client, watch, &action, &error)?;
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -86,8 +86,8 @@ impl Producer {
         // A transaction of a former producer that is being committed may take its time.
         let mut patience = Patience::new(COMMIT);
         loop {
-            let answer = self.producer.init_transactions(TRY);
-            self.producer.poll(Duration::ZERO);
+            let answer = self.client.init_transactions(TRY);
+            self.client.poll(Duration::ZERO);
             match answer {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::Transaction(error)) if !error.is_retriable() => {
@@ -99,7 +99,7 @@ impl Producer {
                     ));
                 }
                 Err(error) => {
-                    let watch = self.producer.context();
+                    let watch = self.client.context();
                     patience.test(&options.client, watch, &action, &error)?;
                 }
             }
@@ -122,7 +122,7 @@ impl Producer {
                 "rows of epoch {epoch} came while the transaction of epoch {other} is open"
             ))),
             None => {
-                self.producer
+                self.client
                     .begin_transaction()
                     .map_err(|error| self.error(options, "cannot begin a transaction", &error))?;
                 *open = Some(epoch);
@@ -140,14 +140,14 @@ impl Producer {
         next.partition = record.partition;
         next.headers = record.headers;
         loop {
-            match self.producer.send(next) {
+            match self.client.send(next) {
                 Ok(()) => return Ok(()),
                 Err((error, back)) => {
                     if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                         return Err(self.error(options, &action(), &error));
                     }
                     self.check(options)?;
-                    self.producer.poll(Duration::from_millis(10));
+                    self.client.poll(Duration::from_millis(10));
                     next = back;
                 }
             }
@@ -156,9 +156,9 @@ impl Producer {
 
     /// An error where a record was refused, or writing is no use any more.
     pub(super) fn check(&self, options: &SinkOptions) -> Result<()> {
-        self.producer.poll(Duration::ZERO);
-        let watch = self.producer.context();
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
+        self.client.poll(Duration::ZERO);
+        let watch = self.client.context();
+        if let Some((code, reason)) = self.client.client().fatal_error() {
             return Err(broker_error(
                 &options.client,
                 "cannot write",
@@ -181,7 +181,7 @@ impl Producer {
     /// long is refused ('kafka.delivery.timeout.ms').
     pub(super) fn flush(&self, options: &SinkOptions) -> Result<()> {
         loop {
-            match self.producer.flush(Duration::from_millis(500)) {
+            match self.client.flush(Duration::from_millis(500)) {
                 Ok(()) => return self.check(options),
                 Err(error) => {
                     self.check(options)?;
@@ -215,10 +215,9 @@ impl Producer {
             options.topic.as_deref().unwrap_or_default()
         );
         self.until_done(options, &action, || {
-            self.producer
-                .send_offsets_to_transaction(&note, &member, TRY)
+            self.client.send_offsets_to_transaction(&note, &member, TRY)
         })?;
-        self.until_done(options, &action, || self.producer.commit_transaction(TRY))?;
+        self.until_done(options, &action, || self.client.commit_transaction(TRY))?;
         *open = None;
         Ok(())
     }
@@ -230,7 +229,7 @@ impl Producer {
             return Ok(());
         }
         self.until_done(options, "cannot undo a transaction", || {
-            self.producer.abort_transaction(TRY)
+            self.client.abort_transaction(TRY)
         })?;
         *open = None;
         Ok(())
@@ -300,7 +299,7 @@ impl Producer {
 
     fn error(&self, options: &SinkOptions, action: &str, error: &KafkaError) -> ConnectorError {
         // The first cause says more than what followed from it.
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
+        if let Some((code, reason)) = self.client.client().fatal_error() {
             return broker_error(&options.client, action, Some(code), reason);
         }
         let reason = match error {

@@ -50,12 +50,14 @@ impl Kafka {
     /// One node for all tests of this program that do not harm it.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
-        SHARED.get_or_init(|| match libraries() {
-            Some(_) => Self::Real(Box::new(Cluster::start_as(1, false, true))),
-            None => {
-                say("Apache Kafka is not here (see connectors/tests/kafka/get.sh): these tests run on librdkafka's mock cluster");
-                Self::mock()
+        SHARED.get_or_init(|| {
+            if libraries().is_some() {
+                return Self::Real(Box::new(Cluster::start_as(1, false, true)));
             }
+            say(
+                "Apache Kafka is not here (see connectors/tests/kafka/get.sh): these tests run on librdkafka's mock cluster",
+            );
+            Self::mock()
         })
     }
 
