@@ -42,7 +42,7 @@ pub(crate) struct Watch {
 struct Troubles {
     /// What no waiting will cure.
     lasting: Option<(RDKafkaErrorCode, String)>,
-    last: Option<String>,
+    last: Option<(RDKafkaErrorCode, String)>,
     /// The first record that the brokers did not take.
     undelivered: Option<(RDKafkaErrorCode, String)>,
 }
@@ -63,7 +63,7 @@ impl Watch {
     }
 
     /// The last trouble of any kind.
-    pub(crate) fn last(&self) -> Option<String> {
+    pub(crate) fn last(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.troubles().last.clone()
     }
 
@@ -109,7 +109,7 @@ impl ClientContext for Watch {
         }
         // That no broker is up is what follows from the reason before it.
         if code != RDKafkaErrorCode::AllBrokersDown || troubles.last.is_none() {
-            troubles.last = Some(reason.to_owned());
+            troubles.last = Some((code, reason.to_owned()));
         }
     }
 
@@ -321,7 +321,7 @@ impl Patience {
         }
         let waited = tried.as_secs();
         let reason = match watch.last() {
-            Some(last) => format!("{error}; {last} (tried for {waited} s)"),
+            Some((_, last)) => format!("{error}; {last} (tried for {waited} s)"),
             None => format!("{error} (tried for {waited} s)"),
         };
         Err(broker_error(options, action, code, reason))

@@ -38,7 +38,9 @@ fn in_time<T>(part: &str, attempt: impl FnOnce() -> Result<T>) {
     let error = error.to_string();
     assert!(error.contains(part), "{part}: {error}");
     assert!(!error.contains("-secret"), "{error}");
-    assert!(began.elapsed() < SOON, "{:?}: {error}", began.elapsed());
+    let taken = began.elapsed();
+    assert!(taken < SOON, "{taken:?}: {error}");
+    println!("{taken:?}: {part}");
 }
 
 fn fails(servers: &str, options: &[(&str, &str)], part: &str) {

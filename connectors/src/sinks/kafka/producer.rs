@@ -169,7 +169,7 @@ impl Producer {
         if let Some((code, topic)) = watch.undelivered() {
             let action = format!("cannot write to topic '{topic}'");
             let mut reason = code.to_string();
-            if let Some(last) = watch.last() {
+            if let Some((_, last)) = watch.last() {
                 reason = format!("{reason}; {last}");
             }
             return Err(broker_error(&options.client, action, Some(code), reason));
@@ -285,13 +285,16 @@ impl Producer {
             match answer {
                 Ok(Offset::Offset(next)) => return Ok(u64::try_from(next - 1).ok()),
                 Ok(_) => return Ok(None),
-                Err(error)
-                    if error.rdkafka_error_code()
-                        == Some(RDKafkaErrorCode::GroupAuthorizationFailed) =>
-                {
-                    return Err(self.error(options, &action, &error));
+                Err(error) => {
+                    let refused = RDKafkaErrorCode::GroupAuthorizationFailed;
+                    match group.context().last() {
+                        Some((code, reason)) if code == refused => {
+                            let code = Some(code);
+                            return Err(broker_error(&options.client, action, code, reason));
+                        }
+                        _ => patience.test(&options.client, group.context(), &action, &error)?,
+                    }
                 }
-                Err(error) => patience.test(&options.client, group.context(), &action, &error)?,
             }
             std::thread::sleep(Duration::from_millis(50));
         }

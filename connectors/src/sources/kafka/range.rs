@@ -152,7 +152,7 @@ impl Range {
         }
         let waited = self.options.timeout.as_secs_f64();
         let mut reason = format!("no record came for {waited} s ('kafkaConsumer.pollTimeoutMs')");
-        if let Some(last) = watch.last() {
+        if let Some((_, last)) = watch.last() {
             reason = format!("{reason}; {last}");
         }
         Err(self.error(None, reason))
