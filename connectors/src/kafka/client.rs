@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
@@ -113,7 +113,7 @@ impl ClientContext for Watch {
         }
     }
 
-    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {
         // What matters comes as an error, and a library does not write to the terminal.
     }
 }
@@ -238,7 +238,11 @@ impl Client for Consumer {
 
 impl Client for BaseProducer<Watch> {
     fn serve(&self) {
-        self.poll(Duration::ZERO);
+        // Each serves one thing, and does not say whether there was one.
+        const SOME: usize = 10;
+        for _ in 0..SOME {
+            self.poll(Duration::ZERO);
+        }
     }
 }
 
@@ -247,6 +251,9 @@ pub(crate) fn create<C: Client>(
     options: &ClientOptions,
     config: &rdkafka::ClientConfig,
 ) -> Result<C> {
+    // What is logged comes as an error too, and would have to be served before it.
+    let mut config = config.clone();
+    config.set_log_level(RDKafkaLogLevel::Emerg);
     let client: C = config
         .create_with_context(Watch::default())
         .map_err(|error| {

@@ -58,7 +58,7 @@ impl Producer {
         let mut patience = Patience::new(FIRST_ANSWER);
         loop {
             let answer = self.client.client().fetch_metadata(Some(topic), TRY);
-            self.client.poll(Duration::ZERO);
+            self.client.serve();
             let error = match answer {
                 Ok(metadata) => {
                     let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -87,7 +87,7 @@ impl Producer {
         let mut patience = Patience::new(COMMIT);
         loop {
             let answer = self.client.init_transactions(TRY);
-            self.client.poll(Duration::ZERO);
+            self.client.serve();
             match answer {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::Transaction(error)) if !error.is_retriable() => {
