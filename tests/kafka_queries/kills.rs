@@ -113,7 +113,7 @@ fn every_record_is_there_once_whatever_is_killed() {
         Some(other) => panic!("TIDEMARK_KAFKA_KILLS is engine, broker or nodes, not {other}"),
     };
     let nodes = if victim == Victim::Nodes { 3 } else { 1 };
-    let Some(cluster) = cluster(nodes, false) else {
+    let Some(cluster) = cluster(nodes) else {
         return;
     };
     let span = if asked.is_some() { LONG } else { SHORT };

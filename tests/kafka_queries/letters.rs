@@ -2,22 +2,22 @@
 
 use std::fs;
 
-use crate::broker::{cluster, consume, produce_values};
+use crate::broker::{consume, produce_values, secure};
 use crate::run;
 
 #[test]
 fn a_poison_record_goes_to_the_dead_letters_once() {
-    let Some(cluster) = cluster(1, false) else {
+    let Some(cluster) = secure() else {
         return;
     };
     let servers = cluster.servers();
-    for topic in ["events", "result", "letters"] {
+    for topic in ["poisoned", "result", "letters"] {
         cluster.create_topic(topic, 1, &[]);
     }
     let dir = tempfile::tempdir().expect("a directory");
     let script = format!(
         "CREATE TABLE events (id BIGINT, d BIGINT) WITH ('connector' = 'kafka', 'kafka.bootstrap.servers' = '{servers}',
-           'subscribe' = 'events', 'startingOffsets' = 'earliest', 'format' = 'json', 'mode' = 'FAILFAST');
+           'subscribe' = 'poisoned', 'startingOffsets' = 'earliest', 'format' = 'json', 'mode' = 'FAILFAST');
          CREATE TABLE letters WITH ('connector' = 'kafka', 'kafka.bootstrap.servers' = '{servers}', 'topic' = 'letters',
            'format' = 'json');
          CREATE TABLE result WITH ('connector' = 'kafka', 'kafka.bootstrap.servers' = '{servers}', 'topic' = 'result',
@@ -30,7 +30,7 @@ fn a_poison_record_goes_to_the_dead_letters_once() {
         [r#"{"id":3,"d":5}"#, "}", r#"{"id":4,"d":2}"#],
     ];
     for values in rounds {
-        produce_values(&servers, "events", 0, &values);
+        produce_values(&servers, "poisoned", 0, &values);
         let (ended, words) = run(dir.path(), &["run", "letters.sql", "--progress", "none"]);
         assert!(ended, "{words}");
     }
@@ -50,15 +50,15 @@ fn a_poison_record_goes_to_the_dead_letters_once() {
     let said = [
         // The bytes are in base64.
         [
-            r#""partition":"events-0","offset":"events-0@1","record":"ew==""#,
+            r#""partition":"poisoned-0","offset":"poisoned-0@1","record":"ew==""#,
             "malformed",
         ],
         [
-            r#""partition":"events-0","offset":"events-0@2""#,
+            r#""partition":"poisoned-0","offset":"poisoned-0@2""#,
             r#"{\"id\":2,\"d\":0}"#,
         ],
         [
-            r#""partition":"events-0","offset":"events-0@4","record":"fQ==""#,
+            r#""partition":"poisoned-0","offset":"poisoned-0@4","record":"fQ==""#,
             "malformed",
         ],
     ];

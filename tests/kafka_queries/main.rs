@@ -9,6 +9,7 @@
 mod broker;
 mod kills;
 mod letters;
+mod page;
 mod secrets;
 
 use std::fs::{self, File};
@@ -31,7 +32,8 @@ fn start(dir: &Path, arguments: &[&str]) -> Child {
     Command::new(command)
         .args(arguments)
         .current_dir(dir)
-        .env("ALICE", "alice-secret")
+        .env("ALICE_PASSWORD", "alice-secret")
+        .env("KAFKA_PASSWORD", "erin-secret")
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)

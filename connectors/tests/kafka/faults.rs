@@ -26,7 +26,7 @@ fn failure(source: &mut dyn Source) -> String {
 
 #[test]
 fn a_broker_that_restarts_is_waited_for() {
-    let Some(cluster) = cluster(1, false) else {
+    let Some(cluster) = cluster(1) else {
         return;
     };
     cluster.create_topic("t", 1, &[]);
@@ -48,7 +48,7 @@ fn a_broker_that_restarts_is_waited_for() {
 
 #[test]
 fn a_leader_that_moves_is_followed() {
-    let Some(cluster) = cluster(3, false) else {
+    let Some(cluster) = cluster(3) else {
         return;
     };
     cluster.create_topic("t", 3, &[]);
@@ -69,7 +69,7 @@ fn a_leader_that_moves_is_followed() {
 
 #[test]
 fn what_becomes_of_a_topic_is_noticed() {
-    let Some(cluster) = cluster(1, false) else {
+    let Some(cluster) = cluster(1) else {
         return;
     };
     new_partitions_and_topics(&cluster);

@@ -2,6 +2,7 @@
 
 mod broker;
 mod faults;
+mod options;
 mod read;
 mod security;
 mod sink;

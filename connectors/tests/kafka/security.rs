@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidemark_connectors::{OutputMode, ReadLimit, Result, Sink};
 
-use crate::broker::{Cluster, cluster, consume, produce_values};
+use crate::broker::{Cluster, consume, produce_values, secure};
 use crate::read::{open, rows};
 use crate::sink;
 
@@ -67,7 +67,7 @@ fn cannot_write(servers: &str, options: &[(&str, &str)], part: &str) {
 
 #[test]
 fn who_may_does_and_who_may_not_is_told_why() {
-    let Some(cluster) = cluster(1, true) else {
+    let Some(cluster) = secure() else {
         return;
     };
     cluster.create_topic("secure", 1, &[]);
@@ -75,11 +75,10 @@ fn who_may_does_and_who_may_not_is_told_why() {
     // What waits most of the time waits together.
     std::thread::scope(|scope| {
         for check in [logins, tokens, mutual_tls] {
-            let cluster = &cluster;
             scope.spawn(move || check(cluster));
         }
     });
-    rights(&cluster);
+    rights(cluster);
 }
 
 fn logins(cluster: &Cluster) {

@@ -52,7 +52,7 @@ impl Kafka {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
         SHARED.get_or_init(|| {
             if libraries().is_some() {
-                return Self::Real(Box::new(Cluster::start_as(1, false, true)));
+                return Self::Real(Box::new(Cluster::start(1, false, true)));
             }
             say(
                 "Apache Kafka is not here (see connectors/tests/kafka/get.sh): these tests run on librdkafka's mock cluster",
@@ -100,14 +100,25 @@ impl Kafka {
 }
 
 /// A cluster of this test alone; `None`, and a word about it, where there is no Apache Kafka.
-pub(crate) fn cluster(nodes: usize, secure: bool) -> Option<Cluster> {
-    if libraries().is_none() {
+pub(crate) fn cluster(nodes: usize) -> Option<Cluster> {
+    is_here().then(|| Cluster::start(nodes, false, false))
+}
+
+/// One node with listeners for TLS and SASL, for all tests of this program that do not harm it; `None`
+/// as with [`cluster`].
+pub(crate) fn secure() -> Option<&'static Cluster> {
+    static SECURE: OnceLock<Cluster> = OnceLock::new();
+    is_here().then(|| SECURE.get_or_init(|| Cluster::start(1, true, true)))
+}
+
+fn is_here() -> bool {
+    let here = libraries().is_some();
+    if !here {
         say(
             "Apache Kafka is not here (see connectors/tests/kafka/get.sh): a test that needs it is left out",
         );
-        return None;
     }
-    Some(Cluster::start(nodes, secure))
+    here
 }
 
 /// On standard error, past the capture of the test harness.
@@ -191,12 +202,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many nodes, with listeners for TLS and SASL if `secure`.
-    pub(crate) fn start(nodes: usize, secure: bool) -> Self {
-        Self::start_as(nodes, secure, false)
-    }
-
-    fn start_as(nodes: usize, secure: bool, shared: bool) -> Self {
+    /// Starts so many nodes.
+    fn start(nodes: usize, secure: bool, shared: bool) -> Self {
         bound();
         let cluster = Self {
             dir: tempfile::tempdir().expect("a directory"),
