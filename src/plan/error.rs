@@ -5,6 +5,8 @@ use std::fmt;
 
 use tidemark_connectors::ConnectorError;
 
+use super::redact::redact_line;
+
 /// The result of planning.
 pub type Result<T, E = PlanError> = std::result::Result<T, E>;
 
@@ -69,7 +71,7 @@ impl fmt::Display for Excerpt {
         write!(
             f,
             "\n  {number} | {}\n  {} | {indent}{carets}",
-            self.text,
+            redact_line(&self.text),
             " ".repeat(number.len())
         )
     }
