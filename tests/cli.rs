@@ -331,7 +331,7 @@ fn wrong_options_of_a_source() {
     let place_of = "\n  1 | CREATE TABLE t (k STRING)\n    |              ^";
     table("'connector' = 'fil', 'path' = 'in'").fails(
         2,
-        &format!("error: s.sql:1:14: table 't': unknown connector 'fil', did you mean 'file'?; there are: file, rate, datagen{place_of}"),
+        &format!("error: s.sql:1:14: table 't': unknown connector 'fil', did you mean 'file'?; there are: file, kafka, rate, datagen{place_of}"),
     );
     table("'connector' = 'file', 'path' = 'in', 'format' = 'json', 'maxFilePerTrigger' = '1'").fails(
         2,
@@ -368,7 +368,7 @@ fn wrong_options_of_a_sink_are_found_before_anything_runs() {
     sink("'connector' = 'fle'").fails(
         2,
         &at(
-            "unknown connector 'fle', did you mean 'file'?; there are: console, file, memory, noop",
+            "unknown connector 'fle', did you mean 'file'?; there are: console, file, kafka, memory, noop",
         ),
     );
     sink("'connector' = 'console', 'numRow' = '5'").fails(

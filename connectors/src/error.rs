@@ -38,6 +38,16 @@ pub enum ConnectorError {
         /// What is accepted.
         expected: String,
     },
+    /// An option that has no meaning here.
+    #[error("option '{key}' cannot be used with connector '{connector}': {instead}")]
+    OptionRefused {
+        /// The connector's name.
+        connector: String,
+        /// The option as written.
+        key: String,
+        /// What to write instead, and why.
+        instead: String,
+    },
     /// A connector that does not exist.
     #[error("unknown connector '{name}'{}; there are: {known}", .nearest.as_ref().map(|n| format!(", did you mean '{n}'?")).unwrap_or_default())]
     UnknownConnector {
@@ -83,6 +93,28 @@ pub enum ConnectorError {
     /// Whoever read the output has closed it, as `head` does: there is nobody left to write for.
     #[error("nobody reads {0} any more")]
     ReaderGone(&'static str),
+    /// Brokers that refuse or do not answer.
+    #[error("{action} (brokers {servers}): {reason}. {remedy}")]
+    Broker {
+        /// What was tried: "cannot read web-events-0@17".
+        action: String,
+        /// The brokers, as the option names them.
+        servers: String,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Records that were to be read are gone.
+    #[error("{place}: {reason}. {remedy}")]
+    DataLoss {
+        /// Topic, partition, offsets.
+        place: String,
+        /// What happened to them.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A schema that does not fit.
     #[error("{0}")]
     Schema(String),

@@ -16,6 +16,7 @@
 
 pub mod error;
 pub mod format;
+mod kafka;
 pub mod options;
 pub mod sink;
 pub mod sinks;
@@ -30,7 +31,7 @@ pub use sink::{
 };
 pub use sinks::open_sink;
 pub use source::{
-    Backlog, METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, Source, SourceReader, Split,
-    SplitReader,
+    Backlog, METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, Rejected, Source, SourceReader,
+    Split, SplitReader,
 };
 pub use sources::open_source;

@@ -5,7 +5,7 @@
 //! [`SourceReader`] stands beside every worker and reads the range's [`Split`]s. Reading a split
 //! twice must give the same rows in the same order: that is what makes a replay exact.
 //!
-//! Life of a source: `restore` (once, with all that the log remembers), then any number of
+//! Life of a source: `begin` and `restore` (once, with all that the log remembers), then any number of
 //! `plan` -> (logged) -> splits are read -> `committed`. `freeze` may come once, after which
 //! `plan` gives only what was there at that moment.
 
@@ -89,6 +89,11 @@ pub trait Source: Send + Debug {
     /// As progress shows it: `FileSource[in/]`.
     fn description(&self) -> String;
 
+    /// Says for which query it reads: its name and its id, which lives as long as its checkpoint.
+    fn begin(&mut self, query_name: &str, query_id: &str) {
+        let _ = (query_name, query_id);
+    }
+
     /// Takes back what the offset log remembers, in order, before the first `plan`.
     ///
     /// The last of them may be the range of an epoch that is about to be replayed; it counts as
@@ -165,6 +170,26 @@ pub struct Place {
 pub trait SplitReader: Send {
     /// The next batch (some thousand rows), with the projected columns in the order asked for.
     fn read(&mut self) -> Result<Read>;
+
+    /// From now on, sets records aside that cannot be decoded and would be an error (`FAILFAST`),
+    /// where the source can go on after one. Called before the first `read`, if at all.
+    fn keep_rejected(&mut self) {}
+
+    /// The records set aside since this was last asked.
+    fn rejected(&mut self) -> Vec<Rejected> {
+        Vec::new()
+    }
+}
+
+/// A record that was set aside.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// How many rows the split had given before it.
+    pub row: u64,
+    /// Where it is, with its bytes.
+    pub place: Place,
+    /// What is wrong with it, as the error would have said.
+    pub reason: String,
 }
 
 /// What a [`SplitReader`] has to give.
@@ -177,7 +202,7 @@ pub enum Read {
         /// Records left out (`DROPMALFORMED`).
         dropped: u64,
     },
-    /// Nothing yet; ask again after a moment (only of a range without a logged end).
+    /// Nothing yet; ask again after a moment.
     Pending,
     /// The split is read out.
     End,

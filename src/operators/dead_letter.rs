@@ -155,11 +155,15 @@ pub fn take_letters(context: &Context, epoch: Epoch) -> Vec<DeadLetter> {
         let split = |letter: &DeadLetter| letter.origin.as_ref().map(|o| (o.source, o.split));
         split(a).is_some() && split(a) == split(b)
     }) {
-        let origins: Vec<LetterOrigin> = same.iter().filter_map(|l| l.origin.clone()).collect();
-        for (letter, place) in same.iter_mut().zip(context.places(epoch, &origins)) {
-            if let Some(origin) = &mut letter.origin {
-                origin.place = Some(place);
-            }
+        // A record that gave no row knows its place.
+        let mut unplaced: Vec<&mut LetterOrigin> = same
+            .iter_mut()
+            .filter_map(|letter| letter.origin.as_mut())
+            .filter(|origin| origin.place.is_none())
+            .collect();
+        let origins: Vec<LetterOrigin> = unplaced.iter().map(|origin| (**origin).clone()).collect();
+        for (origin, place) in unplaced.iter_mut().zip(context.places(epoch, &origins)) {
+            origin.place = Some(place);
         }
     }
     letters

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{max, min};
 use arrow::datatypes::TimestampMicrosecondType;
-use tidemark_connectors::{Read, SourceReader, Split, SplitReader};
+use tidemark_connectors::{Read, Rejected, SourceReader, Split, SplitReader};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
@@ -20,6 +20,7 @@ use timely::dataflow::operators::generic::operator::source as timely_source;
 use timely::scheduling::Activator;
 
 use crate::operators::context::ReadSource;
+use crate::operators::dead_letter::{DeadLetter, LetterOrigin};
 use crate::operators::{Context, DeltaStream, Deltas, SourceProgress};
 use crate::row::{Delta, Origin};
 use crate::time::{Epoch, Time};
@@ -175,7 +176,10 @@ pub fn source<'scope>(
                         return;
                     };
                     match spec.reader.open(&split, &spec.read) {
-                        Ok(reader) => {
+                        Ok(mut reader) => {
+                            if context.keeps_dead_letters() {
+                                reader.keep_rejected();
+                            }
                             reading = Some(Reading {
                                 partition: split.partition,
                                 number,
@@ -189,7 +193,14 @@ pub fn source<'scope>(
                 let Some(split) = reading.as_mut() else {
                     return;
                 };
-                match split.reader.read() {
+                let read = split.reader.read();
+                for rejected in split.reader.rejected() {
+                    let letter = split.letter(spec.index, rejected);
+                    if let Err(error) = context.dead_letter(epoch, letter) {
+                        return context.fail(error);
+                    }
+                }
+                match read {
                     Ok(Read::Batch { batch, dropped }) => {
                         if spec.reports {
                             let progress = measure(&batch, dropped, spec.event_time);
@@ -236,6 +247,23 @@ struct Reading {
     /// How many rows it has given.
     row: u64,
     reader: Box<dyn SplitReader>,
+}
+
+impl Reading {
+    /// A record that could not be decoded.
+    fn letter(&self, source: usize, rejected: Rejected) -> DeadLetter {
+        DeadLetter {
+            origin: Some(LetterOrigin {
+                source,
+                partition: self.partition.to_string(),
+                split: self.number,
+                row: rejected.row,
+                place: Some(rejected.place),
+            }),
+            row: None,
+            reason: rejected.reason,
+        }
+    }
 }
 
 fn measure(batch: &RecordBatch, dropped: u64, event_time: Option<usize>) -> SourceProgress {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use tidemark_connectors::ConnectorError;
 
+use super::redact::redact_line;
+
 /// The result of planning.
 pub type Result<T, E = PlanError> = std::result::Result<T, E>;
 
@@ -69,7 +71,7 @@ impl fmt::Display for Excerpt {
         write!(
             f,
             "\n  {number} | {}\n  {} | {indent}{carets}",
-            self.text,
+            redact_line(&self.text),
             " ".repeat(number.len())
         )
     }
@@ -205,6 +207,16 @@ pub enum PlanErrorKind {
         key: String,
         /// The variable.
         variable: String,
+    },
+    /// `${FILE:path}` names a file that cannot be read.
+    #[error("option '{key}' wants what is in the file {path}, which cannot be read: {reason}")]
+    UnreadableFile {
+        /// The option.
+        key: String,
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
     },
     /// A text that is no interval.
     #[error("'{text}' is no length of time; write for example '5 minutes' or INTERVAL '5' MINUTE{}", .why.map(|why| format!(" ({why})")).unwrap_or_default())]

@@ -52,6 +52,32 @@ pub fn shown_options(options: &Options) -> Vec<String> {
         .collect()
 }
 
+/// A line of a script as it may be shown: each quoted text that is or has a secret becomes stars, so
+/// that what stands behind it stays in its place.
+pub fn redact_line(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut name = "";
+    let mut last = "";
+    for (index, part) in line.split('\'').enumerate() {
+        if index > 0 {
+            shown.push('\'');
+        }
+        if index % 2 == 0 {
+            // Two quotes stand for one: the text goes on, and so does its name.
+            if index == 0 || !part.is_empty() {
+                name = if part.trim() == "=" { last } else { "" };
+            }
+            shown.push_str(part);
+        } else if redact(name, part) == part {
+            shown.push_str(part);
+            last = part;
+        } else {
+            shown.extend(part.chars().map(|_| '*'));
+        }
+    }
+    shown
+}
+
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     if SECRET.iter().any(|part| key.contains(part)) {
@@ -102,6 +128,25 @@ fn without_url_password(value: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_keep_their_length() {
+        let cases = [
+            (
+                "WITH ('topic' = 'a', 'x.password' = 'b''c', 'y' = 'd')",
+                "WITH ('topic' = 'a', 'x.password' = '*''*', 'y' = 'd')",
+            ),
+            (
+                "'login password=\"x\";' , 'a'",
+                "'*******************' , 'a'",
+            ),
+            ("SELECT 'password', 'b'", "SELECT 'password', 'b'"),
+            ("'api_key'='k", "'api_key'='*"),
+        ];
+        for (line, shown) in cases {
+            assert_eq!(redact_line(line), shown);
+        }
+    }
 
     #[test]
     fn secrets_are_never_shown() {

@@ -115,6 +115,9 @@ fn lead(
         }
         None => None,
     };
+    for source in &mut sources {
+        source.begin(&plan.name, &id.to_string());
+    }
     let beginning = match &mut checkpoint {
         Some(checkpoint) => recover(checkpoint, &mut sources, &mut *sink)?,
         None => Beginning::default(),

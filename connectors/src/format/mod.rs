@@ -5,6 +5,7 @@
 //! | [`json`] | JSON records, by Spark's rules, straight into columns |
 //! | [`csv`] | CSV records, by Spark's rules |
 //! | [`casts`] | text to typed values: what both have in common |
+//! | [`RecordDecoder`], `raw` | a decoder of any of them; bytes as they are |
 //! | [`pattern`], [`zone`], [`datetime`] | datetime patterns, time zones, timestamps |
 //! | `columns`, `values` | columns that can take back the last row |
 //! | `building` | the batch that a decoder of records fills |
@@ -18,16 +19,21 @@ pub mod casts;
 pub(crate) mod columns;
 pub mod csv;
 pub mod datetime;
+mod decoder;
 pub mod json;
 pub(crate) mod names;
 pub mod pattern;
+mod raw;
 pub(crate) mod scan;
 pub(crate) mod values;
 pub mod zone;
 
 use std::str::FromStr;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, FieldRef, Schema};
+
+pub use decoder::RecordDecoder;
+pub use raw::RawDecoder;
 
 use crate::{ConnectorError, Options, Result};
 
@@ -133,6 +139,30 @@ impl RecordOptions {
         }
         Ok(Some(index))
     }
+}
+
+/// The columns to decode so that `wanted` are there, first: all of `record` where one of them is the
+/// corrupt record column, or where malformed records are left out or refused. Whether a record is
+/// corrupt must not depend on the columns that a query uses.
+pub(crate) fn columns_to_decode(
+    mut wanted: Vec<FieldRef>,
+    record: &Schema,
+    options: Option<&RecordOptions>,
+) -> Vec<FieldRef> {
+    let checks_all = options.is_some_and(|options| {
+        options.mode != ParseMode::Permissive
+            || wanted
+                .iter()
+                .any(|field| *field.name() == options.corrupt_column)
+    });
+    if checks_all {
+        for field in record.fields() {
+            if !wanted.iter().any(|found| found.name() == field.name()) {
+                wanted.push(FieldRef::clone(field));
+            }
+        }
+    }
+    wanted
 }
 
 /// A record that could not be decoded, where the mode is [`ParseMode::FailFast`].

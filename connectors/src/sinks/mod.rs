@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`console`] | prints a table per epoch | the epoch in flight may be printed twice |
 //! | [`mod@file`] | json, csv or parquet files in a directory, with a manifest | each epoch is there once |
+//! | [`kafka`] | records of a topic | each epoch is there once, or at least once |
 //! | [`memory`] | a table in this process | each epoch is there once, within one process |
 //! | [`noop`] | counts | - |
 //!
@@ -16,6 +17,7 @@ pub mod file;
 mod forms;
 mod held;
 pub mod json;
+pub mod kafka;
 pub mod memory;
 pub mod noop;
 pub mod result;
@@ -27,7 +29,7 @@ pub(crate) use forms::double as java_double;
 use crate::{ConnectorError, Options, Result, Sink, SinkConfig};
 
 /// The names that `'connector' = ...` takes for a sink.
-pub const SINKS: &[&str] = &["console", "file", "memory", "noop"];
+pub const SINKS: &[&str] = &["console", "file", "kafka", "memory", "noop"];
 
 /// Opens the sink that `connector` names.
 ///
@@ -37,6 +39,7 @@ pub fn open_sink(connector: &str, options: &Options, config: SinkConfig) -> Resu
     Ok(match connector.to_ascii_lowercase().as_str() {
         "console" => Box::new(console::ConsoleSink::open(options, config)?),
         "file" => Box::new(file::FileSink::open(options, config)?),
+        "kafka" => Box::new(kafka::KafkaSink::open(options, &config)?),
         "memory" => {
             let table = memory::MemoryTable::new();
             Box::new(memory::MemorySink::open(table, options, config)?)

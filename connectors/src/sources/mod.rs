@@ -2,6 +2,7 @@
 
 pub mod datagen;
 pub mod file;
+pub mod kafka;
 pub mod memory;
 pub mod rate;
 
@@ -10,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use crate::{ConnectorError, Options, Result, Source};
 
 /// The names that `'connector' = ...` takes for a source.
-pub const SOURCES: &[&str] = &["file", "rate", "datagen"];
+pub const SOURCES: &[&str] = &["file", "kafka", "rate", "datagen"];
 
 /// Opens the source that `connector` names.
 ///
@@ -24,6 +25,7 @@ pub fn open_source(
 ) -> Result<Box<dyn Source>> {
     match connector.to_ascii_lowercase().as_str() {
         "file" => Ok(Box::new(file::FileSource::open(options, schema)?)),
+        "kafka" => Ok(Box::new(kafka::KafkaSource::open(options, schema)?)),
         "rate" => Ok(Box::new(rate::RateSource::open(options, schema.as_ref())?)),
         "datagen" => Ok(Box::new(datagen::DatagenSource::open(options, schema)?)),
         _ => Err(ConnectorError::UnknownConnector {

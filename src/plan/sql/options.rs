@@ -271,22 +271,43 @@ fn take(sorted: &mut Sorted, key: &str, raw: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Fills in `${ENV:NAME}`.
+/// Fills in `${ENV:NAME}` and `${FILE:PATH}`: the variable, and what is in the file without the line
+/// break at its end.
 fn environment(key: &str, value: &str) -> Outcome<String> {
     let mut text = String::new();
     let mut rest = value;
-    while let Some(start) = rest.find("${ENV:") {
-        let Some(end) = rest[start..].find('}') else {
-            break;
-        };
-        let name = &rest[start + 6..start + end];
-        let content = std::env::var(name).map_err(|_| PlanErrorKind::MissingVariable {
-            key: key.into(),
-            variable: name.into(),
-        })?;
+    while let Some(start) = rest.find("${") {
+        let inner = &rest[start + 2..];
+        let named = inner.find('}').and_then(|end| {
+            let (kind, name) = inner[..end].split_once(':')?;
+            Some((kind, name, &inner[end + 1..]))
+        });
         text.push_str(&rest[..start]);
-        text.push_str(&content);
-        rest = &rest[start + end + 1..];
+        rest = match named {
+            Some(("ENV", name, after)) => {
+                let content = std::env::var(name).map_err(|_| PlanErrorKind::MissingVariable {
+                    key: key.into(),
+                    variable: name.into(),
+                })?;
+                text.push_str(&content);
+                after
+            }
+            Some(("FILE", path, after)) => {
+                let content = std::fs::read_to_string(path).map_err(|error| {
+                    PlanErrorKind::UnreadableFile {
+                        key: key.into(),
+                        path: path.into(),
+                        reason: error.to_string(),
+                    }
+                })?;
+                text.push_str(content.trim_end_matches(['\r', '\n']));
+                after
+            }
+            _ => {
+                text.push_str("${");
+                inner
+            }
+        };
     }
     text.push_str(rest);
     Ok(text)
@@ -462,6 +483,16 @@ mod tests {
             environment("k", "a${ENV:CARGO_PKG_NAME}b").ok().as_deref(),
             Some("atidemarkb")
         );
+        assert_eq!(
+            environment("k", "${x}${ENV:CARGO_PKG_NAME").ok().as_deref(),
+            Some("${x}${ENV:CARGO_PKG_NAME")
+        );
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "pw\n").expect("written");
+        let written = format!("${{FILE:{}}}", file.path().display());
+        assert_eq!(environment("k", &written).ok().as_deref(), Some("pw"));
+        let error = environment("k", "${FILE:no/such}").unwrap_err();
+        assert!(error.to_string().contains("no/such"), "{error}");
         let error = environment("kafka.password", "${ENV:TIDEMARK_NO_SUCH}")
             .unwrap_err()
             .to_string();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
 
+use crate::format::RecordOptions;
 use crate::format::csv::CsvOptions;
-use crate::format::{ParseMode, RecordOptions};
 use crate::{ConnectorError, Options, Result};
 
 /// The connector's name.
@@ -70,12 +70,6 @@ impl Format {
             Self::Csv { options, .. } => options.multi_line,
             Self::Parquet => false,
         }
-    }
-
-    /// Whether which records are taken depends on columns that nobody asked for.
-    pub(super) fn checks_all_columns(&self) -> bool {
-        self.record()
-            .is_some_and(|record| record.mode != ParseMode::Permissive)
     }
 }
 

@@ -9,7 +9,7 @@ use arrow::array::{
     TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::take;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::FileSplit;
@@ -21,7 +21,7 @@ use crate::format::casts::Casts;
 use crate::format::csv::CsvDecoder;
 use crate::format::json::JsonDecoder;
 use crate::format::scan::find_byte;
-use crate::format::{BATCH_ROWS, Malformed};
+use crate::format::{BATCH_ROWS, RecordDecoder, columns_to_decode};
 use crate::{
     ConnectorError, METADATA_COLUMN, Place, Read, Result, SourceReader, Split, SplitReader,
 };
@@ -77,7 +77,7 @@ impl FileReader {
             .map(Arc::clone)
             .collect();
         let in_file = Schema::new(in_file);
-        let mut decoded = Vec::new();
+        let mut decoded: Vec<FieldRef> = Vec::new();
         let mut columns = Vec::with_capacity(projection.len());
         let mut output = Vec::with_capacity(projection.len());
         for index in projection {
@@ -100,22 +100,7 @@ impl FileReader {
                 decoded.push(Arc::clone(field));
             }
         }
-        let corrupt = self
-            .options
-            .format
-            .record()
-            .map(|record| record.corrupt_column.as_str());
-        let wants_corrupt = decoded
-            .iter()
-            .any(|field| Some(field.name().as_str()) == corrupt);
-        if wants_corrupt || self.options.format.checks_all_columns() {
-            // Whether a record is corrupt must not depend on the columns that a query uses.
-            for field in in_file.fields() {
-                if !decoded.iter().any(|found| found.name() == field.name()) {
-                    decoded.push(Arc::clone(field));
-                }
-            }
-        }
+        let decoded = columns_to_decode(decoded, &in_file, self.options.format.record());
         let body = self.body(&file, path, &in_file, Arc::new(Schema::new(decoded)))?;
         Ok(FileSplitReader {
             body,
@@ -149,8 +134,10 @@ impl FileReader {
                     .map(Box::new)
                     .map(Body::Parquet);
             }
-            Format::Json { record, .. } => Decoder::Json(JsonDecoder::new(wanted, record.clone())?),
-            Format::Csv { options, .. } => Decoder::Csv(CsvDecoder::new(
+            Format::Json { record, .. } => {
+                RecordDecoder::Json(JsonDecoder::new(wanted, record.clone())?)
+            }
+            Format::Csv { options, .. } => RecordDecoder::Csv(CsvDecoder::new(
                 in_file,
                 wanted,
                 options.clone(),
@@ -224,55 +211,10 @@ fn uri_escape(text: &str) -> String {
     out
 }
 
-/// Decodes records of either format.
-pub(super) enum Decoder {
-    Json(JsonDecoder),
-    Csv(CsvDecoder),
-}
-
-impl Decoder {
-    pub(super) fn push_lines(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        match self {
-            Self::Json(decoder) => decoder.push_lines(bytes),
-            Self::Csv(decoder) => decoder.push_lines(bytes),
-        }
-    }
-
-    /// Records of a whole file, where they may go over lines.
-    fn push_whole(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        match self {
-            Self::Json(decoder) => decoder.push_record(bytes).map(|()| bytes.len()),
-            Self::Csv(decoder) => decoder.push_lines(bytes),
-        }
-    }
-
-    /// The rows decoded since the last flush.
-    pub(super) fn rows(&self) -> usize {
-        match self {
-            Self::Json(decoder) => decoder.rows(),
-            Self::Csv(decoder) => decoder.rows(),
-        }
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        match self {
-            Self::Json(decoder) => decoder.is_full(),
-            Self::Csv(decoder) => decoder.is_full(),
-        }
-    }
-
-    pub(super) fn flush(&mut self) -> Result<(RecordBatch, u64)> {
-        match self {
-            Self::Json(decoder) => decoder.flush(),
-            Self::Csv(decoder) => decoder.flush(),
-        }
-    }
-}
-
 /// A text file being decoded: by lines, or as a whole.
 pub(super) struct Text {
     path: PathBuf,
-    pub(super) decoder: Decoder,
+    pub(super) decoder: RecordDecoder,
     lines: Option<Lines>,
     whole: Vec<u8>,
     /// How much of `whole` is decoded.

@@ -1,0 +1,15 @@
+//! What the Kafka source and the Kafka sink have in common.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `config` | `kafka.*` options to librdkafka's configuration: Java's names translated or refused |
+//! | `client` | clients that remember what went wrong, and errors that say what to do |
+//! | `offsets` | offsets by topic and partition, as JSON in Spark's form |
+
+pub(crate) mod client;
+pub(crate) mod config;
+pub(crate) mod offsets;
+
+pub(crate) use client::{Consumer, Patience, Watch};
+pub(crate) use config::ClientOptions;
+pub(crate) use offsets::{Offsets, TopicPartition};

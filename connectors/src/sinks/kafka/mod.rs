@@ -1,0 +1,143 @@
+//! The `kafka` sink: rows as records of a topic.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `options` | `WITH (...)`, checked |
+//! | `records` | rows to keys, values and headers |
+//! | `producer` | sending, and the transactions |
+//!
+//! | mode | a row |
+//! |---|---|
+//! | append | a record |
+//! | update | a record under its key; a row that is gone is a tombstone |
+//! | changelog | Debezium's envelope: `before`, `after`, `op` |
+//!
+//! Exactly once: an epoch is one transaction, so one writer writes all of it. At least once: every
+//! worker writes what it has.
+
+mod options;
+mod producer;
+mod records;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use self::options::SinkOptions;
+use self::producer::Producer;
+use self::records::Records;
+use crate::{
+    Delivery, Distribution, Options, Output, Result, Sink, SinkConfig, SinkWriter, Staged,
+};
+
+/// Writes records to a topic.
+pub struct KafkaSink {
+    options: Arc<SinkOptions>,
+    /// Made when it is first needed.
+    producer: Mutex<Option<Arc<Producer>>>,
+}
+
+impl fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaSink {
+    /// Opens the sink. The brokers are not asked yet.
+    pub fn open(options: &Options, config: &SinkConfig) -> Result<Self> {
+        Ok(Self {
+            options: Arc::new(SinkOptions::new(options, config)?),
+            producer: Mutex::new(None),
+        })
+    }
+
+    fn producer(&self) -> Result<Arc<Producer>> {
+        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(producer) = &*producer {
+            return Ok(Arc::clone(producer));
+        }
+        let connected = Arc::new(Producer::connect(&self.options)?);
+        Ok(Arc::clone(producer.insert(connected)))
+    }
+}
+
+impl Sink for KafkaSink {
+    fn description(&self) -> String {
+        let topic = self.options.topic.as_deref();
+        format!("KafkaSink[{}]", topic.unwrap_or("a topic of each row"))
+    }
+
+    fn delivery(&self) -> Delivery {
+        self.options.delivery
+    }
+
+    fn distribution(&self) -> Distribution {
+        match self.options.delivery {
+            Delivery::ExactlyOnce => Distribution::Single,
+            Delivery::AtLeastOnce => Distribution::PerWorker,
+        }
+    }
+
+    /// A producer has one transaction at a time.
+    fn overlaps(&self) -> bool {
+        self.options.delivery == Delivery::AtLeastOnce
+    }
+
+    fn last_committed(&mut self) -> Result<Option<u64>> {
+        self.producer()?.last_committed(&self.options)
+    }
+
+    fn discard_uncommitted(&mut self) -> Result<()> {
+        self.producer()?.abort(&self.options)
+    }
+
+    fn commit(&mut self, epoch: u64, _: &[Staged]) -> Result<()> {
+        self.producer()?.commit(&self.options, epoch)
+    }
+
+    fn writer(&self, _: usize) -> Result<Box<dyn SinkWriter>> {
+        Ok(Box::new(KafkaWriter {
+            options: Arc::clone(&self.options),
+            producer: self.producer()?,
+            records: Records::default(),
+            rows: 0,
+        }))
+    }
+}
+
+struct KafkaWriter {
+    options: Arc<SinkOptions>,
+    producer: Arc<Producer>,
+    records: Records,
+    /// Records since the last `stage`.
+    rows: u64,
+}
+
+impl SinkWriter for KafkaWriter {
+    fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
+        let Self {
+            options,
+            producer,
+            records,
+            rows,
+        } = self;
+        producer.begin(options, epoch)?;
+        records.of(output, options, |record| {
+            *rows += 1;
+            producer.send(options, record)
+        })?;
+        producer.check(options)
+    }
+
+    fn stage(&mut self, _: u64) -> Result<Staged> {
+        self.producer.flush(&self.options)?;
+        Ok(Staged {
+            rows: std::mem::take(&mut self.rows),
+            token: Value::Null,
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! Reading the splits of a `kafka` source: records to batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
+use rdkafka::Message;
+use rdkafka::message::BorrowedMessage;
+
+use super::columns::{self, Filled};
+use super::lanes::Lanes;
+use super::options::{Format, SourceOptions};
+use super::range::{Range, Standing};
+use super::{KafkaSplit, TopicPartition};
+use crate::format::csv::CsvDecoder;
+use crate::format::json::JsonDecoder;
+use crate::format::{BATCH_BYTES, BATCH_ROWS, RawDecoder, RecordDecoder, columns_to_decode};
+use crate::{
+    ConnectorError, METADATA_COLUMN, Place, Read, Rejected, Result, SourceReader, Split,
+    SplitReader,
+};
+
+/// Opens the splits of one source.
+#[derive(Debug)]
+pub(super) struct KafkaReader {
+    options: Arc<SourceOptions>,
+    lanes: Arc<Lanes>,
+}
+
+impl KafkaReader {
+    pub(super) fn new(options: Arc<SourceOptions>) -> Self {
+        Self {
+            options,
+            lanes: Arc::default(),
+        }
+    }
+}
+
+impl SourceReader for KafkaReader {
+    fn open(&self, split: &Split, projection: &[usize]) -> Result<Box<dyn SplitReader>> {
+        let split = KafkaSplit::of(&split.range)?;
+        Ok(Box::new(KafkaSplitReader {
+            rows: Rows::new(&self.options, projection, &split.partition())?,
+            range: Range::open(&self.options, &self.lanes, &split)?,
+            ended: false,
+        }))
+    }
+
+    fn locate(&self, split: &Split, projection: &[usize], rows: &[u64]) -> Result<Vec<Place>> {
+        let split = KafkaSplit::of(&split.range)?;
+        let of = split.partition();
+        let mut decoded = Rows::new(&self.options, projection, &of)?;
+        // What cannot be decoded has been set aside, or has ended the query before.
+        decoded.rejected = Some(vec![]);
+        let mut range = Range::again(&self.options, &split)?;
+        let mut places = Vec::with_capacity(rows.len());
+        let mut wanted = rows.iter().copied().peekable();
+        let mut before = 0;
+        while wanted.peek().is_some() {
+            let standing = range.records(|record| {
+                decoded.push(record)?;
+                let there = before + decoded.len() as u64;
+                while wanted.next_if(|row| *row < there).is_some() {
+                    places.push(Place {
+                        text: format!("{of}@{}", record.offset()),
+                        record: record.payload().map(<[u8]>::to_vec),
+                    });
+                }
+                if decoded.is_full() {
+                    before += decoded.take()?.0.num_rows() as u64;
+                }
+                Ok(wanted.peek().is_some())
+            })?;
+            match standing {
+                Standing::End => break,
+                Standing::Waiting => std::thread::sleep(Duration::from_millis(1)),
+                Standing::Enough => {}
+            }
+        }
+        Ok(places)
+    }
+}
+
+struct KafkaSplitReader {
+    range: Range,
+    rows: Rows,
+    ended: bool,
+}
+
+impl SplitReader for KafkaSplitReader {
+    fn read(&mut self) -> Result<Read> {
+        if !self.ended {
+            let rows = &mut self.rows;
+            let standing = self.range.records(|record| {
+                rows.push(record)?;
+                Ok(!rows.is_full())
+            })?;
+            match standing {
+                Standing::Waiting => return Ok(Read::Pending),
+                Standing::Enough => {}
+                Standing::End => self.ended = true,
+            }
+        }
+        let (batch, dropped) = self.rows.take()?;
+        if self.ended && batch.num_rows() == 0 && dropped == 0 {
+            return Ok(Read::End);
+        }
+        Ok(Read::Batch { batch, dropped })
+    }
+
+    fn keep_rejected(&mut self) {
+        self.rows.rejected = Some(vec![]);
+    }
+
+    fn rejected(&mut self) -> Vec<Rejected> {
+        let rejected = self.rows.rejected.as_mut();
+        rejected.map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// Where an output column comes from.
+#[derive(Clone, Copy)]
+enum Column {
+    /// A column of the decoded value.
+    Decoded(usize),
+    /// One of Kafka's own.
+    Own(usize),
+    /// All of Kafka's own, as a struct.
+    Metadata,
+}
+
+/// Records becoming rows.
+struct Rows {
+    /// The decoder of values; none where they stay as they are.
+    decoder: Option<RecordDecoder>,
+    own: Filled,
+    own_fields: Fields,
+    columns: Vec<Column>,
+    output: SchemaRef,
+    of: TopicPartition,
+    /// How many rows were taken.
+    taken: u64,
+    /// Records that cannot be decoded, where they are set aside.
+    rejected: Option<Vec<Rejected>>,
+}
+
+impl Rows {
+    fn new(options: &SourceOptions, projection: &[usize], of: &TopicPartition) -> Result<Self> {
+        let fields = options.schema.fields();
+        let mut decoded: Vec<FieldRef> = vec![];
+        let mut own: Vec<FieldRef> = vec![];
+        let mut columns = Vec::with_capacity(projection.len());
+        let mut output = Vec::with_capacity(projection.len());
+        let has_format = !matches!(options.format, Format::None);
+        for index in projection {
+            match fields.get(*index) {
+                Some(field) if has_format => {
+                    columns.push(Column::Decoded(decoded.len()));
+                    decoded.push(Arc::clone(field));
+                    output.push(Arc::clone(field));
+                }
+                Some(field) => {
+                    columns.push(Column::Own(own.len()));
+                    own.push(Arc::clone(field));
+                    output.push(Arc::clone(field));
+                }
+                None => {
+                    columns.push(Column::Metadata);
+                    let all = columns::own(false, options.headers);
+                    own.extend(all.iter().cloned());
+                    output.push(Arc::new(Field::new(
+                        METADATA_COLUMN,
+                        arrow::datatypes::DataType::Struct(all),
+                        false,
+                    )));
+                }
+            }
+        }
+        let all = &options.schema;
+        let decoded = columns_to_decode(decoded, all, options.format.record());
+        let wanted = Arc::new(Schema::new(decoded));
+        let decoder = match &options.format {
+            Format::None => None,
+            Format::Raw => Some(RecordDecoder::Raw(RawDecoder::new(wanted)?)),
+            Format::Json(record) => Some(RecordDecoder::Json(JsonDecoder::new(
+                wanted,
+                record.clone(),
+            )?)),
+            Format::Csv(csv) => Some(RecordDecoder::Csv(CsvDecoder::new(
+                all,
+                wanted,
+                csv.clone(),
+                false,
+            )?)),
+        };
+        let own_fields = Fields::from(own);
+        Ok(Self {
+            decoder,
+            own: Filled::new(&own_fields, Arc::clone(&of.topic), of.partition)?,
+            own_fields,
+            columns,
+            output: Arc::new(Schema::new(output)),
+            of: of.clone(),
+            taken: 0,
+            rejected: None,
+        })
+    }
+
+    fn push(&mut self, record: &BorrowedMessage<'_>) -> Result<()> {
+        let Some(decoder) = &mut self.decoder else {
+            self.own.push(record, 1);
+            return Ok(());
+        };
+        let before = decoder.rows();
+        match record.payload() {
+            None => decoder.push_nothing(),
+            Some(value) => {
+                if let Err(malformed) = decoder.push_record(value) {
+                    let text = format!("{}@{}", self.of, record.offset());
+                    let error = malformed.at(text.clone());
+                    let Some(rejected) = &mut self.rejected else {
+                        return Err(error);
+                    };
+                    rejected.push(Rejected {
+                        row: self.taken + before as u64,
+                        place: Place {
+                            text,
+                            record: Some(value.to_vec()),
+                        },
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+        self.own.push(record, decoder.rows() - before);
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.decoder
+            .as_ref()
+            .map_or_else(|| self.own.size().0, RecordDecoder::rows)
+    }
+
+    fn is_full(&self) -> bool {
+        let (rows, bytes) = self.own.size();
+        rows >= BATCH_ROWS
+            || bytes >= BATCH_BYTES
+            || self.decoder.as_ref().is_some_and(RecordDecoder::is_full)
+    }
+
+    /// Hands out the rows so far, and how many records were dropped beside them.
+    fn take(&mut self) -> Result<(RecordBatch, u64)> {
+        let rows = self.len();
+        self.taken += rows as u64;
+        let own = self.own.take();
+        let (decoded, dropped) = match &mut self.decoder {
+            Some(decoder) => {
+                let (batch, dropped) = decoder.flush()?;
+                (Some(batch), dropped)
+            }
+            None => (None, 0),
+        };
+        let batch = self
+            .columns
+            .iter()
+            .map(|column| -> Result<ArrayRef, arrow::error::ArrowError> {
+                Ok(match (column, &decoded) {
+                    (Column::Decoded(index), Some(batch)) => Arc::clone(batch.column(*index)),
+                    (Column::Metadata, _) => {
+                        columns::metadata(&self.own_fields, own.clone(), rows)?
+                    }
+                    (Column::Own(index) | Column::Decoded(index), _) => Arc::clone(&own[*index]),
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|arrays| {
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                RecordBatch::try_new_with_options(Arc::clone(&self.output), arrays, &options)
+            })
+            .map_err(|source| ConnectorError::Arrow {
+                context: format!("building a batch of {}", self.of),
+                source,
+            })?;
+        Ok((batch, dropped))
+    }
+}
