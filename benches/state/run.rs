@@ -159,7 +159,7 @@ pub(crate) fn perform(task: &Task) -> Seen {
     let listener = Box::new(move |progress: &Progress| {
         let mut notes = notes.lock().expect("nobody panics with the lock");
         let (epochs, before) = &mut *notes;
-        let now = if asks { State::now() } else { State::default() };
+        let now = if asks { State::now() } else { State::clock() };
         let phases = progress.duration_ms.iter();
         epochs.push(Epoch {
             phases: phases
@@ -201,9 +201,9 @@ struct State {
     peak: u64,
 }
 
-impl Default for State {
+impl State {
     /// Nothing but the time.
-    fn default() -> Self {
+    fn clock() -> Self {
         Self {
             at: Instant::now(),
             written: 0,
@@ -213,9 +213,7 @@ impl Default for State {
             peak: 0,
         }
     }
-}
 
-impl State {
     fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let io = fs::read_to_string("/proc/self/io").unwrap_or_default();

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidemark_connectors::{ConnectorError, Place, SourceReader, Split};
 use timely::dataflow::operators::Capability;
 use timely::progress::frontier::MutableAntichain;
+use timely::scheduling::Activator;
 
 use crate::operators::dead_letter::{DeadLetter, LetterOrigin, MOST_LETTERS};
 use crate::row::{Origin, RowError};
@@ -188,6 +189,8 @@ struct Inner {
     peers: usize,
     start: Epoch,
     epochs: RefCell<BTreeMap<Epoch, EpochInfo>>,
+    /// Of the operators that have something to do while no epoch is open.
+    idlers: RefCell<Vec<Rc<Activator>>>,
     failure: RefCell<Option<OperatorError>>,
     stats: RefCell<BTreeMap<(Epoch, usize), OperatorStats>>,
     sources: RefCell<SourceReports>,
@@ -218,6 +221,7 @@ impl Context {
             peers,
             start,
             epochs: RefCell::default(),
+            idlers: RefCell::default(),
             failure: RefCell::default(),
             stats: RefCell::default(),
             sources: RefCell::default(),
@@ -261,10 +265,25 @@ impl Context {
             })
     }
 
+    /// Whether no epoch is open: what is done now delays none.
+    pub fn is_idle(&self) -> bool {
+        self.0.epochs.borrow().is_empty()
+    }
+
+    /// Activates an operator whenever the last open epoch is closed.
+    pub fn when_idle(&self, activator: Rc<Activator>) {
+        self.0.idlers.borrow_mut().push(activator);
+    }
+
     /// Forgets all epochs up to and including `epoch`.
     pub fn close(&self, epoch: Epoch) {
         let mut epochs = self.0.epochs.borrow_mut();
         *epochs = epochs.split_off(&(epoch + 1));
+        if epochs.is_empty() {
+            for idler in &*self.0.idlers.borrow() {
+                idler.activate();
+            }
+        }
         let mut reads = self.0.reads.borrow_mut();
         *reads = reads.split_off(&(epoch + 1));
     }

@@ -1,6 +1,7 @@
 //! Operators whose state is spread over workers by key: the loop that takes them through the epochs.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::DistributorPact;
@@ -46,7 +47,8 @@ pub fn keyed<'scope, K: Keyed>(
         name,
         move |capability, info| {
             let mut keyed = make(&info).map_err(|error| context.fail(error)).ok();
-            let activator = scope.activator_for(info.address);
+            let activator = Rc::new(scope.activator_for(info.address));
+            context.when_idle(Rc::clone(&activator));
             let mut epochs = EpochCursor::new(capability, &context);
             let mut waiting: BTreeMap<Epoch, Vec<Rows>> = BTreeMap::new();
             move |(input, frontier), output| {
@@ -56,11 +58,9 @@ pub fn keyed<'scope, K: Keyed>(
                     }
                 });
                 let Some(keyed) = &mut keyed else { return };
-                let mut busy = false;
                 while !context.failed()
                     && let Some((epoch, capability)) = epochs.complete(frontier)
                 {
-                    busy = true;
                     let rows = waiting.remove(&epoch.epoch).unwrap_or_default();
                     let mut session = output.session(&capability);
                     let given = keyed.epoch(&epoch, &rows, &mut |delta| {
@@ -74,7 +74,7 @@ pub fn keyed<'scope, K: Keyed>(
                     epochs.done();
                 }
                 // Merging waits until no epoch does; that is also what frees expired rows.
-                if busy || keyed.work() {
+                if context.is_idle() && keyed.work() {
                     activator.activate();
                 }
             }

@@ -1,79 +1,131 @@
 //! Sorted chunks in a row, as a spine holds and merges them.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
-use differential_dataflow::trace::chunk::{ChunkBatch, ChunkBatchMerger};
-use differential_dataflow::trace::implementations::spine_fueled::{Merger, SpineBatch};
-use timely::progress::frontier::AntichainRef;
+use differential_dataflow::trace::implementations::spine_fueled::SpineBatch;
 
+use crate::row::Bytes;
 use crate::state::chunk::RowChunk;
 use crate::state::diff::Diff;
 use crate::state::heads::Heads;
+use crate::state::merger::BatchMerger;
 use crate::time::{EventTime, Time};
+
+/// Chunks that no batch holds any more. They are freed a few at a time: a large batch takes milliseconds.
+pub(crate) type Garbage<R> = Rc<RefCell<Vec<RowChunk<R>>>>;
 
 /// What a spine asks of a batch again and again is kept: it must not cost more where there is more state.
 pub(crate) struct Batch<R: Diff> {
-    inner: ChunkBatch<RowChunk<R>>,
-    rows: usize,
+    chunks: Vec<RowChunk<R>>,
+    summary: Summary,
     /// Of the last key of each chunk.
     fences: Heads,
+    garbage: Garbage<R>,
+}
+
+/// What is to be known of the chunks of a batch, gathered as they come.
+pub(crate) struct Summary {
+    rows: usize,
+    last_keys: Bytes,
     min_expiry: EventTime,
     max_expiry: EventTime,
 }
 
-impl<R: Diff> Batch<R> {
-    /// Of chunks that hold rows.
-    pub(crate) fn new(chunks: Vec<RowChunk<R>>) -> Self {
-        Self::of(ChunkBatch::new(chunks))
+impl Summary {
+    /// Of no chunks.
+    pub(crate) fn new() -> Self {
+        Self {
+            rows: 0,
+            last_keys: Bytes::default(),
+            min_expiry: EventTime::MAX,
+            max_expiry: EventTime::MIN,
+        }
     }
 
-    fn of(inner: ChunkBatch<RowChunk<R>>) -> Self {
-        let bodies = || inner.chunks.iter().map(|chunk| &chunk.0);
-        let (mut rows, mut min_expiry, mut max_expiry) = (0, EventTime::MAX, EventTime::MIN);
-        for body in bodies() {
-            rows += body.rows();
-            min_expiry = min_expiry.min(body.min_expiry);
-            max_expiry = max_expiry.max(body.max_expiry);
-        }
-        let fences = Heads::of(inner.chunks.len(), |i| inner.chunks[i].0.last_key());
+    /// The number of chunks.
+    pub(crate) fn chunks(&self) -> usize {
+        self.last_keys.len()
+    }
+
+    /// Takes in the next chunk.
+    pub(crate) fn add<R: Diff>(&mut self, chunk: &RowChunk<R>) {
+        let body = &chunk.0;
+        self.rows += body.rows();
+        self.last_keys.push(body.last_key());
+        self.min_expiry = self.min_expiry.min(body.min_expiry);
+        self.max_expiry = self.max_expiry.max(body.max_expiry);
+    }
+}
+
+impl<R: Diff> Batch<R> {
+    /// Of chunks that hold rows.
+    pub(crate) fn new(chunks: Vec<RowChunk<R>>, garbage: &Garbage<R>) -> Self {
+        let mut summary = Summary::new();
+        chunks.iter().for_each(|chunk| summary.add(chunk));
+        Self::summed_up(chunks, summary, garbage)
+    }
+
+    /// Of chunks that hold rows, which `summary` has taken in.
+    pub(crate) fn summed_up(
+        chunks: Vec<RowChunk<R>>,
+        summary: Summary,
+        garbage: &Garbage<R>,
+    ) -> Self {
         Self {
-            inner,
-            rows,
-            fences,
-            min_expiry,
-            max_expiry,
+            fences: Heads::of(chunks.len(), |i| summary.last_keys.get(i)),
+            chunks,
+            summary,
+            garbage: Rc::clone(garbage),
         }
+    }
+
+    /// Where its chunks go.
+    pub(crate) fn garbage(&self) -> &Garbage<R> {
+        &self.garbage
     }
 
     /// The chunks.
     #[inline]
     pub(crate) fn chunks(&self) -> &[RowChunk<R>] {
-        &self.inner.chunks
+        &self.chunks
     }
 
     /// The number of rows.
     pub(crate) fn rows(&self) -> usize {
-        self.rows
+        self.summary.rows
     }
 
     /// The first chunk from `start` on that may hold `key`, or what sorts after it.
     #[inline]
     pub(crate) fn seek(&self, start: usize, key: &[u8]) -> usize {
-        let last_key = |i: usize| self.inner.chunks[i].0.last_key();
+        let last_key = |i: usize| self.summary.last_keys.get(i);
         self.fences.seek(start, key, last_key).0
     }
 
     /// How many rows `watermark` has expired, taking expiries to be spread evenly.
     pub(crate) fn expired(&self, watermark: EventTime) -> usize {
-        if self.max_expiry <= watermark {
-            self.rows
-        } else if self.min_expiry <= watermark {
-            let span = self.max_expiry as f64 - self.min_expiry as f64;
-            let share = (watermark as f64 - self.min_expiry as f64) / span.max(1.0);
-            (self.rows as f64 * share) as usize
+        let Summary {
+            rows,
+            min_expiry,
+            max_expiry,
+            ..
+        } = self.summary;
+        if max_expiry <= watermark {
+            rows
+        } else if min_expiry <= watermark {
+            let span = max_expiry as f64 - min_expiry as f64;
+            let share = (watermark as f64 - min_expiry as f64) / span.max(1.0);
+            (rows as f64 * share) as usize
         } else {
             0
         }
+    }
+}
+
+impl<R: Diff> Drop for Batch<R> {
+    fn drop(&mut self) {
+        self.garbage.borrow_mut().append(&mut self.chunks);
     }
 }
 
@@ -82,24 +134,7 @@ impl<R: Diff> SpineBatch for Batch<R> {
     type Merger = BatchMerger<R>;
 
     fn len(&self) -> usize {
-        self.rows
-    }
-}
-
-/// Merges two batches bit by bit.
-pub(crate) struct BatchMerger<R: Diff>(ChunkBatchMerger<RowChunk<R>>);
-
-impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
-    fn new(older: &Batch<R>, newer: &Batch<R>, frontier: AntichainRef<'_, Time>) -> Self {
-        Self(ChunkBatchMerger::new(&older.inner, &newer.inner, frontier))
-    }
-
-    fn work(&mut self, older: &Batch<R>, newer: &Batch<R>, fuel: &mut isize) {
-        self.0.work(&older.inner, &newer.inner, fuel);
-    }
-
-    fn done(self) -> Option<Batch<R>> {
-        self.0.done().map(Batch::of)
+        self.summary.rows
     }
 }
 

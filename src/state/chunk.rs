@@ -11,6 +11,7 @@ use std::rc::Rc;
 use crate::row::Bytes;
 use crate::state::column::Column;
 use crate::state::diff::Diff;
+use crate::state::filter::Filter;
 use crate::state::heads::Heads;
 use crate::time::{EventTime, Time};
 
@@ -27,6 +28,8 @@ pub(crate) struct Body<R: Diff> {
     pub(crate) keys: Bytes,
     /// The index of the keys, once all are there.
     heads: Heads,
+    /// Of the keys, likewise.
+    filter: Filter,
     /// Where each key's rows end.
     pub(crate) key_ends: Vec<u32>,
     /// The value of each row.
@@ -101,6 +104,7 @@ impl<R: Diff> Body<R> {
     /// The memory in use.
     pub(crate) fn bytes(&self) -> usize {
         self.heads.bytes()
+            + self.filter.bytes()
             + self.keys.bytes()
             + 4 * self.key_ends.len()
             + self.vals.bytes()
@@ -202,6 +206,12 @@ impl<R: Diff> Body<R> {
             .then_with(|| self.expiry.get(i).cmp(&other.expiry.get(j)))
     }
 
+    /// Whether a key of this hash may be among the keys.
+    #[inline]
+    pub(crate) fn may_hold(&self, hash: u64) -> bool {
+        self.filter.may_hold(hash)
+    }
+
     /// The first key from `start` on that is not before `key`, and whether it is `key`: near ones are
     /// found soonest.
     #[inline]
@@ -218,6 +228,7 @@ impl<R: Diff> RowChunk<R> {
     /// Wraps a body, all of whose rows are there.
     pub(crate) fn new(mut body: Body<R>) -> Self {
         body.heads = Heads::of(body.nkeys(), |i| body.keys.get(i));
+        body.filter = Filter::of(body.nkeys(), body.keys.iter());
         Self(Rc::new(body))
     }
 }

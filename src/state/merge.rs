@@ -34,11 +34,7 @@ impl<R: Diff> Chunk for RowChunk<R> {
         let mut writer = ChunkWriter::like(&c1.0);
         let (mut a, mut b) = (Head::new(c1), Head::new(c2));
         loop {
-            if a.copy_before(b.key(), &mut writer, out) {
-                merge_key(&mut a, &mut b, &mut writer, out);
-            } else if a.key < a.chunk.0.nkeys() {
-                b.copy_before(a.key(), &mut writer, out);
-            }
+            merge_heads(&mut a, &mut b, &mut writer, out);
             let (a_ended, b_ended) = (a.refill(in1), b.refill(in2));
             if a_ended || b_ended {
                 writer.finish(out);
@@ -271,53 +267,89 @@ impl<R: Diff> Group<R> {
     }
 }
 
-/// How far a merge has come in one of its inputs.
-struct Head<R: Diff> {
+/// How far a merge has come in one of its inputs: in a chunk of it.
+pub(super) struct Head<R: Diff> {
     chunk: RowChunk<R>,
     key: usize,
     row: usize,
+    /// What has been merged so far, in rows; one that is handed on with its chunk counts for little.
+    effort: usize,
 }
 
 impl<R: Diff> Head<R> {
-    fn new(chunk: RowChunk<R>) -> Self {
+    pub(super) fn new(chunk: RowChunk<R>) -> Self {
         Self {
             chunk,
             key: 0,
             row: 0,
+            effort: 0,
         }
+    }
+
+    /// Whether nothing is left of the chunk.
+    pub(super) fn ended(&self) -> bool {
+        self.key == self.chunk.0.nkeys()
+    }
+
+    /// What has been merged of the chunk so far.
+    pub(super) fn effort(&self) -> usize {
+        self.effort
     }
 
     fn key(&self) -> &[u8] {
         self.chunk.0.keys.get(self.key)
     }
 
-    /// Moves all keys before `other` across; a whole chunk as it is. Whether it then stands at `other`.
+    /// Moves all keys before `other` across. Whether it then stands at `other`.
     fn copy_before(
         &mut self,
         other: &[u8],
         writer: &mut ChunkWriter<R>,
         out: &mut VecDeque<RowChunk<R>>,
     ) -> bool {
-        let body = &*self.chunk.0;
-        let (end, there) = body.seek(self.key, other);
+        let (end, there) = self.chunk.0.seek(self.key, other);
+        self.copy_to(end, writer, out);
+        there
+    }
+
+    /// Moves what is left of the chunk across.
+    pub(super) fn copy_rest(
+        &mut self,
+        writer: &mut ChunkWriter<R>,
+        out: &mut VecDeque<RowChunk<R>>,
+    ) {
+        self.copy_to(self.chunk.0.nkeys(), writer, out);
+    }
+
+    /// Moves all keys before the one of this number across; a whole chunk as it is.
+    fn copy_to(
+        &mut self,
+        end: usize,
+        writer: &mut ChunkWriter<R>,
+        out: &mut VecDeque<RowChunk<R>>,
+    ) {
+        /// To hand on a chunk, in rows.
+        const WHOLE: usize = 16;
         if end == self.key {
-            return there;
+            return;
         }
+        let body = &*self.chunk.0;
         let rows_end = body.key_end(end - 1);
         let whole = self.row == 0 && rows_end == body.rows();
         if whole && (writer.is_empty() || body.rows() >= TARGET / 2) {
             writer.flush(out);
             out.push_back(self.chunk.clone());
+            self.effort += WHOLE;
         } else {
             writer.extend(body, self.key, self.row, rows_end, out);
+            self.effort += rows_end - self.row;
         }
         (self.key, self.row) = (end, rows_end);
-        there
     }
 
     /// Goes on to the next chunk at the end of this one. Whether there is none.
     fn refill(&mut self, input: &mut VecDeque<RowChunk<R>>) -> bool {
-        if self.key < self.chunk.0.nkeys() {
+        if !self.ended() {
             return false;
         }
         match input.pop_front() {
@@ -342,6 +374,22 @@ impl<R: Diff> Head<R> {
     }
 }
 
+/// Merges up to the end of one of two chunks, or of both.
+pub(super) fn merge_heads<R: Diff>(
+    a: &mut Head<R>,
+    b: &mut Head<R>,
+    writer: &mut ChunkWriter<R>,
+    out: &mut VecDeque<RowChunk<R>>,
+) {
+    while !a.ended() && !b.ended() {
+        if a.copy_before(b.key(), writer, out) {
+            merge_key(a, b, writer, out);
+        } else if !a.ended() {
+            b.copy_before(a.key(), writer, out);
+        }
+    }
+}
+
 /// Merges the rows of a key that both have, up to the end of either. Where the newest wins each has one,
 /// and the second is the newer: times may have been moved up, so they do not tell.
 fn merge_key<R: Diff>(
@@ -352,6 +400,7 @@ fn merge_key<R: Diff>(
 ) {
     let (x, y) = (&*a.chunk.0, &*b.chunk.0);
     let (a_end, b_end) = (x.key_end(a.key), y.key_end(b.key));
+    let (a_start, b_start) = (a.row, b.row);
     if R::NEWEST_WINS {
         writer.push_row(y, b.key, b.row, y.diffs.get(b.row), out);
         (a.row, b.row) = (a_end, b_end);
@@ -380,6 +429,8 @@ fn merge_key<R: Diff>(
             }
         }
     }
+    a.effort += a.row - a_start;
+    b.effort += b.row - b_start;
     a.key += usize::from(a.row == a_end);
     b.key += usize::from(b.row == b_end);
 }

@@ -11,10 +11,10 @@
 //! |---|---|
 //! | `column`, `rows` | encoded rows on their way in: [`Rows`], [`Column`] |
 //! | `diff` | the two merge rules: counts add up, or the newest wins |
-//! | `heads` | an index of sorted keys |
+//! | `heads`, `filter` | an index of sorted keys; what most keys are not among |
 //! | `chunk` | sorted rows, a thousand at a time: the unit of everything below |
 //! | `merge` | how chunks are merged, folded, expired |
-//! | `batch` | chunks in a row, as the spine holds them |
+//! | `batch`, `merger` | chunks in a row, as the spine holds and merges them |
 //! | `sort` | an epoch's rows to chunks |
 //! | `walk` | galloping lookups and merged scans over batches |
 //! | `cursor` | differential's cursors over chunks: the reference implementation for tests |
@@ -34,8 +34,10 @@ mod column;
 mod cursor;
 mod diff;
 mod error;
+mod filter;
 mod heads;
 mod merge;
+mod merger;
 mod multiset;
 mod recorder;
 mod restore;

@@ -2,7 +2,7 @@
 
 use timely::dataflow::operators::generic::OperatorInfo;
 
-use crate::row::{Bytes, bound_prefix};
+use crate::row::{Bytes, bound_prefix, hash};
 use crate::state::error::Result;
 use crate::state::recorder::Recorder;
 use crate::state::restore::RestoredSections;
@@ -79,6 +79,7 @@ impl Multiset {
     /// of each whose count is not zero, in order.
     pub fn counts(&self, pairs: (&Bytes, &Bytes), found: &mut dyn FnMut(usize, i64)) {
         let (keys, vals) = pairs;
+        let hashes: Vec<u64> = keys.iter().map(hash).collect();
         let mut counts = vec![0i64; keys.len().min(vals.len())];
         for batch in &self.trace.batches() {
             let mut walk = Walk::new(batch);
@@ -86,7 +87,7 @@ impl Multiset {
             for (i, count) in counts.iter_mut().enumerate() {
                 let key = keys.get(i);
                 if i == 0 || keys.get(i - 1) != key {
-                    at = walk.seek(key).then(|| walk.vals());
+                    at = walk.find(key, hashes[i]).then(|| walk.vals());
                 }
                 if let Some(at) = &mut at {
                     at.seek(vals.get(i));
@@ -120,9 +121,10 @@ impl Multiset {
         let batches = self.trace.batches();
         let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(b)).collect();
         for (i, key) in keys.iter().enumerate() {
+            let hash = hash(key);
             let heads = walks
                 .iter_mut()
-                .filter_map(|walk| walk.seek(key).then(|| walk.vals()));
+                .filter_map(|walk| walk.find(key, hash).then(|| walk.vals()));
             let mut vals = MergedVals::new(heads.collect());
             while let Some((val, count)) = vals.next_count(self.trace.watermark()) {
                 if !found(i, val, count) {

@@ -2,7 +2,7 @@
 
 use timely::dataflow::operators::generic::OperatorInfo;
 
-use crate::row::{Bytes, bound_prefix};
+use crate::row::{Bytes, bound_prefix, hash};
 use crate::state::chunk::RowChunk;
 use crate::state::diff::{Diff, Last};
 use crate::state::error::Result;
@@ -277,12 +277,13 @@ where
 {
     debug_assert!(ascends(keys), "keys are looked up sorted and distinct");
     let batches = trace.batches();
+    let hashes: Vec<u64> = keys.iter().map(hash).collect();
     let mut verdicts = vec![Verdict::Silent; keys.len()];
     // The newest batch that knows of a key decides.
     for batch in batches.iter().rev() {
         let mut walk = Walk::new(batch);
         for (i, verdict) in verdicts.iter_mut().enumerate() {
-            if *verdict == Verdict::Silent && walk.seek(keys.get(i)) {
+            if *verdict == Verdict::Silent && walk.find(keys.get(i), hashes[i]) {
                 *verdict = walk.vals().verdict(trace.watermark());
             }
         }

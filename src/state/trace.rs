@@ -11,7 +11,7 @@ use differential_dataflow::trace::{Description, Span, Trace as _, TraceReader};
 use timely::dataflow::operators::generic::OperatorInfo;
 use timely::progress::Antichain;
 
-use crate::state::batch::{Batch, Shared};
+use crate::state::batch::{Batch, Garbage, Shared};
 use crate::state::chunk::RowChunk;
 use crate::state::diff::Diff;
 use crate::state::error::{Result, StateError};
@@ -22,7 +22,10 @@ use crate::state::size::Sizes;
 use crate::time::{Epoch, EventTime, NO_WATERMARK, Time};
 
 /// So many batches may wait for a moment without an epoch: readers look at each.
-const MOST_HELD: usize = 8;
+const MOST_HELD: usize = 2;
+
+/// So many chunks are freed at once while there are more, or an eighth of them.
+const FREED: usize = 64;
 
 /// A spine and what its owner must know of it.
 ///
@@ -41,10 +44,11 @@ pub(crate) struct Trace<R: Diff> {
     covered: Epoch,
     /// What has expired at it is skipped by readers, and may be dropped by merges.
     watermark: EventTime,
-    /// How many batches the spine may not merge yet.
-    held: usize,
+    /// The batches that the spine may not merge yet, by the first epoch after each.
+    held: VecDeque<Epoch>,
     exertion: Arc<Exertion>,
     sweep: Option<Sweep<R>>,
+    garbage: Garbage<R>,
     /// The watermark of the last sweep.
     swept: EventTime,
     pub(crate) sizes: Sizes,
@@ -92,9 +96,10 @@ where
             recorded: 0,
             covered: 0,
             watermark: NO_WATERMARK,
-            held: 0,
+            held: VecDeque::new(),
             exertion,
             sweep: None,
+            garbage: Garbage::default(),
             swept: NO_WATERMARK,
             sizes: Sizes::default(),
         };
@@ -150,23 +155,35 @@ where
         }
         let edge = |epoch| Antichain::from_elem(Time::opening(epoch));
         let since = edge(0);
-        let batch = Rc::new(Batch::new(chunks));
+        self.free();
+        let batch = Rc::new(Batch::new(chunks, &self.garbage));
         let description = Description::new(edge(self.covered), edge(upper), since);
         self.covered = upper;
         self.spine.insert(Span::new(description, Some(batch)));
-        self.held += 1;
-        if self.held > MOST_HELD {
+        self.held.push_back(upper);
+        if self.held.len() > MOST_HELD {
             self.release();
         }
     }
 
-    /// Hands what was inserted to the spine's levels, which also pays for merges that are under way.
-    fn release(&mut self) {
-        if std::mem::take(&mut self.held) > 0 {
-            self.compact();
-            let all = Antichain::from_elem(Time::opening(self.covered));
-            self.spine.set_physical_compaction(all.borrow());
-        }
+    /// Hands the oldest batch that is held to the spine's levels, which also pays for merges that are under
+    /// way. Whether there was one. One at a time, so that no epoch pays for several.
+    fn release(&mut self) -> bool {
+        let Some(upper) = self.held.pop_front() else {
+            return false;
+        };
+        self.compact();
+        let upper = Antichain::from_elem(Time::opening(upper));
+        self.spine.set_physical_compaction(upper.borrow());
+        true
+    }
+
+    /// Frees a few chunks of batches that have been merged. Whether there were any.
+    fn free(&mut self) -> bool {
+        let mut garbage = self.garbage.borrow_mut();
+        let freed = FREED.max(garbage.len() / 8);
+        let left = garbage.len().saturating_sub(freed);
+        garbage.drain(left..).count() > 0
     }
 
     /// Lets merges fold all that is sealed, and forget what the watermark has expired. The frontier
@@ -218,25 +235,23 @@ where
     ///
     /// An epoch waits for none of this as long as there is time between epochs. Merges that the spine
     /// has begun are finished, which costs a few rows for each that changed; more is done only for the
-    /// room that expired rows take.
+    /// room that expired rows take. What is held comes last: where no merge is under way there is none to
+    /// pay for.
     pub(crate) fn work(&mut self, effort: usize) -> bool {
-        if self.held > 0 {
-            self.release();
-            return true;
-        }
         let batches = self.batches();
         let rows: usize = batches.iter().map(|batch| batch.rows()).sum();
         let expired = batches.iter().map(|batch| batch.expired(self.watermark));
         let expired: usize = expired.sum();
         let wasteful = expired > 0 && 4 * expired >= rows;
-        match &batches[..] {
+        let more = match &batches[..] {
             [] => false,
-            [only] => self.sweep(only, effort, wasteful),
+            [only] if self.held.is_empty() => self.sweep(only, effort, wasteful),
             _ => {
                 self.sweep = None;
                 self.exert(effort, wasteful)
             }
-        }
+        };
+        more || self.free() || self.release()
     }
 
     fn exert(&mut self, effort: usize, whole: bool) -> bool {

@@ -38,13 +38,34 @@ impl<'a, R: Diff> Walk<'a, R> {
     /// Moves to the first key that is not before `key`, and says whether it is that key.
     #[inline]
     pub(crate) fn seek(&mut self, key: &[u8]) -> bool {
+        match self.chunk_of(key) {
+            Some(body) => self.seek_in(body, key),
+            None => false,
+        }
+    }
+
+    /// Moves to `key`, which has this hash, if it is there; says whether. Much faster than
+    /// [`Walk::seek`] where it is not.
+    #[inline]
+    pub(crate) fn find(&mut self, key: &[u8], hash: u64) -> bool {
+        match self.chunk_of(key) {
+            Some(body) if body.may_hold(hash) => self.seek_in(body, key),
+            _ => false,
+        }
+    }
+
+    /// Moves to the first chunk that may hold `key`.
+    #[inline]
+    fn chunk_of(&mut self, key: &[u8]) -> Option<&'a Body<R>> {
         let chunk = self.batch.seek(self.chunk, key);
         if chunk != self.chunk {
             (self.chunk, self.key) = (chunk, 0);
         }
-        let Some(body) = self.body() else {
-            return false;
-        };
+        self.body()
+    }
+
+    #[inline]
+    fn seek_in(&mut self, body: &Body<R>, key: &[u8]) -> bool {
         let (at, there) = body.seek(self.key, key);
         self.key = at;
         there

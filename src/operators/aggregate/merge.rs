@@ -21,7 +21,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 const BATCH: usize = 8192;
 
 /// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 4096;
+const IDLE_EFFORT: usize = 1024;
 
 /// The state of one worker's groups.
 pub(super) struct Merge {

@@ -58,7 +58,7 @@ const NAME: &str = "sessionWindow";
 const BATCH: usize = 8192;
 
 /// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 4096;
+const IDLE_EFFORT: usize = 1024;
 
 /// The part of a key in state that says which worker it lives on.
 pub fn routed(key: &[u8]) -> &[u8] {

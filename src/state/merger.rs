@@ -1,0 +1,125 @@
+//! Merging two batches in small steps, as a spine asks for it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use differential_dataflow::trace::chunk::Chunk;
+use differential_dataflow::trace::implementations::spine_fueled::Merger;
+use timely::progress::Antichain;
+use timely::progress::frontier::AntichainRef;
+
+use crate::state::batch::{Batch, Garbage, Summary};
+use crate::state::chunk::{ChunkWriter, RowChunk};
+use crate::state::diff::Diff;
+use crate::state::merge::{Head, merge_heads};
+use crate::time::Time;
+
+/// What a row that is merged costs of the fuel that a spine gives. It gives eight for each row that comes in,
+/// where four are enough for a merge to be done in time; with the rest, merges of all levels would come at once.
+const PRICE: isize = 2;
+
+/// A merge of two batches that may stop at the end of each chunk: an epoch waits for no more than that.
+///
+/// Rows are merged, then moved up to the compaction frontier, then cut into chunks of the usual length.
+pub(crate) struct BatchMerger<R: Diff> {
+    frontier: Antichain<Time>,
+    older: Input<R>,
+    newer: Input<R>,
+    writer: ChunkWriter<R>,
+    merged: VecDeque<RowChunk<R>>,
+    advanced: VecDeque<RowChunk<R>>,
+    settled: VecDeque<RowChunk<R>>,
+    summary: Summary,
+    garbage: Garbage<R>,
+    complete: bool,
+}
+
+/// Where the merge is in one of the batches.
+struct Input<R: Diff> {
+    head: Option<Head<R>>,
+    /// The chunk behind that of the head.
+    next: usize,
+}
+
+impl<R: Diff> Input<R> {
+    const START: Self = Self {
+        head: None,
+        next: 0,
+    };
+
+    /// The chunk that the merge is in, which has rows left; `None`: the batch has ended.
+    fn head(&mut self, batch: &Batch<R>) -> Option<&mut Head<R>> {
+        if self.head.as_ref().is_none_or(Head::ended) {
+            self.head = batch.chunks().get(self.next).cloned().map(Head::new);
+            self.next += 1;
+        }
+        self.head.as_mut()
+    }
+}
+
+impl<R: Diff> BatchMerger<R> {
+    /// Merges up to the end of a chunk. What it took, in rows; `None`: both batches have ended.
+    fn step(&mut self, older: &Batch<R>, newer: &Batch<R>) -> Option<usize> {
+        let (writer, out) = (&mut self.writer, &mut self.merged);
+        match (self.older.head(older), self.newer.head(newer)) {
+            (Some(a), Some(b)) => {
+                let before = a.effort() + b.effort();
+                merge_heads(a, b, writer, out);
+                Some(a.effort() + b.effort() - before)
+            }
+            (Some(head), None) | (None, Some(head)) => {
+                let before = head.effort();
+                head.copy_rest(writer, out);
+                Some(head.effort() - before)
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn settle(&mut self, done: bool) {
+        let frontier = self.frontier.borrow();
+        RowChunk::advance(&mut self.merged, frontier, done, &mut self.advanced);
+        RowChunk::settle(&mut self.advanced, done, &mut self.settled);
+        for chunk in self.settled.range(self.summary.chunks()..) {
+            self.summary.add(chunk);
+        }
+    }
+}
+
+impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
+    fn new(older: &Batch<R>, _: &Batch<R>, frontier: AntichainRef<'_, Time>) -> Self {
+        Self {
+            frontier: frontier.to_owned(),
+            older: Input::START,
+            newer: Input::START,
+            writer: ChunkWriter::new(),
+            merged: VecDeque::new(),
+            advanced: VecDeque::new(),
+            settled: VecDeque::new(),
+            summary: Summary::new(),
+            garbage: Rc::clone(older.garbage()),
+            complete: false,
+        }
+    }
+
+    fn work(&mut self, older: &Batch<R>, newer: &Batch<R>, fuel: &mut isize) {
+        while *fuel > 0 && !self.complete {
+            match self.step(older, newer) {
+                Some(effort) => {
+                    self.settle(false);
+                    *fuel -= PRICE * effort as isize;
+                }
+                None => {
+                    self.writer.flush(&mut self.merged);
+                    self.settle(true);
+                    self.complete = true;
+                }
+            }
+        }
+    }
+
+    fn done(self) -> Option<Batch<R>> {
+        (!self.settled.is_empty())
+            .then(|| Batch::summed_up(self.settled.into(), self.summary, &self.garbage))
+    }
+}
