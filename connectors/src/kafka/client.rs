@@ -26,6 +26,9 @@ pub(crate) const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// How long one try of a request takes at most.
 pub(crate) const TRY: Duration = Duration::from_secs(3);
 
+/// The same of the first request of a client: what is wrong with its options shows soon.
+const FIRST_TRY: Duration = Duration::from_millis(500);
+
 /// For how long the token of OAUTHBEARER is used before its file is read again.
 const TOKEN: Duration = Duration::from_mins(1);
 
@@ -284,6 +287,8 @@ pub(crate) struct Patience {
     hope: Duration,
     /// Since when nothing works; at first, since it is tried.
     since: Option<Instant>,
+    /// Nothing has been tried yet.
+    first: bool,
 }
 
 impl Patience {
@@ -292,16 +297,22 @@ impl Patience {
             limit,
             hope: Duration::ZERO,
             since: Some(Instant::now()),
+            first: true,
         }
+    }
+
+    /// How long the next try may take.
+    pub(crate) fn next_try(&self) -> Duration {
+        if self.first { FIRST_TRY } else { TRY }
     }
 
     /// Something worked.
     pub(crate) fn renew(&mut self, limit: Duration, watch: &Watch) {
-        if self.since.take().is_some() {
-            watch.forget();
-        }
+        self.since = None;
+        watch.forget();
         self.limit = limit;
         self.hope = FIRST_ANSWER;
+        self.first = false;
     }
 
     /// Something did not work: an error where it is no use to try again, or has been tried for
@@ -314,6 +325,7 @@ impl Patience {
         error: &KafkaError,
     ) -> Result<()> {
         let tried = self.since.get_or_insert_with(Instant::now).elapsed();
+        self.first = false;
         let code = error.rdkafka_error_code();
         if tried >= self.hope {
             if let Some((code, reason)) = watch.lasting() {

@@ -12,6 +12,7 @@ missing() {
 java=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' || true)
 [ "${java:-0}" -ge 17 ] || missing "Java 17 or later is missing"
 command -v mvn >/dev/null || missing "Maven (mvn) is missing"
+command -v openssl >/dev/null || missing "openssl (for certificates) is missing"
 mkdir -p "$target"
 mvn --quiet --batch-mode --file "$here/pom.xml" dependency:copy-dependencies \
     -DoutputDirectory="$(cd "$target" && pwd)/libs" >&2 || missing "Maven could not get Apache Kafka"

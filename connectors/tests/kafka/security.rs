@@ -74,7 +74,7 @@ fn who_may_does_and_who_may_not_is_told_why() {
     produce_values(&cluster.servers(), "secure", 0, &["a", "b"]);
     // What waits most of the time waits together.
     std::thread::scope(|scope| {
-        for check in [logins, tokens, mutual_tls] {
+        for check in [logins, strangers, tokens, mutual_tls] {
             scope.spawn(move || check(cluster));
         }
     });
@@ -83,8 +83,7 @@ fn who_may_does_and_who_may_not_is_told_why() {
 
 fn logins(cluster: &Cluster) {
     let servers = cluster.sasl_servers();
-    let path = |name: &str| cluster.path(name).display().to_string();
-    let (ca, foreign) = (path("ca.pem"), path("foreign.pem"));
+    let ca = cluster.path("ca.pem").display().to_string();
     let users = [
         ("PLAIN", "alice"),
         ("SCRAM-SHA-256", "bob"),
@@ -97,6 +96,15 @@ fn logins(cluster: &Cluster) {
         fails(&servers, &wrong, "'kafka.sasl.password'");
         cannot_write(&servers, &wrong, "'kafka.sasl.password'");
     }
+    let no_such_mechanism = login(&ca, "SCRAM-SHA-256", "alice", "alice-secret");
+    fails(&servers, &no_such_mechanism, "'kafka.sasl.mechanism'");
+}
+
+/// Brokers that are not those that were meant.
+fn strangers(cluster: &Cluster) {
+    let servers = cluster.sasl_servers();
+    let path = |name: &str| cluster.path(name).display().to_string();
+    let (ca, foreign) = (path("ca.pem"), path("foreign.pem"));
     let alice = login(&ca, "PLAIN", "alice", "alice-secret");
     let unknown_ca = login(&foreign, "PLAIN", "alice", "alice-secret");
     fails(&servers, &unknown_ca, "'kafka.ssl.ca.location'");
@@ -119,8 +127,6 @@ fn logins(cluster: &Cluster) {
     fails(&servers, &[], &servers);
     let without_tls = [&alice[..], &[("kafka.security.protocol", "SASL_PLAINTEXT")]].concat();
     fails(&servers, &without_tls, &servers);
-    let no_such_mechanism = login(&ca, "SCRAM-SHA-256", "alice", "alice-secret");
-    fails(&servers, &no_such_mechanism, "'kafka.sasl.mechanism'");
 }
 
 fn tokens(cluster: &Cluster) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use tidemark_connectors::{Read, ReadLimit};
 
 use crate::broker::{Kafka, produce, produce_values};
@@ -238,6 +239,50 @@ fn two_readers_of_a_partition_do_not_disturb_each_other() {
         assert_eq!(counts, [expected, expected]);
         produce_values(&servers, "twice", 0, &["more"]);
     }
+}
+
+#[test]
+fn a_long_range_is_read_in_pieces_at_once() {
+    let kafka = Kafka::shared();
+    let servers = kafka.servers();
+    kafka.create_topic("long", 1);
+    for _ in 0..12 {
+        produce_values(&servers, "long", 0, &["x"; 50_000]);
+    }
+    let options = [("subscribe", "long"), ("startingOffsets", "earliest")];
+    let mut source = open(&servers, &options, None).expect("a source");
+    let range = plan(&mut *source).expect("a range");
+    assert_eq!(range.splits.len(), 2);
+    let reader = source.reader();
+    let found = std::thread::scope(|scope| {
+        let pieces = range.splits.iter().map(|split| {
+            let mut piece = reader.open(split, &[4]).expect("a split");
+            scope.spawn(move || {
+                let mut offsets: Vec<i64> = vec![];
+                loop {
+                    match piece.read().expect("rows") {
+                        Read::Batch { batch, .. } => {
+                            let column = batch.column(0).as_primitive::<Int64Type>();
+                            offsets.extend(column.values());
+                        }
+                        Read::Pending => std::thread::sleep(Duration::from_millis(1)),
+                        Read::End => return offsets,
+                    }
+                }
+            })
+        });
+        let pieces: Vec<_> = pieces.collect();
+        let pieces = pieces
+            .into_iter()
+            .map(|piece| piece.join().expect("a reader"));
+        pieces.collect::<Vec<_>>().concat()
+    });
+    assert!(found.into_iter().eq(0..600_000));
+    // One after the other, on the connections that there are.
+    assert_eq!(
+        rows_of(&*source, &range, &[4]).expect("rows").len(),
+        600_000
+    );
 }
 
 #[test]

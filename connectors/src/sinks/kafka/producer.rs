@@ -57,7 +57,8 @@ impl Producer {
         let action = format!("cannot write to topic '{topic}'");
         let mut patience = Patience::new(FIRST_ANSWER);
         loop {
-            let answer = self.client.client().fetch_metadata(Some(topic), TRY);
+            let within = patience.next_try();
+            let answer = self.client.client().fetch_metadata(Some(topic), within);
             self.client.serve();
             let error = match answer {
                 Ok(metadata) => {
@@ -86,7 +87,7 @@ impl Producer {
         // A transaction of a former producer that is being committed may take its time.
         let mut patience = Patience::new(COMMIT);
         loop {
-            let answer = self.client.init_transactions(TRY);
+            let answer = self.client.init_transactions(patience.next_try());
             self.client.serve();
             match answer {
                 Ok(()) => return Ok(()),
@@ -271,8 +272,8 @@ impl Producer {
         );
         let mut patience = Patience::new(FIRST_ANSWER * 3);
         loop {
-            let asked =
-                note(options, Offset::Invalid).and_then(|list| group.committed_offsets(list, TRY));
+            let asked = note(options, Offset::Invalid)
+                .and_then(|list| group.committed_offsets(list, patience.next_try()));
             let answer = asked.and_then(|list| {
                 list.elements()
                     .first()

@@ -11,7 +11,7 @@ use rdkafka::metadata::Metadata;
 
 use super::options::{SourceOptions, Topics};
 use crate::Result;
-use crate::kafka::client::{self, Client as _, FIRST_ANSWER, TRY};
+use crate::kafka::client::{self, Client as _, FIRST_ANSWER};
 use crate::kafka::{Consumer, Offsets, Patience, TopicPartition};
 
 /// How often topics and partitions are listed.
@@ -105,7 +105,7 @@ impl Planner {
             let mut missing = BTreeSet::new();
             match &options.topics {
                 Topics::Pattern(pattern) => {
-                    let listed = self.consumer.fetch_metadata(None, TRY);
+                    let listed = self.consumer.fetch_metadata(None, self.patience.next_try());
                     let Some(metadata) = self.answer("cannot list the topics", listed)? else {
                         return Ok(None);
                     };
@@ -121,7 +121,9 @@ impl Planner {
                 }
                 Topics::Named(_) | Topics::Assigned(_) => {
                     for name in names(&options.topics) {
-                        let listed = self.consumer.fetch_metadata(Some(&name), TRY);
+                        let listed = self
+                            .consumer
+                            .fetch_metadata(Some(&name), self.patience.next_try());
                         let action = format!("cannot ask for the partitions of topic '{name}'");
                         let Some(metadata) = self.answer(&action, listed)? else {
                             return Ok(None);
@@ -213,9 +215,10 @@ impl Planner {
         if times.0.is_empty() {
             return Ok(Some(Offsets::default()));
         }
-        let asked = times
-            .to_list()
-            .and_then(|list| self.consumer.offsets_for_times(list, TRY));
+        let asked = times.to_list().and_then(|list| {
+            self.consumer
+                .offsets_for_times(list, self.patience.next_try())
+        });
         let answered = asked.and_then(|list| {
             list.elements()
                 .iter()
