@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use strsim::osa_distance;
 use tidemark_connectors::Options;
 
 /// What stands for a secret.
@@ -78,9 +79,17 @@ pub fn redact_line(line: &str) -> String {
     shown
 }
 
+/// Whether a word of an option's name is nearly one of [`SECRET`]: what is refused for its name is shown too.
+fn misspelt(key: &str) -> bool {
+    let near = |word: &str, secret: &&str| secret.len() > 4 && osa_distance(word, secret) <= 2;
+    key.split(['.', '_', '-'])
+        .filter(|word| word.len() > 4)
+        .any(|word| SECRET.iter().any(|secret| near(word, secret)))
+}
+
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    if SECRET.iter().any(|part| key.contains(part)) {
+    if SECRET.iter().any(|part| key.contains(part)) || misspelt(&key) {
         return true;
     }
     let plain: String = key.chars().filter(|c| !matches!(c, '_' | '-')).collect();
@@ -158,6 +167,7 @@ mod tests {
             "api_key",
             "kafka.ssl.keystore.password",
             "authToken",
+            "kafka.sasl.pasword",
             "sasl.oauthbearer.client.credentials.id",
             "kafka.ssl.keystore.key",
         ] {
@@ -174,6 +184,8 @@ mod tests {
             "key.fields",
             "kafka.ssl.keystore.location",
             "partitionBy",
+            "kafka.bootstrap.servers",
+            "topic",
             "key",
         ] {
             assert_eq!(redact(key, "x"), "x", "{key}");

@@ -74,12 +74,14 @@ fn secrets_are_shown_nowhere() {
     );
     let failfast = format!("{right}, 'mode' = 'FAILFAST'");
     let unknown = format!("{right}, 'kafka.no.such' = '1'");
+    let misspelt = right.replace("sasl.password", "sasl.pasword");
     let jaas = SCRAM.replace("username", "user");
     let failing = [
         (wrong.as_str(), SCRAM, "sasl.password"),
         (PLAIN, wrong.as_str(), "sasl.password"),
         (failfast.as_str(), SCRAM, "secrets-0@1"),
         (unknown.as_str(), SCRAM, "kafka.no.such"),
+        (misspelt.as_str(), SCRAM, "kafka.sasl.pasword"),
         (PLAIN, jaas.as_str(), "kafka.sasl.jaas.config"),
     ];
     for (source, sink, part) in failing {
