@@ -339,7 +339,7 @@ impl<R: Diff> Head<R> {
         if whole && (writer.is_empty() || body.rows() >= TARGET / 2) {
             writer.flush(out);
             out.push_back(self.chunk.clone());
-            self.effort += WHOLE;
+            self.effort += WHOLE.min(body.rows());
         } else {
             writer.extend(body, self.key, self.row, rows_end, out);
             self.effort += rows_end - self.row;

@@ -14,11 +14,10 @@ use crate::state::diff::Diff;
 use crate::state::merge::{Head, merge_heads};
 use crate::time::Time;
 
-/// What a row that is merged costs of the fuel that a spine gives. It gives eight for each row that comes in,
-/// where four are enough for a merge to be done in time; with the rest, merges of all levels would come at once.
-const PRICE: isize = 2;
-
 /// A merge of two batches that may stop at the end of each chunk: an epoch waits for no more than that.
+///
+/// It may take no more fuel than there are rows: the spine counts on a merge being done when another batch of
+/// its size arrives.
 ///
 /// Rows are merged, then moved up to the compaction frontier, then cut into chunks of the usual length.
 pub(crate) struct BatchMerger<R: Diff> {
@@ -107,7 +106,7 @@ impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
             match self.step(older, newer) {
                 Some(effort) => {
                     self.settle(false);
-                    *fuel -= PRICE * effort as isize;
+                    *fuel -= effort as isize;
                 }
                 None => {
                     self.writer.flush(&mut self.merged);
