@@ -122,3 +122,52 @@ impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
             .then(|| Batch::summed_up(self.settled.into(), self.summary, &self.garbage))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use rand::prelude::*;
+
+    use crate::state::tests::info;
+    use crate::state::{Recorder, Table, TableKind};
+    use crate::time::{NEVER, NO_WATERMARK, Time};
+
+    #[test]
+    fn merges_are_done_in_time_where_no_epoch_leaves_a_moment() {
+        let mut rng = StdRng::seed_from_u64(21);
+        // Keys all over, known keys, keys that ascend with time, and long values.
+        for (round, keys) in [u64::MAX, 20_000, 1 << 8, 500].into_iter().enumerate() {
+            let kind = [TableKind::AppendOnly, TableKind::General][round % 2];
+            let mut table = Table::new(kind, info(), Recorder::disabled(), None).unwrap();
+            let mut expected = BTreeMap::new();
+            for epoch in 0..1500 {
+                let rows = match rng.random_range(0..100) {
+                    0 => 5000,
+                    1..10 => 300,
+                    _ => rng.random_range(1..20),
+                };
+                let first = if round == 2 { epoch << 8 } else { 0 };
+                let changed: BTreeSet<u64> = (0..rows)
+                    .map(|_| first + rng.random_range(0..keys))
+                    .collect();
+                let val = vec![epoch as u8; if round == 3 { 2000 } else { 3 }];
+                let mut changes = table.changes();
+                for key in changed {
+                    let old: Option<Vec<u8>> = expected.insert(key, val.clone());
+                    changes.push(&key.to_be_bytes(), old.as_deref(), Some(&val), NEVER);
+                }
+                let time = Time::new(epoch, NO_WATERMARK);
+                table.apply(time, &changes).unwrap();
+                if rng.random_range(0..20) == 0 {
+                    table.work(rng.random_range(1..3000));
+                }
+            }
+            let mut found = BTreeMap::new();
+            table.scan(&mut |key, val| {
+                found.insert(u64::from_be_bytes(key.try_into().unwrap()), val.to_vec());
+            });
+            assert!(found == expected, "round {round}");
+        }
+    }
+}
