@@ -20,8 +20,8 @@ use super::ClientOptions;
 use super::config::TOKEN_FILE;
 use crate::{ConnectorError, Result};
 
-/// How long the first answer may take.
-pub(crate) const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// How long the first answer may take: whoever waits is told within ten seconds.
+pub(crate) const FIRST_ANSWER: Duration = Duration::from_secs(9);
 
 /// How long one try of a request takes at most.
 pub(crate) const TRY: Duration = Duration::from_secs(3);

@@ -190,7 +190,10 @@ fn rights(cluster: &Cluster) {
     }
     let dave = login(&ca, "PLAIN", "dave", "dave-secret");
     cluster.allow("dave", &["--topic", "secure", "--operation", "Read"]);
+    let began = Instant::now();
     reads(&servers, &dave);
+    let taken = began.elapsed();
+    assert!(taken < SOON, "it waits for the group: {taken:?}");
     cluster.allow("dave", &["--topic", "secure", "--operation", "Write"]);
     cannot_write(&servers, &dave, "'transactionalIdPrefix'");
     let transactions = [

@@ -51,6 +51,9 @@ impl Planner {
         if options.client.get("group.id").is_none() {
             config.set("group.id", group);
         }
+        // It joins no group: this is how long a commit waits for one that does not answer, and with it
+        // the end of a query.
+        config.set("session.timeout.ms", "2000");
         Ok(Self {
             consumer: client::create(&options.client, &config)?,
             patience: Patience::new(FIRST_ANSWER),
