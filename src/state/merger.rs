@@ -103,16 +103,13 @@ impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
 
     fn work(&mut self, older: &Batch<R>, newer: &Batch<R>, fuel: &mut isize) {
         while *fuel > 0 && !self.complete {
-            match self.step(older, newer) {
-                Some(effort) => {
-                    self.settle(false);
-                    *fuel -= effort as isize;
-                }
-                None => {
-                    self.writer.flush(&mut self.merged);
-                    self.settle(true);
-                    self.complete = true;
-                }
+            if let Some(effort) = self.step(older, newer) {
+                self.settle(false);
+                *fuel -= effort as isize;
+            } else {
+                self.writer.flush(&mut self.merged);
+                self.settle(true);
+                self.complete = true;
             }
         }
     }
