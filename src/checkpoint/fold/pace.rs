@@ -1,8 +1,8 @@
 //! Folding gives way: to the epochs that run beside it, and to a query that ends.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What the thread that folds is told meanwhile.
@@ -21,22 +21,30 @@ const REST: u32 = 3;
 #[derive(Debug)]
 pub(in crate::checkpoint) struct Pace {
     wishes: Arc<Wishes>,
-    since: Instant,
+    /// When it began to work.
+    since: Mutex<Instant>,
 }
 
 impl Pace {
     pub(super) fn new(wishes: &Arc<Wishes>) -> Self {
         Self {
             wishes: Arc::clone(wishes),
-            since: Instant::now(),
+            since: Mutex::new(Instant::now()),
         }
     }
 
-    /// To be called every few milliseconds. An error if nobody wants what is made.
-    pub(in crate::checkpoint) fn pause(&mut self) -> io::Result<()> {
+    /// To be called at least every few milliseconds. An error if nobody wants what is made.
+    pub(in crate::checkpoint) fn pause(&self) -> io::Result<()> {
+        /// Work that is not worth a rest.
+        const SHORT: Duration = Duration::from_micros(500);
         /// To sleep, and to see within this time that one should not.
         const NAP: Duration = Duration::from_millis(20);
-        let mut owed = self.since.elapsed() * REST;
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let worked = since.elapsed();
+        if worked < SHORT {
+            return Ok(());
+        }
+        let mut owed = worked * REST;
         while !owed.is_zero() && !self.wishes.hurry.load(Ordering::Relaxed) {
             if self.wishes.stop.load(Ordering::Relaxed) {
                 break;
@@ -44,7 +52,7 @@ impl Pace {
             std::thread::sleep(owed.min(NAP));
             owed = owed.saturating_sub(NAP);
         }
-        self.since = Instant::now();
+        *since = Instant::now();
         if self.wishes.stop.load(Ordering::Relaxed) {
             Err(io::Error::other("the query is stopping"))
         } else {
