@@ -1,8 +1,11 @@
 //! What the columns of a node are called when they are shown, and what they are computed from.
 
+use std::borrow::Cow;
+
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 
+use super::join::{JoinKind, LEFT};
 use super::{AggregateCall, Node, Operator, SourceTable, text};
 
 /// How columns are spelt.
@@ -17,20 +20,25 @@ pub(super) enum Naming<'a> {
 
 /// The columns that feed an operator, with a text for each.
 pub(super) struct Below<'a> {
-    schema: Option<&'a DFSchema>,
+    schema: Option<Cow<'a, DFSchema>>,
     /// The texts, by column.
     pub(super) texts: Vec<String>,
 }
 
 impl<'a> Below<'a> {
-    /// What feeds `node`. All inputs of a union have the same columns; the first one speaks.
+    /// What feeds `node`: of a join the columns of both inputs. All inputs of a union have the same columns;
+    /// the first one speaks.
     pub(super) fn new(node: &'a Node, naming: Naming<'_>) -> Self {
-        match node.inputs.first() {
-            Some(input) => Self {
-                schema: Some(&input.schema),
+        match (&node.operator, &node.inputs[..]) {
+            (Operator::Join(_), [left, right]) => Self {
+                schema: left.schema.join(&right.schema).ok().map(Cow::Owned),
+                texts: [column_texts(left, naming), column_texts(right, naming)].concat(),
+            },
+            (_, [input, ..]) => Self {
+                schema: Some(Cow::Borrowed(&input.schema)),
                 texts: column_texts(input, naming),
             },
-            None => Self {
+            (_, []) => Self {
                 schema: None,
                 texts: Vec::new(),
             },
@@ -43,6 +51,7 @@ impl<'a> Below<'a> {
         text::render(expr, &|column| {
             let index = self
                 .schema
+                .as_ref()
                 .and_then(|schema| schema.maybe_index_of_column(column));
             match index.and_then(|index| self.texts.get(index)) {
                 Some(text) if !whole && text.contains(' ') && !text.ends_with(')') => {
@@ -111,7 +120,7 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
                 })
                 .collect()
         }
-        Operator::SessionWindow(_) if expanded => (0..node.columns.len())
+        Operator::SessionWindow(_) | Operator::Join(_) if expanded => (0..node.columns.len())
             .map(|index| format!("operator{}.{index}", node.id))
             .collect(),
         Operator::SessionWindow(session) if session.calls.is_some() => {
@@ -124,6 +133,23 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
         Operator::SessionWindow(session) => {
             let mut texts = below.texts.clone();
             texts.push(below.expression(&session.window));
+            texts
+        }
+        Operator::Join(join) => {
+            let mut texts = below.texts;
+            let left = node.inputs.first().map_or(0, |left| left.columns.len());
+            match join.kind {
+                JoinKind::Inner | JoinKind::Outer(_) => {}
+                JoinKind::Semi(LEFT) | JoinKind::Anti(LEFT) | JoinKind::Mark(LEFT) => {
+                    texts.truncate(left);
+                }
+                JoinKind::Semi(_) | JoinKind::Anti(_) | JoinKind::Mark(_) => {
+                    texts.drain(..left);
+                }
+            }
+            if matches!(join.kind, JoinKind::Mark(_)) {
+                texts.push("has a match".into());
+            }
             texts
         }
         Operator::Union | Operator::FilterProject { project: None, .. } => below.texts,
