@@ -112,11 +112,17 @@ impl Plan {
             [] if kept.tables => "bounded: the rows of static tables".into(),
             [] if kept.one_row => "bounded: one row".into(),
             [] => "none: every row is done with in its epoch".into(),
-            [one] => format!("grows with each new {}: operator {one} forgets nothing", kept.of(&self.root)),
+            [one] => format!(
+                "grows with each new {}: operator {one} forgets nothing",
+                kept.of(&self.root)
+            ),
             many => {
                 let ids: Vec<String> = many.iter().map(ToString::to_string).collect();
                 let ids = ids.join(", ");
-                format!("grows with each new {}: operators {ids} forget nothing", kept.of(&self.root))
+                format!(
+                    "grows with each new {}: operators {ids} forget nothing",
+                    kept.of(&self.root)
+                )
             }
         }
     }

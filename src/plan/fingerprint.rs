@@ -158,7 +158,10 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
             ));
         }
         Operator::Join(join) => {
-            parts.push((format!("operator {}", node.id), of_join(sources, node, join)));
+            parts.push((
+                format!("operator {}", node.id),
+                of_join(sources, node, join),
+            ));
         }
         // The one-time rows of a query come out only in its first epoch.
         Operator::Values { rows } if !rows.is_empty() => {
@@ -184,7 +187,11 @@ fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {
     let equal = if join.nulls_match { "<=>" } else { "=" };
     let on: Vec<String> = (join.on.iter())
         .map(|(left, right)| {
-            format!("{} {equal} {}", below.expression(left), below.expression(right))
+            format!(
+                "{} {equal} {}",
+                below.expression(left),
+                below.expression(right)
+            )
         })
         .collect();
     let condition = |expr: &Option<Expr>| {
@@ -204,11 +211,21 @@ fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {
                 of_kind(moment.column.kind)
             ),
         };
-        format!("[{}] where {}, {kept}", columns.join(", "), condition(&side.condition))
+        format!(
+            "[{}] where {}, {kept}",
+            columns.join(", "),
+            condition(&side.condition)
+        )
     });
     let sides: Vec<String> = sides.collect();
     let retracting: Vec<&str> = (node.inputs.iter())
-        .map(|input| if input.append_only { "append-only" } else { "retracting" })
+        .map(|input| {
+            if input.append_only {
+                "append-only"
+            } else {
+                "retracting"
+            }
+        })
         .collect();
     format!(
         "{} on [{}] and {}: {}, {}, {} input",

@@ -121,9 +121,8 @@ impl Join {
 
     /// Whether no row that was given is ever taken back, over inputs that take none back.
     pub fn is_final(&self) -> bool {
-        let waits = |side: &usize| {
-            self.kind.gives_unmatched(*side) && self.sides[*side].kept != Kept::Not
-        };
+        let waits =
+            |side: &usize| self.kind.gives_unmatched(*side) && self.sides[*side].kept != Kept::Not;
         self.emit == Emit::OnClose || ![LEFT, RIGHT].iter().any(waits)
     }
 

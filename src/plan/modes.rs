@@ -300,7 +300,11 @@ pub(super) fn describe_join(node: &Node, join: &Join) -> String {
     let below = Below::new(node, Naming::Shown);
     let keys = join.on.iter().map(|(left, right)| {
         let equal = if join.nulls_match { "<=>" } else { "=" };
-        format!("{} {equal} {}", below.expression(left), below.expression(right))
+        format!(
+            "{} {equal} {}",
+            below.expression(left),
+            below.expression(right)
+        )
     });
     let own = join.sides.iter().filter_map(|side| side.condition.as_ref());
     let conditions: Vec<String> = keys
@@ -346,7 +350,9 @@ fn settle(node: &mut Node, mode: OutputMode) {
             if mode == OutputMode::Append {
                 join.emit = Emit::OnClose;
             }
-            retracting.into_iter().for_each(|side| join.keep_retractable(side));
+            retracting
+                .into_iter()
+                .for_each(|side| join.keep_retractable(side));
             join.is_final() && of_inputs
         }
         Operator::Source { .. }

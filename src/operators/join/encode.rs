@@ -59,28 +59,24 @@ pub(super) fn render<'scope>(
 ) -> RowStream<'scope> {
     let prepared = Arc::clone(prepared);
     let context = context.clone();
-    input.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
-        Pipeline,
-        "join, rows",
-        move |_, _| {
-            move |input, output| {
-                input.for_each_stamp(|capability, batches| {
-                    for delta in batches.flat_map(Deltas::take) {
-                        let encoded = context
-                            .epoch_of(delta.time, prepared.operator)
-                            .and_then(|epoch| prepared.encode(side, delta, &epoch, &context));
-                        let mut rows = match encoded {
-                            Ok(rows) => rows,
-                            Err(error) => return context.fail(error),
-                        };
-                        if !rows.is_empty() {
-                            output.session(&capability).give_container(&mut rows);
-                        }
+    input.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "join, rows", move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|capability, batches| {
+                for delta in batches.flat_map(Deltas::take) {
+                    let encoded = context
+                        .epoch_of(delta.time, prepared.operator)
+                        .and_then(|epoch| prepared.encode(side, delta, &epoch, &context));
+                    let mut rows = match encoded {
+                        Ok(rows) => rows,
+                        Err(error) => return context.fail(error),
+                    };
+                    if !rows.is_empty() {
+                        output.session(&capability).give_container(&mut rows);
                     }
-                });
-            }
-        },
-    )
+                }
+            });
+        }
+    })
 }
 
 impl Prepared {

@@ -67,7 +67,9 @@ pub(super) fn fresh(parts: &[Rows]) -> [Side<'_>; 2] {
             let Some((tag, rest)) = value(&same[0]).split_first() else {
                 continue;
             };
-            let diffs = same.iter().map(|at| parts[at.1 as usize].diffs.get(at.2 as usize));
+            let diffs = same
+                .iter()
+                .map(|at| parts[at.1 as usize].diffs.get(at.2 as usize));
             let row = Row {
                 value: rest,
                 diff: diffs.sum(),

@@ -25,12 +25,7 @@ pub(super) struct Touched {
 
 impl Touched {
     /// Adds a row, and gives its number.
-    pub(super) fn push(
-        &mut self,
-        (key, value): (&[u8], &[u8]),
-        before: i64,
-        change: i64,
-    ) -> usize {
+    pub(super) fn push(&mut self, (key, value): (&[u8], &[u8]), before: i64, change: i64) -> usize {
         self.keys.push(key);
         self.values.push(value);
         self.before.push(before);
@@ -79,7 +74,11 @@ impl Tracked {
         let mut keys = Bytes::default();
         for (key, value) in touched.keys.iter().zip(touched.values.iter()) {
             let moment = bound_prefix(expiry(value));
-            let moment = if self.known == Known::Unmatched { &moment[..] } else { &[] };
+            let moment = if self.known == Known::Unmatched {
+                &moment[..]
+            } else {
+                &[]
+            };
             let key = keys.try_push_pair(moment, key);
             key.map_err(|source| prepared.row_error(source))?;
         }
@@ -95,11 +94,18 @@ impl Tracked {
             sought_rows.push(value);
         }
         let mut known = vec![0; same.len()];
-        self.trace.counts((&sought_keys, &sought_rows), &mut |at, count| known[at] = count);
+        self.trace
+            .counts((&sought_keys, &sought_rows), &mut |at, count| {
+                known[at] = count
+            });
         let mut parts = Vec::new();
         for (group, known) in same.iter().zip(known) {
             let (key, value) = of(&group[0]);
-            let before = group.iter().map(|at| touched.before[*at]).max().unwrap_or(0);
+            let before = group
+                .iter()
+                .map(|at| touched.before[*at])
+                .max()
+                .unwrap_or(0);
             let after = before + group.iter().map(|at| touched.change[*at]).sum::<i64>();
             let more: i64 = group.iter().map(|at| touched.matches[*at]).sum();
             if after < 0 {

@@ -105,9 +105,8 @@ impl Merge {
         let is_counted = is_counted(of_side.known);
         let mut result = Ok(());
         kept.each(&fresh.keys, &mut |key, value, count| {
-            let met = (self.prepared.tracked(other)).map(|_| {
-                touched[other].push((fresh.keys.get(key), value), count, 0)
-            });
+            let met = (self.prepared.tracked(other))
+                .map(|_| touched[other].push((fresh.keys.get(key), value), count, 0));
             let kept = Half {
                 row: of_other.row(value),
                 count,
@@ -177,7 +176,11 @@ impl Merge {
         found
     }
 
-    fn keep(&mut self, fresh: &[fresh::Side<'_>; 2], epoch: &EpochInfo) -> Result<(), OperatorError> {
+    fn keep(
+        &mut self,
+        fresh: &[fresh::Side<'_>; 2],
+        epoch: &EpochInfo,
+    ) -> Result<(), OperatorError> {
         for (rows, fresh) in self.rows.iter_mut().zip(fresh) {
             let Some(rows) = rows else { continue };
             let mut parts = Vec::new();

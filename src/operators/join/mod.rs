@@ -112,8 +112,7 @@ struct Prepared {
     sides: [Side; 2],
     /// What must be true of a pair, over the columns of both.
     filter: Option<Expressions>,
-    /// Of the columns of both.
-    pairs: ValueCodec,
+    /// The columns of both.
     pair_schema: SchemaRef,
     schema: SchemaRef,
 }
@@ -180,8 +179,7 @@ impl Side {
             late,
             kept,
         } = &plan.sides[side];
-        let keys = (plan.on.iter())
-            .map(|(left, right)| if side == LEFT { left } else { right });
+        let keys = (plan.on.iter()).map(|(left, right)| if side == LEFT { left } else { right });
         let keys = Expressions::new(keys, input, options)?;
         let codec = match keys.types(input)?.as_slice() {
             [] => None,
@@ -212,7 +210,11 @@ impl Side {
 
     /// The columns of a row that is kept, or that is new.
     fn row<'a>(&self, value: &'a [u8]) -> &'a [u8] {
-        if self.is_stamped() { &value[8..] } else { value }
+        if self.is_stamped() {
+            &value[8..]
+        } else {
+            value
+        }
     }
 }
 
@@ -267,7 +269,6 @@ impl Join {
             reason: error.strip_backtrace(),
         })?);
         let side = |side: usize| Side::new(operator, (plan, side), inputs[side], options);
-        let pairs = ValueCodec::new(&types(&both));
         Ok(Self {
             prepared: Arc::new(Prepared {
                 operator,
@@ -277,7 +278,6 @@ impl Join {
                 filter: (plan.filter.as_ref())
                     .map(|filter| Expressions::new([filter], &both, options))
                     .transpose()?,
-                pairs: pairs.map_err(|source| OperatorError::Row { operator, source })?,
                 pair_schema: batch_schema(&both),
                 schema: batch_schema(output),
             }),

@@ -25,21 +25,20 @@ pub(super) struct Half<'a> {
 /// Pairs that wait to be looked at together.
 pub(super) struct Pairs<'a> {
     epoch: &'a EpochInfo,
-    rows: Bytes,
+    /// Of each side.
+    rows: [Bytes; 2],
     diffs: Vec<i64>,
     /// Of each side: which touched row gets how many matches more.
     counted: [Vec<Option<(usize, i64)>>; 2],
-    value: Vec<u8>,
 }
 
 impl<'a> Pairs<'a> {
     pub(super) fn new(epoch: &'a EpochInfo) -> Self {
         Self {
             epoch,
-            rows: Bytes::default(),
+            rows: [Bytes::default(), Bytes::default()],
             diffs: Vec::new(),
             counted: [Vec::new(), Vec::new()],
-            value: Vec::new(),
         }
     }
 
@@ -50,10 +49,9 @@ impl<'a> Pairs<'a> {
         touched: &mut [Touched; 2],
         out: &mut Out<'_>,
     ) -> Result<(), OperatorError> {
-        self.value.clear();
-        self.value.extend_from_slice(left.row);
-        self.value.extend_from_slice(right.row);
-        (self.rows.try_push(&self.value)).map_err(|source| out.prepared.row_error(source))?;
+        for (rows, half) in self.rows.iter_mut().zip([left, right]) {
+            (rows.try_push(half.row)).map_err(|source| out.prepared.row_error(source))?;
+        }
         self.diffs.push(left.count * right.count);
         self.counted[LEFT].push(left.touched.map(|at| (at, right.count)));
         self.counted[RIGHT].push(right.touched.map(|at| (at, left.count)));
@@ -78,8 +76,10 @@ impl<'a> Pairs<'a> {
         let mut columns = Vec::new();
         let mut matches = None;
         if given || prepared.filter.is_some() {
-            let decoded = prepared.pairs.decode(self.rows.iter());
-            columns = decoded.map_err(|source| prepared.row_error(source))?;
+            for (side, rows) in prepared.sides.iter().zip(&self.rows) {
+                let decoded = side.rows.decode(rows.iter());
+                columns.extend(decoded.map_err(|source| prepared.row_error(source))?);
+            }
         }
         if let Some(condition) = &prepared.filter {
             let batch = record_batch(&prepared.pair_schema, columns.clone(), count)?;
@@ -101,7 +101,7 @@ impl<'a> Pairs<'a> {
                 }
             }
         }
-        self.rows.clear();
+        self.rows.iter_mut().for_each(Bytes::clear);
         let mut diffs = std::mem::take(&mut self.diffs);
         if !given {
             return Ok(());

@@ -55,7 +55,12 @@ pub(super) fn join(join: &LogicalJoin, left: Node, right: Node, scope: Scope<'_>
             conditions.push(binary_expr(one.clone(), equal, other.clone()));
         }
     }
-    conditions.extend(join.filter.clone().into_iter().flat_map(split_conjunction_owned));
+    conditions.extend(
+        join.filter
+            .clone()
+            .into_iter()
+            .flat_map(split_conjunction_owned),
+    );
     let mut own: [Vec<Expr>; 2] = Default::default();
     let mut of_pairs = Vec::new();
     for condition in conditions {
@@ -72,17 +77,18 @@ pub(super) fn join(join: &LogicalJoin, left: Node, right: Node, scope: Scope<'_>
             None => of_pairs.push(condition),
         }
     }
-    let streaming = |source: usize| {
-        (scope.sources.get(source)).is_some_and(|source| source.table.streaming)
-    };
+    let streaming =
+        |source: usize| (scope.sources.get(source)).is_some_and(|source| source.table.streaming);
     let unchanging = inputs.each_ref().map(|input| is_static(input, &streaming));
     let kept = [LEFT, RIGHT].map(|side| {
         if unchanging[1 - side] && !kind.tracks(1 - side) {
             return Kept::Not;
         }
-        let bounds = of_keys(&on, &inputs, side, scope)
-            .into_iter()
-            .chain(of_pairs.iter().flat_map(|expr| of_condition(expr, &inputs, side)));
+        let bounds = of_keys(&on, &inputs, side, scope).into_iter().chain(
+            of_pairs
+                .iter()
+                .flat_map(|expr| of_condition(expr, &inputs, side)),
+        );
         let first = bounds.min_by_key(|(moment, more)| (text::expression(&moment.time), *more));
         first.map_or(Kept::Forever, |(moment, more)| Kept::Until(moment, more))
     });
@@ -96,11 +102,15 @@ pub(super) fn join(join: &LogicalJoin, left: Node, right: Node, scope: Scope<'_>
         })
     };
     let late = [late(LEFT), late(RIGHT)];
-    let mut sides = own.into_iter().zip(kept).zip(late).map(|((own, kept), late)| JoinSide {
-        condition: own.into_iter().reduce(and),
-        late,
-        kept,
-    });
+    let mut sides = own
+        .into_iter()
+        .zip(kept)
+        .zip(late)
+        .map(|((own, kept), late)| JoinSide {
+            condition: own.into_iter().reduce(and),
+            late,
+            kept,
+        });
     let (Some(left), Some(right)) = (sides.next(), sides.next()) else {
         unreachable!("a join has two sides")
     };
@@ -281,13 +291,18 @@ fn of_keys(
             | EventTimeKind::Session => Some(0),
         };
         let whole = |column: EventTimeColumn| {
-            matches!(column.kind, EventTimeKind::Window(_) | EventTimeKind::Session)
+            matches!(
+                column.kind,
+                EventTimeKind::Window(_) | EventTimeKind::Session
+            )
         };
         if whole(columns[LEFT]) != whole(columns[RIGHT]) {
             return None;
         }
         let (own, other) = (columns[side], columns[1 - side]);
-        let more = length(other)?.checked_sub(length(own)?)?.checked_add(other.lag)?;
+        let more = length(other)?
+            .checked_sub(length(own)?)?
+            .checked_add(other.lag)?;
         let time = if side == LEFT { left } else { right };
         Some((
             Moment {
@@ -301,11 +316,7 @@ fn of_keys(
 }
 
 /// What is known of the columns' event time: a row comes out as long as it is kept.
-fn columns(
-    kind: JoinKind,
-    inputs: &[Node; 2],
-    kept: &[Kept; 2],
-) -> Vec<Option<EventTimeColumn>> {
+fn columns(kind: JoinKind, inputs: &[Node; 2], kept: &[Kept; 2]) -> Vec<Option<EventTimeColumn>> {
     let of_side = |side: usize| {
         let input = &inputs[side];
         let names = input.schema.columns();

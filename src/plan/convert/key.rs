@@ -44,7 +44,8 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
         Operator::Join(join) => {
             let parts_of = |side: usize, shift: usize| {
                 let parts = parts(node.inputs.get(side)?)?.into_iter();
-                let shifted = parts.map(|part| part.into_iter().map(|column| column + shift).collect());
+                let shifted =
+                    parts.map(|part| part.into_iter().map(|column| column + shift).collect());
                 Some(shifted.collect::<Vec<Part>>())
             };
             match join.kind {

@@ -12,7 +12,11 @@ pub(super) fn join_notes(plan: &Plan, node: &Node, join: &Join) -> Vec<Note> {
     let mut notes = Vec::new();
     let mut late = Vec::new();
     for (name, side) in ["left", "right"].into_iter().zip(&join.sides) {
-        let label = if name == "left" { "left state" } else { "right state" };
+        let label = if name == "left" {
+            "left state"
+        } else {
+            "right state"
+        };
         let state = match &side.kept {
             Kept::Not => "none: the other input is all there from the start".to_owned(),
             Kept::Until(moment, more) => {
