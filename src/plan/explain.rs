@@ -523,10 +523,13 @@ fn end_of(bound: Bound) -> String {
     }
 }
 
-/// A length in words; what a truncation leaves is said as "just under" the whole.
+/// A length in words; what a truncation leaves is said as "just under" the whole, and what goes a little beyond
+/// as "just above".
 fn length(micros: i64) -> String {
-    match micros.checked_add(1) {
-        Some(whole) if whole % 1_000 == 0 => format!("just under {}", duration(whole)),
+    match (micros.checked_add(1), micros.checked_sub(1)) {
+        (_, Some(0)) => "an instant".into(),
+        (Some(whole), _) if whole % 1_000 == 0 => format!("just under {}", duration(whole)),
+        (_, Some(whole)) if whole % 1_000 == 0 => format!("just above {}", duration(whole)),
         _ => duration(micros),
     }
 }

@@ -30,10 +30,16 @@ impl<'a> Below<'a> {
     /// the first one speaks.
     pub(super) fn new(node: &'a Node, naming: Naming<'_>) -> Self {
         match (&node.operator, &node.inputs[..]) {
-            (Operator::Join(_), [left, right]) => Self {
-                schema: left.schema.join(&right.schema).ok().map(Cow::Owned),
-                texts: [column_texts(left, naming), column_texts(right, naming)].concat(),
-            },
+            (Operator::Join(_), [left, right]) => {
+                let mut texts = [left, right].map(|input| column_texts(input, naming));
+                if matches!(naming, Naming::Shown) {
+                    tell_apart(&mut texts, [&left.schema, &right.schema]);
+                }
+                Self {
+                    schema: left.schema.join(&right.schema).ok().map(Cow::Owned),
+                    texts: texts.concat(),
+                }
+            }
             (_, [input, ..]) => Self {
                 schema: Some(Cow::Borrowed(&input.schema)),
                 texts: column_texts(input, naming),
@@ -66,6 +72,26 @@ impl<'a> Below<'a> {
     /// An aggregate of the node as SQL over these columns.
     pub(super) fn aggregate(&self, call: &AggregateCall) -> String {
         text::aggregate_call(call, &|expr| self.expression(expr))
+    }
+}
+
+/// Puts the table's name before columns that are called the same in both inputs of a join.
+fn tell_apart(texts: &mut [Vec<String>; 2], schemas: [&DFSchema; 2]) {
+    let names = texts.clone();
+    for side in 0..2 {
+        for (index, text) in texts[side].iter_mut().enumerate() {
+            let (qualifier, _) = schemas[side].qualified_field(index);
+            if let Some(qualifier) = qualifier
+                && names[1 - side].contains(text)
+            {
+                // The planner has names of its own for sub-queries.
+                let table = match qualifier.table() {
+                    table if table.starts_with("__") => "subquery",
+                    table => table,
+                };
+                *text = format!("{table}.{text}");
+            }
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! What there is to say of a join.
 
 use super::{Note, length};
-use crate::plan::join::{Join, JoinKind, Kept};
+use crate::plan::join::{Join, JoinKind, Kept, is_static};
 use crate::plan::lineage::{Below, Naming};
-use crate::plan::text::duration;
 use crate::plan::{Emit, Node, OutputMode, Plan};
 
 /// What it keeps of each input, what is late, and when it gives rows.
@@ -11,22 +10,20 @@ pub(super) fn join_notes(plan: &Plan, node: &Node, join: &Join) -> Vec<Note> {
     let below = Below::new(node, Naming::Shown);
     let mut notes = Vec::new();
     let mut late = Vec::new();
-    for (name, side) in ["left", "right"].into_iter().zip(&join.sides) {
-        let label = if name == "left" {
-            "left state"
-        } else {
-            "right state"
-        };
+    let streaming = |source: usize| plan.sources[source].streaming;
+    let sides = node.inputs.iter().zip(&join.sides);
+    for (label, (input, side)) in ["left state", "right state"].into_iter().zip(sides) {
         let state = match &side.kept {
             Kept::Not => "none: the other input is all there from the start".to_owned(),
             Kept::Until(moment, more) => {
                 let after = match more {
-                    0 => String::new(),
-                    more => format!(" + {}", just_above(*more)),
+                    0 | 1 => String::new(),
+                    more => format!(" + {}", length(*more)),
                 };
                 let time = below.expression(&moment.time);
                 format!("each row until the watermark passes {time}{after}")
             }
+            Kept::Forever if is_static(input, &streaming) => "each row: a static table".into(),
             Kept::Forever if plan.mode == OutputMode::Complete => {
                 "each row, for ever: complete mode gives the whole result each epoch".into()
             }
@@ -75,13 +72,4 @@ pub(super) fn join_notes(plan: &Plan, node: &Node, join: &Join) -> Vec<Note> {
     };
     notes.push(("gives", gives.into()));
     notes
-}
-
-/// A length in words; one microsecond more than whole milliseconds is said as "just above" them.
-fn just_above(micros: i64) -> String {
-    match micros - 1 {
-        0 => "any time".into(),
-        whole if whole % 1_000 == 0 => format!("just above {}", duration(whole)),
-        _ => length(micros),
-    }
 }
