@@ -90,7 +90,7 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
             check_append(root, sources)?;
             if has_sessions(root) {
                 "each session is given once, when the watermark says that it is complete".into()
-            } else if let [] = &aggregates[..] {
+            } else if aggregates.is_empty() {
                 if joins(root).iter().any(|(_, join)| !join.is_final()) {
                     "a pair is given at once, and a row without a match when the watermark says that it will find none".into()
                 } else {

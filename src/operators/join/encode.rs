@@ -106,7 +106,7 @@ impl Prepared {
         };
         let nulls: Vec<_> = (evaluated.keys.iter())
             .filter(|_| !self.nulls_match)
-            .filter_map(|key| key.logical_nulls())
+            .filter_map(Array::logical_nulls)
             .collect();
         let mut rows = Rows::new(delta.time);
         let mut value = Vec::new();

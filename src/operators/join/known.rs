@@ -96,7 +96,7 @@ impl Tracked {
         let mut known = vec![0; same.len()];
         self.trace
             .counts((&sought_keys, &sought_rows), &mut |at, count| {
-                known[at] = count
+                known[at] = count;
             });
         let mut parts = Vec::new();
         for (group, known) in same.iter().zip(known) {
