@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -22,15 +23,48 @@ use crate::time::{EventTime, NEVER};
 pub(super) const LONE: u8 = 2;
 
 /// The expressions of one input over a batch.
-struct Evaluated {
+pub(super) struct Evaluated {
     keys: Vec<ArrayRef>,
     condition: Option<BooleanArray>,
     late: Option<Vec<EventTime>>,
     until: Option<Vec<EventTime>>,
 }
 
+impl Evaluated {
+    /// The nulls of the keys, where a null matches nothing.
+    pub(super) fn nulls(&self, prepared: &Prepared) -> Vec<NullBuffer> {
+        (self.keys.iter())
+            .filter(|_| !prepared.nulls_match)
+            .filter_map(Array::logical_nulls)
+            .collect()
+    }
+
+    /// Whether a row matches nothing.
+    pub(super) fn is_lone(&self, row: usize, nulls: &[NullBuffer]) -> bool {
+        nulls.iter().any(|nulls| nulls.is_null(row))
+            || (self.condition.as_ref())
+                .is_some_and(|condition| condition.is_null(row) || !condition.value(row))
+    }
+}
+
 impl Side {
-    fn evaluate(&self, delta: &Delta, epoch: &EpochInfo) -> Result<Evaluated, OperatorError> {
+    /// The keys of the rows of a batch; `None` where all rows meet.
+    pub(super) fn encoded_keys(
+        &self,
+        evaluated: &Evaluated,
+        prepared: &Prepared,
+    ) -> Result<Option<Bytes>, OperatorError> {
+        let keys = self.keys.as_ref();
+        let keys = keys.map(|(_, codec)| codec.encode(&evaluated.keys));
+        keys.transpose()
+            .map_err(|source| prepared.row_error(source))
+    }
+
+    pub(super) fn evaluate(
+        &self,
+        delta: &Delta,
+        epoch: &EpochInfo,
+    ) -> Result<Evaluated, OperatorError> {
         let keys = match &self.keys {
             Some((keys, _)) => keys.evaluate(delta, epoch)?,
             None => vec![],
@@ -90,13 +124,7 @@ impl Prepared {
     ) -> Result<Rows, OperatorError> {
         let of = &self.sides[side];
         let (delta, evaluated) = sift(delta, context, |delta| of.evaluate(delta, epoch))?;
-        let keys = match &of.keys {
-            Some((_, codec)) => {
-                let keys = codec.encode(&evaluated.keys);
-                Some(keys.map_err(|source| self.row_error(source))?)
-            }
-            None => None,
-        };
+        let keys = of.encoded_keys(&evaluated, self)?;
         // Rows of no columns are only counted.
         let encoded = if delta.batch.num_columns() == 0 {
             Bytes::default()
@@ -104,10 +132,7 @@ impl Prepared {
             let rows = of.rows.encode(delta.batch.columns());
             rows.map_err(|source| self.row_error(source))?
         };
-        let nulls: Vec<_> = (evaluated.keys.iter())
-            .filter(|_| !self.nulls_match)
-            .filter_map(Array::logical_nulls)
-            .collect();
+        let nulls = evaluated.nulls(self);
         let mut rows = Rows::new(delta.time);
         let mut value = Vec::new();
         let mut dropped = 0;
@@ -118,9 +143,7 @@ impl Prepared {
                 dropped += u64::from(delta.diff(row) > 0);
                 continue;
             }
-            let lone = nulls.iter().any(|nulls| nulls.is_null(row))
-                || (evaluated.condition.as_ref())
-                    .is_some_and(|condition| condition.is_null(row) || !condition.value(row));
+            let lone = evaluated.is_lone(row, &nulls);
             if lone && !self.kind.gives_unmatched(side) {
                 continue;
             }

@@ -21,7 +21,7 @@ const SIDES: [usize; 2] = [LEFT, RIGHT];
 pub(super) struct Merge {
     prepared: Arc<Prepared>,
     /// Those that are kept, by key.
-    rows: [Option<Multiset>; 2],
+    rows: [Multiset; 2],
     tracked: Vec<Tracked>,
 }
 
@@ -33,28 +33,20 @@ impl Merge {
         restored: &mut Restored,
     ) -> Result<Self, OperatorError> {
         let id = prepared.operator as u32;
-        let mut rows = [None, None];
+        let failed = |source| prepared.state_error(source);
+        let mut kept = |side: usize| {
+            let trace = side as u32;
+            let recorder = recorder.for_trace(id, trace);
+            Multiset::new(info.clone(), recorder, restored.take(id, trace)).map_err(failed)
+        };
+        let rows = [kept(LEFT)?, kept(RIGHT)?];
         let mut tracked = Vec::new();
         for side in SIDES {
-            let trace = side as u32;
-            if prepared.sides[side].is_kept {
-                let kept = Multiset::new(
-                    info.clone(),
-                    recorder.for_trace(id, trace),
-                    restored.take(id, trace),
-                );
-                rows[side] = Some(kept.map_err(|source| prepared.state_error(source))?);
-            }
             if let Some(known) = prepared.tracked(side) {
-                let trace = trace + 2;
-                let of = Tracked::new(
-                    known,
-                    side,
-                    info,
-                    recorder.for_trace(id, trace),
-                    restored.take(id, trace),
-                );
-                tracked.push(of.map_err(|source| prepared.state_error(source))?);
+                let trace = side as u32 + 2;
+                let recorder = recorder.for_trace(id, trace);
+                let begins = restored.take(id, trace);
+                tracked.push(Tracked::new(known, side, info, recorder, begins).map_err(failed)?);
             }
         }
         Ok(Self {
@@ -67,8 +59,7 @@ impl Merge {
     /// The new rows of a side whose matches are counted, with how often each was there before.
     fn touch(&self, side: usize, fresh: &fresh::Side<'_>) -> Touched {
         let mut touched = Touched::default();
-        let counted = self.prepared.sides[side].known;
-        if counted.is_none_or(|known| known == Known::ByKey) {
+        if self.prepared.tracked(side).is_none() {
             return touched;
         }
         let (mut keys, mut values) = (Bytes::default(), Bytes::default());
@@ -79,9 +70,7 @@ impl Merge {
             }
         }
         let mut before = vec![0; keys.len()];
-        if let Some(rows) = &self.rows[side] {
-            rows.counts((&keys, &values), &mut |at, count| before[at] = count);
-        }
+        self.rows[side].counts((&keys, &values), &mut |at, count| before[at] = count);
         for (at, row) in fresh.rows.iter().enumerate() {
             touched.push((keys.get(at), values.get(at)), before[at], row.diff);
         }
@@ -98,13 +87,10 @@ impl Merge {
         out: &mut Out<'_>,
     ) -> Result<(), OperatorError> {
         let other = 1 - side;
-        let Some(kept) = &self.rows[other] else {
-            return Ok(());
-        };
         let (of_side, of_other) = (&self.prepared.sides[side], &self.prepared.sides[other]);
-        let is_counted = is_counted(of_side.known);
+        let is_counted = self.prepared.tracked(side).is_some();
         let mut result = Ok(());
-        kept.each(&fresh.keys, &mut |key, value, count| {
+        self.rows[other].each(&fresh.keys, &mut |key, value, count| {
             let met = (self.prepared.tracked(other))
                 .map(|_| touched[other].push((fresh.keys.get(key), value), count, 0));
             let kept = Half {
@@ -138,13 +124,14 @@ impl Merge {
         pairs: &mut Pairs<'_>,
         out: &mut Out<'_>,
     ) -> Result<(), OperatorError> {
+        let is_counted = SIDES.map(|side| self.prepared.tracked(side).is_some());
         let half = |side: usize, at: usize, touched: &[Touched; 2]| {
             let (row, of) = (fresh[side].rows[at], &self.prepared.sides[side]);
             Half {
                 row: of.row(row.value),
                 count: row.diff,
                 // One that was there meets what is new as one that is kept.
-                touched: (is_counted(of.known) && touched[side].before(at) == 0).then_some(at),
+                touched: (is_counted[side] && touched[side].before(at) == 0).then_some(at),
             }
         };
         let (mut left, mut right) = (0, 0);
@@ -167,12 +154,10 @@ impl Merge {
     /// Which of the keys, sorted and distinct, have rows on a side.
     fn has_rows(&self, side: usize, keys: &Bytes) -> Vec<bool> {
         let mut found = vec![false; keys.len()];
-        if let Some(rows) = &self.rows[side] {
-            rows.each(keys, &mut |key, _, count| {
-                found[key] |= count > 0;
-                count <= 0
-            });
-        }
+        self.rows[side].each(keys, &mut |key, _, count| {
+            found[key] |= count > 0;
+            count <= 0
+        });
         found
     }
 
@@ -182,7 +167,6 @@ impl Merge {
         epoch: &EpochInfo,
     ) -> Result<(), OperatorError> {
         for (rows, fresh) in self.rows.iter_mut().zip(fresh) {
-            let Some(rows) = rows else { continue };
             let mut parts = Vec::new();
             for (key, name) in fresh.keys.iter().enumerate() {
                 for row in &fresh.rows[fresh.of_key(key)] {
@@ -227,12 +211,10 @@ impl Merge {
             }
         };
         let mut kept: Vec<Vec<(Box<[u8]>, i64)>> = vec![Vec::new(); changed.len()];
-        if let Some(rows) = &self.rows[side] {
-            rows.each(&changed, &mut |key, value, count| {
-                kept[key].push((value.into(), count));
-                true
-            });
-        }
+        self.rows[side].each(&changed, &mut |key, value, count| {
+            kept[key].push((value.into(), count));
+            true
+        });
         let mut kept = kept.into_iter();
         for key in 0..keys.len() {
             let fresh = of_key(keys.get(key));
@@ -255,11 +237,6 @@ impl Merge {
         }
         Ok(())
     }
-}
-
-/// Whether a row's matches are counted, now or for good.
-fn is_counted(known: Option<Known>) -> bool {
-    known.is_some_and(|known| known != Known::ByKey)
 }
 
 /// The row of `side` and the one of the other, the left one first.
@@ -324,18 +301,9 @@ impl Keyed for Merge {
         let had = SIDES.map(|side| self.has_rows(1 - side, &keys));
         self.keep(&fresh, epoch)?;
         for side in SIDES {
-            let singles = &mut singles[side];
-            match prepared.sides[side].known {
-                Some(Known::ByKey) => {
-                    let known = (&keys, &had[side][..]);
-                    self.settle_by_key(side, known, &fresh[side], singles, &mut out)?;
-                }
-                Some(Known::AtOnce) => {
-                    for (row, matches) in fresh[side].rows.iter().zip(&touched[side].matches) {
-                        singles.tell(row.value, *matches > 0, row.diff, &mut out)?;
-                    }
-                }
-                Some(Known::Counts | Known::Unmatched) | None => {}
+            if by_key[side] {
+                let (known, singles) = ((&keys, &had[side][..]), &mut singles[side]);
+                self.settle_by_key(side, known, &fresh[side], singles, &mut out)?;
             }
         }
         let mut stats = OperatorStats {
@@ -353,20 +321,18 @@ impl Keyed for Merge {
             singles.flush(&mut out)?;
         }
         for (rows, fresh) in self.rows.iter_mut().zip(&fresh) {
-            if let Some(rows) = rows {
-                stats.rows_updated += fresh.rows.iter().filter(|row| row.diff > 0).count() as u64;
-                let before = rows.size().rows;
-                rows.forget(time);
-                stats.rows_removed += before - rows.size().rows;
-                stats.add_size(rows.size());
-            }
+            stats.rows_updated += fresh.rows.iter().filter(|row| row.diff > 0).count() as u64;
+            let before = rows.size().rows;
+            rows.forget(time);
+            stats.rows_removed += before - rows.size().rows;
+            stats.add_size(rows.size());
         }
         Ok(stats)
     }
 
     fn work(&mut self) -> bool {
         let mut more = false;
-        for rows in self.rows.iter_mut().flatten() {
+        for rows in &mut self.rows {
             more |= rows.work(IDLE_EFFORT);
         }
         for tracked in &mut self.tracked {

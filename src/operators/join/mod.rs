@@ -5,12 +5,14 @@
 //! meets what is kept of the other and what is new there (`pairs`); a condition beside the keys is evaluated
 //! over pairs, thousands at a time.
 //!
+//! Beside a table that is all there from the start a stream is not kept: each worker has the whole table in
+//! memory (`held` keeps and spreads it), and rows of the stream are looked up where they are (`lookup`).
+//!
 //! What is given of a row by itself (an outer row without a match, a row that has one) depends on whether it
 //! has a match. How that is known:
 //!
 //! | [`Known`] | where | state |
 //! |---|---|---|
-//! | `AtOnce` | the other input is all there from the start | none |
 //! | `ByKey` | only keys must be equal, and the other input's rows are kept for ever | none: whether the key has rows there |
 //! | `Counts` | changes are given | how many matches each row has |
 //! | `Unmatched` | rows are final when given | those without a match, by the moment at which that is final |
@@ -21,7 +23,9 @@
 
 mod encode;
 mod fresh;
+mod held;
 mod known;
+mod lookup;
 mod merge;
 mod pairs;
 mod singles;
@@ -43,6 +47,8 @@ use crate::row::{Delta, KeyCodec, RowError, ValueCodec};
 use crate::state::{Recorder, StateError};
 use crate::time::{EventTime, NEVER};
 
+use held::Held;
+use lookup::lookup;
 use merge::Merge;
 
 /// What progress calls this operator, as Spark does.
@@ -71,7 +77,6 @@ pub fn is_timed(join: &plan::Join) -> bool {
 /// How it is known whether a row has a match. See the head of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    AtOnce,
     ByKey,
     Counts,
     Unmatched,
@@ -82,8 +87,6 @@ impl Known {
     fn of(join: &plan::Join, side: usize) -> Option<Self> {
         if !join.kind.tracks(side) {
             None
-        } else if join.sides[side].kept == Kept::Not {
-            Some(Self::AtOnce)
         } else if join.filter.is_none() && join.sides[1 - side].kept == Kept::Forever {
             Some(Self::ByKey)
         } else if join.emit == Emit::Changes {
@@ -132,6 +135,7 @@ struct Side {
     known: Option<Known>,
     /// Of its columns.
     rows: ValueCodec,
+    schema: SchemaRef,
 }
 
 /// Some time after a moment of each row.
@@ -200,6 +204,7 @@ impl Side {
             is_kept: *kept != Kept::Not,
             known: Known::of(plan, side),
             rows: ValueCodec::new(&types(input)).map_err(failed)?,
+            schema: batch_schema(input),
         })
     }
 
@@ -249,7 +254,9 @@ impl Prepared {
     /// Whether a pair matters: it is given, or counted.
     fn looks_at_pairs(&self) -> bool {
         self.kind.gives_pairs()
-            || (self.sides.iter()).any(|side| side.known.is_some_and(|known| known != Known::ByKey))
+            || [LEFT, RIGHT]
+                .iter()
+                .any(|side| self.tracked(*side).is_some())
     }
 }
 
@@ -293,13 +300,29 @@ impl Join {
         restored: &mut Restored,
     ) -> DeltaStream<'scope> {
         let prepared = self.prepared;
+        let recorder = recorder.clone();
+        let mut restored = restored.part(prepared.operator as u32);
+        let unkept = [LEFT, RIGHT]
+            .into_iter()
+            .find(|side| !prepared.sides[*side].is_kept);
+        if let Some(side) = unkept {
+            let (stream, table) = if side == LEFT {
+                (left, right)
+            } else {
+                (right, left)
+            };
+            let rows = encode::render(table, &prepared, 1 - side, context);
+            let holding = Arc::clone(&prepared);
+            let table = keyed(rows, "join, table", context, move |info| {
+                Held::new(&holding, 1 - side, info, &recorder, &mut restored)
+            });
+            return lookup(stream, table, &prepared, side, context);
+        }
         let scope = left.scope();
         let rows = scope.concatenate([
             encode::render(left, &prepared, LEFT, context),
             encode::render(right, &prepared, RIGHT, context),
         ]);
-        let recorder = recorder.clone();
-        let mut restored = restored.part(prepared.operator as u32);
         keyed(rows, "join", context, move |info| {
             Merge::new(&prepared, info, &recorder, &mut restored)
         })

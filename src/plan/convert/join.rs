@@ -81,7 +81,7 @@ pub(super) fn join(join: &LogicalJoin, left: Node, right: Node, scope: Scope<'_>
         |source: usize| (scope.sources.get(source)).is_some_and(|source| source.table.streaming);
     let unchanging = inputs.each_ref().map(|input| is_static(input, &streaming));
     let kept = [LEFT, RIGHT].map(|side| {
-        if unchanging[1 - side] && !kind.tracks(1 - side) {
+        if unchanging == [side == RIGHT, side == LEFT] && !kind.tracks(1 - side) {
             return Kept::Not;
         }
         let bounds = of_keys(&on, &inputs, side, scope).into_iter().chain(
