@@ -64,6 +64,10 @@ const DISTINCT: &str = "SELECT kind, count(*) AS n, count(DISTINCT id) AS d, sum
 const SESSIONS: &str = "SELECT session_window.start AS s, session_window.end AS e, kind, count(*) AS n, sum(amount) AS a
   FROM events GROUP BY session_window(ts, '3 seconds'), kind";
 const EXPLODED: &str = "SELECT id, kind, explode(sequence(1, 1 + id % 3)) AS x FROM events";
+const PAIRED: &str = "SELECT a.id, b.id AS other FROM events a LEFT JOIN events b
+  ON a.kind = b.kind AND b.amount > a.amount + 100 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '10' SECOND";
+const UNPAIRED: &str = "SELECT id, kind FROM events a WHERE amount > 150
+  AND NOT EXISTS (SELECT 1 FROM events b WHERE b.kind = a.kind AND b.id > a.id + 1800)";
 const FAILING: &str = "SELECT id, kind, 100 / (id % 10) AS x FROM events";
 
 const CASES: &[Case] = &[
@@ -108,6 +112,28 @@ const CASES: &[Case] = &[
             mode: "changelog",
             options: "",
             query: NESTED,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "interval join, append",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "append",
+            options: "",
+            query: PAIRED,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "rows without a match, changelog",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "changelog",
+            options: "",
+            query: UNPAIRED,
         }],
         letters: false,
     },

@@ -7,6 +7,7 @@
 //! | `fuse` | adjacent filters and projections become one operator |
 //! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
 //! | `expr` | `current_timestamp()` and random values become functions of supplied columns; what no plan can hold is refused |
+//! | `join` | joins, and how long their rows are kept |
 //! | `sorted` | `ORDER BY` over a whole result |
 //! | `order` | one order of columns for one text |
 //! | `key` | which columns of the result identify a row |
@@ -19,6 +20,7 @@ pub(super) mod error;
 pub(super) mod expr;
 mod fold;
 mod fuse;
+mod join;
 mod key;
 mod nodes;
 mod order;
@@ -105,6 +107,7 @@ fn gives_keys_whole(node: &Node) -> bool {
     match &node.operator {
         Operator::FilterProject { .. } => node.inputs.iter().all(gives_keys_whole),
         Operator::SessionWindow(sessions) => sessions.calls.is_some(),
+        Operator::Join(_) => false,
         _ => !has_sessions(node),
     }
 }

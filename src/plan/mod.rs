@@ -26,6 +26,7 @@ pub mod explain;
 pub mod fingerprint;
 pub mod functions;
 mod grouping_sets;
+pub mod join;
 mod lineage;
 pub mod modes;
 mod ordering;
@@ -43,6 +44,7 @@ mod tests;
 
 pub use convert::plan_query;
 pub use error::PlanError;
+pub use join::{Join, JoinKind};
 pub use ordering::{OrderBy, ResultOrder};
 pub use supplied::Supplied;
 
@@ -193,7 +195,10 @@ impl Node {
             Operator::FilterProject { .. } | Operator::Unnest { .. } | Operator::Union => {
                 self.inputs.iter().all(Self::positioned)
             }
-            Operator::Aggregate(_) | Operator::SessionWindow(_) | Operator::Values { .. } => false,
+            Operator::Aggregate(_)
+            | Operator::SessionWindow(_)
+            | Operator::Join(_)
+            | Operator::Values { .. } => false,
         }
     }
 }
@@ -254,6 +259,8 @@ pub enum Operator {
     Aggregate(Aggregate),
     /// The session of each row, or aggregates of each session. Rows in no session are left out.
     SessionWindow(SessionWindow),
+    /// Rows of the first input and of the second that belong together.
+    Join(Box<Join>),
     /// Constant rows, given once in the first epoch.
     Values {
         /// The rows, in this node's schema.

@@ -6,7 +6,9 @@
 //! | update, changelog | its changes, each epoch | always |
 //! | complete | its changes, each epoch; nothing is late, nothing forgotten | with an aggregate |
 //!
-//! Sessions are as aggregates: in append mode the rows of a session are given once it is complete.
+//! Sessions are as aggregates: in append mode the rows of a session are given once it is complete. A join gives
+//! pairs at once in every mode; a row without a match in append mode when it can find none any more, else at
+//! once, and takes it back when it finds one.
 //!
 //! Without a mode: append where that is possible, else update.
 
@@ -15,6 +17,7 @@ use tidemark_connectors::OutputMode;
 use super::convert::error::unsupported;
 use super::convert::expr::uses_clock;
 use super::convert::{ConvertError, Result};
+use super::join::{Join, JoinKind};
 use super::lineage::{Below, Naming};
 use super::sql::type_name;
 use super::{Aggregate, Emit, Node, Operator, ResultOrder, SourceTable};
@@ -88,7 +91,11 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
             if has_sessions(root) {
                 "each session is given once, when the watermark says that it is complete".into()
             } else if aggregates.is_empty() {
-                "no operator ever changes a row that it gave".into()
+                if joins(root).iter().any(|(_, join)| !join.is_final()) {
+                    "a pair is given at once, and a row without a match when the watermark says that it will find none".into()
+                } else {
+                    "no operator ever changes a row that it gave".into()
+                }
             } else if all_distinct {
                 "a distinct row never changes and is given when it first appears".into()
             } else {
@@ -96,6 +103,9 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
             }
         }
         OutputMode::Update if has_sessions(root) => "each epoch gives the rows that changed".into(),
+        OutputMode::Update if joins(root).iter().any(|(_, join)| !join.is_final()) => {
+            "each epoch gives the rows that changed: a row without a match is taken back when it finds one".into()
+        }
         OutputMode::Update if aggregates.is_empty() || (all_distinct && aggregates.len() == 1) => {
             "no operator ever changes a row that it gave, so every row is new, as in append".into()
         }
@@ -124,6 +134,15 @@ fn aggregates(node: &Node) -> Vec<(&Node, &Aggregate)> {
     found
 }
 
+/// All joins, those of the inputs first.
+fn joins(node: &Node) -> Vec<(&Node, &Join)> {
+    let mut found: Vec<_> = node.inputs.iter().flat_map(joins).collect();
+    if let Operator::Join(join) = &node.operator {
+        found.push((node, join));
+    }
+    found
+}
+
 fn has_sessions(node: &Node) -> bool {
     matches!(node.operator, Operator::SessionWindow(_)) || node.inputs.iter().any(has_sessions)
 }
@@ -137,7 +156,8 @@ fn endless_sessions(node: &Node) -> Option<&Node> {
     })
 }
 
-/// In append mode every operator is append-only, so only groups that never end stand in the way.
+/// In append mode every operator is append-only, so only groups that never end stand in the way, and rows that
+/// might find a match for ever.
 fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
     if let Some(node) = endless_sessions(root)
         && let Operator::SessionWindow(session) = &node.operator
@@ -148,6 +168,18 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
             operator: Below::new(node, Naming::Shown).expression(&session.window),
             reason,
             remedy,
+        });
+    }
+    for (node, join) in joins(root) {
+        let Some(side) = join.endless() else { continue };
+        return Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator: describe_join(node, join),
+            reason: format!(
+                "a row of its {} input without a match could find one at any time, so it never is final",
+                ["left", "right"][side]
+            ),
+            remedy: "say in the condition how far apart in event time the two may be, such as b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR (both tables need a watermark), or use 'outputMode' = 'update'".into(),
         });
     }
     for (node, aggregate) in aggregates(root) {
@@ -263,12 +295,37 @@ fn describe(node: &Node, aggregate: &Aggregate) -> String {
     }
 }
 
+/// The join as SQL.
+pub(super) fn describe_join(node: &Node, join: &Join) -> String {
+    let below = Below::new(node, Naming::Shown);
+    let keys = join.on.iter().map(|(left, right)| {
+        let equal = if join.nulls_match { "<=>" } else { "=" };
+        format!(
+            "{} {equal} {}",
+            below.expression(left),
+            below.expression(right)
+        )
+    });
+    let own = join.sides.iter().filter_map(|side| side.condition.as_ref());
+    let conditions: Vec<String> = keys
+        .chain(own.chain(&join.filter).map(|expr| below.expression(expr)))
+        .collect();
+    match &conditions[..] {
+        [] if join.kind == JoinKind::Inner => "CROSS JOIN".into(),
+        [] => format!("{} ON true", join.kind.name()),
+        conditions => format!("{} ON {}", join.kind.name(), conditions.join(" AND ")),
+    }
+}
+
 /// Sets `emit`, `bound` and `append_only` from the inputs up.
 fn settle(node: &mut Node, mode: OutputMode) {
     for input in &mut node.inputs {
         settle(input, mode);
     }
     let of_inputs = node.inputs.iter().all(|input| input.append_only);
+    let retracting: Vec<usize> = (0..node.inputs.len())
+        .filter(|input| !node.inputs[*input].append_only)
+        .collect();
     node.append_only = match &mut node.operator {
         Operator::Aggregate(aggregate) => {
             if mode == OutputMode::Complete {
@@ -286,6 +343,18 @@ fn settle(node: &mut Node, mode: OutputMode) {
             session.emit = if closes { Emit::OnClose } else { Emit::Changes };
             closes
         }
+        Operator::Join(join) => {
+            if mode == OutputMode::Complete {
+                join.keep_all();
+            }
+            if mode == OutputMode::Append {
+                join.emit = Emit::OnClose;
+            }
+            retracting
+                .into_iter()
+                .for_each(|side| join.keep_retractable(side));
+            join.is_final() && of_inputs
+        }
         Operator::Source { .. }
         | Operator::FilterProject { .. }
         | Operator::Unnest { .. }
@@ -299,7 +368,7 @@ fn settle(node: &mut Node, mode: OutputMode) {
 fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) -> Result<()> {
     let stateful = matches!(
         node.operator,
-        Operator::Aggregate(_) | Operator::SessionWindow(_)
+        Operator::Aggregate(_) | Operator::SessionWindow(_) | Operator::Join(_)
     );
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;
@@ -321,6 +390,10 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
             }
             Operator::SessionWindow(session) => std::iter::once(&session.window)
                 .chain(&session.partition)
+                .find(|expr| uses_clock(expr)),
+            Operator::Join(join) => (join.on.iter())
+                .flat_map(|(left, right)| [left, right])
+                .chain(join.sides.iter().filter_map(|side| side.condition.as_ref()))
                 .find(|expr| uses_clock(expr)),
             _ => None,
         };

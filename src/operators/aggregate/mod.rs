@@ -33,6 +33,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
+use crate::operators::moment::moments;
 use crate::operators::{
     Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind,
 };
@@ -121,7 +122,7 @@ impl Prepared {
             };
             return (None, encoded);
         };
-        let bounds = partial::bounds(bound, &keys[bound.key], rows);
+        let bounds = moments(bound.column.kind, &keys[bound.key], rows);
         let encoded = self.codec.encode_bounded(&bounds, keys);
         (Some(bounds), encoded)
     }

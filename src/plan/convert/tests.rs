@@ -43,6 +43,7 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
             Operator::Union => "union",
             Operator::Aggregate(_) => "aggregate",
             Operator::SessionWindow(_) => "sessions",
+            Operator::Join(_) => "join",
             Operator::Values { .. } => "values",
         })
         .collect()

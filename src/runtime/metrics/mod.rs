@@ -134,6 +134,7 @@ fn collect_lags(node: &Node, lags: &mut BTreeMap<usize, i64>) {
         Operator::Aggregate(aggregate) => aggregate.bound.map(|bound| bound.column.lag),
         Operator::SessionWindow(sessions) => sessions.bound.map(|bound| bound.lag),
         Operator::Source { .. }
+        | Operator::Join(_)
         | Operator::FilterProject { .. }
         | Operator::Unnest { .. }
         | Operator::Union
