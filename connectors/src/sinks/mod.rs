@@ -24,7 +24,7 @@ pub mod result;
 pub mod show;
 mod text;
 
-pub(crate) use forms::double as java_double;
+pub(crate) use forms::{base64, double as java_double};
 
 use crate::{ConnectorError, Options, Result, Sink, SinkConfig};
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `options` | `WITH (...)`, checked |
 //! | `records` | rows to keys, values and headers |
+//! | `avro` | rows to Avro records, and their schema in a registry |
 //! | `producer` | sending, and the transactions |
 //!
 //! | mode | a row |
@@ -15,6 +16,7 @@
 //! Exactly once: an epoch is one transaction, so one writer writes all of it. At least once: every
 //! worker writes what it has.
 
+mod avro;
 mod options;
 mod producer;
 mod records;
@@ -24,7 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use self::options::SinkOptions;
+use self::avro::Encoding;
+use self::options::{Form, SinkOptions};
 use self::producer::Producer;
 use self::records::Records;
 use crate::{
@@ -36,6 +39,8 @@ pub struct KafkaSink {
     options: Arc<SinkOptions>,
     /// Made when it is first needed.
     producer: Mutex<Option<Arc<Producer>>>,
+    /// The same of what Avro records are written with.
+    encoding: Mutex<Option<Arc<Encoding>>>,
 }
 
 impl fmt::Debug for KafkaSink {
@@ -52,7 +57,19 @@ impl KafkaSink {
         Ok(Self {
             options: Arc::new(SinkOptions::new(options, config)?),
             producer: Mutex::new(None),
+            encoding: Mutex::new(None),
         })
+    }
+
+    fn encoding(&self) -> Result<Option<Arc<Encoding>>> {
+        let Form::Avro(form) = &self.options.form else {
+            return Ok(None);
+        };
+        let mut encoding = self.encoding.lock().unwrap_or_else(PoisonError::into_inner);
+        if encoding.is_none() {
+            *encoding = Some(Arc::new(form.encoding()?));
+        }
+        Ok(encoding.clone())
     }
 
     fn producer(&self) -> Result<Arc<Producer>> {
@@ -102,6 +119,7 @@ impl Sink for KafkaSink {
     fn writer(&self, _: usize) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(KafkaWriter {
             options: Arc::clone(&self.options),
+            encoding: self.encoding()?,
             producer: self.producer()?,
             records: Records::default(),
             rows: 0,
@@ -111,6 +129,7 @@ impl Sink for KafkaSink {
 
 struct KafkaWriter {
     options: Arc<SinkOptions>,
+    encoding: Option<Arc<Encoding>>,
     producer: Arc<Producer>,
     records: Records,
     /// Records since the last `stage`.
@@ -121,12 +140,13 @@ impl SinkWriter for KafkaWriter {
     fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
         let Self {
             options,
+            encoding,
             producer,
             records,
             rows,
         } = self;
         producer.begin(options, epoch)?;
-        records.of(output, options, |record| {
+        records.of(output, options, encoding.as_deref(), |record| {
             *rows += 1;
             producer.send(options, record)
         })?;

@@ -13,9 +13,13 @@ use super::lanes::Lanes;
 use super::options::{Format, SourceOptions};
 use super::range::{Range, Standing};
 use super::{KafkaSplit, TopicPartition};
+use crate::format::avro::AvroDecoder;
 use crate::format::csv::CsvDecoder;
 use crate::format::json::JsonDecoder;
-use crate::format::{BATCH_BYTES, BATCH_ROWS, RawDecoder, RecordDecoder, columns_to_decode};
+use crate::format::{
+    BATCH_BYTES, BATCH_ROWS, RawDecoder, RecordDecoder, columns_to_decode, with_all,
+};
+use crate::kafka::Registry;
 use crate::{
     ConnectorError, METADATA_COLUMN, Place, Read, Rejected, Result, SourceReader, Split,
     SplitReader,
@@ -134,6 +138,8 @@ enum Column {
 struct Rows {
     /// The decoder of values; none where they stay as they are.
     decoder: Option<RecordDecoder>,
+    /// Where the decoder's schemas are.
+    registry: Option<Arc<Registry>>,
     own: Filled,
     own_fields: Fields,
     columns: Vec<Column>,
@@ -178,7 +184,11 @@ impl Rows {
             }
         }
         let all = &options.schema;
-        let decoded = columns_to_decode(decoded, all, options.format.record());
+        let decoded = match &options.format {
+            // A record that is broken anywhere gives nothing, whatever a query uses of it.
+            Format::Avro(..) => with_all(decoded, all),
+            format => columns_to_decode(decoded, all, format.record()),
+        };
         let wanted = Arc::new(Schema::new(decoded));
         let decoder = match &options.format {
             Format::None => None,
@@ -193,10 +203,22 @@ impl Rows {
                 csv.clone(),
                 false,
             )?)),
+            Format::Avro(avro, registry) => {
+                let open = match registry {
+                    Some(_) => AvroDecoder::framed,
+                    None => AvroDecoder::new,
+                };
+                Some(RecordDecoder::Avro(open(wanted, avro.clone())?))
+            }
+        };
+        let registry = match &options.format {
+            Format::Avro(_, registry) => registry.clone(),
+            _ => None,
         };
         let own_fields = Fields::from(own);
         Ok(Self {
             decoder,
+            registry,
             own: Filled::new(&own_fields, Arc::clone(&of.topic), of.partition)?,
             own_fields,
             columns,
@@ -216,6 +238,11 @@ impl Rows {
         match record.payload() {
             None => decoder.push_nothing(),
             Some(value) => {
+                if let (RecordDecoder::Avro(avro), Some(registry)) = (&mut *decoder, &self.registry)
+                    && let Some(id) = avro.unknown(value)
+                {
+                    avro.define(id, registry.schema(id)?);
+                }
                 if let Err(malformed) = decoder.push_record(value) {
                     let text = format!("{}@{}", self.of, record.offset());
                     let error = malformed.at(text.clone());
