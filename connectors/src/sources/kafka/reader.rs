@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use rdkafka::Message;
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::{BorrowedMessage, Headers as _};
 
 use super::columns::{self, Filled};
 use super::lanes::Lanes;
@@ -66,10 +66,7 @@ impl SourceReader for KafkaReader {
                 decoded.push(record)?;
                 let there = before + decoded.len() as u64;
                 while wanted.next_if(|row| *row < there).is_some() {
-                    places.push(Place {
-                        text: format!("{of}@{}", record.offset()),
-                        record: record.payload().map(<[u8]>::to_vec),
-                    });
+                    places.push(place(&of, record));
                 }
                 if decoded.is_full() {
                     before += decoded.take()?.0.num_rows() as u64;
@@ -83,6 +80,22 @@ impl SourceReader for KafkaReader {
             }
         }
         Ok(places)
+    }
+}
+
+/// Where a record is, and all that it is made of.
+fn place(of: &TopicPartition, record: &BorrowedMessage<'_>) -> Place {
+    let headers = record.headers().map(|headers| {
+        let owned = |value: &[u8]| value.to_vec();
+        let each = headers.iter();
+        each.map(|header| (header.key.to_owned(), header.value.map(owned)))
+            .collect()
+    });
+    Place {
+        text: format!("{of}@{}", record.offset()),
+        record: record.payload().map(<[u8]>::to_vec),
+        key: record.key().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
     }
 }
 
@@ -244,17 +257,14 @@ impl Rows {
                     avro.define(id, registry.schema(id)?);
                 }
                 if let Err(malformed) = decoder.push_record(value) {
-                    let text = format!("{}@{}", self.of, record.offset());
-                    let error = malformed.at(text.clone());
+                    let place = place(&self.of, record);
+                    let error = malformed.at(place.text.clone());
                     let Some(rejected) = &mut self.rejected else {
                         return Err(error);
                     };
                     rejected.push(Rejected {
                         row: self.taken + before as u64,
-                        place: Place {
-                            text,
-                            record: Some(value.to_vec()),
-                        },
+                        place,
                         reason: error.to_string(),
                     });
                 }
