@@ -149,21 +149,17 @@ impl DeadLetters {
         Ok(())
     }
 
-    fn batch(
-        &self,
-        epoch: &EpochInfo,
-        letters: &[DeadLetter],
-    ) -> Result<RecordBatch, ArrowError> {
-        let place = |letter: &'_ DeadLetter| letter.origin.as_ref()?.place.as_ref();
+    fn batch(&self, epoch: &EpochInfo, letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
         let records: ArrayRef = Arc::new(BinaryArray::from_iter(
-            letters.iter().map(|l| place(l)?.record.as_deref()),
+            letters.iter().map(|l| l.place()?.record.as_deref()),
         ));
         let keys: ArrayRef = Arc::new(BinaryArray::from_iter(
-            letters.iter().map(|l| place(l)?.key.as_deref()),
+            letters.iter().map(|l| l.place()?.key.as_deref()),
         ));
-        let own = letters
-            .iter()
-            .map(|l| place(l).map_or_else(Vec::new, |place| place.headers.clone()));
+        let own = letters.iter().map(|l| {
+            l.place()
+                .map_or_else(Vec::new, |place| place.headers.clone())
+        });
         if self.records {
             let said = letters.iter().map(|letter| self.said(epoch, letter));
             let headers = headers(own.zip(said).map(|(own, said)| [own, said].concat()));
@@ -182,7 +178,7 @@ impl DeadLetters {
             text(&|letter| letter.row.clone()),
             text(&|letter| self.table(letter.origin.as_ref()?).cloned()),
             text(&|letter| Some(letter.origin.as_ref()?.partition.clone())),
-            text(&|letter| Some(place(letter)?.text.clone())),
+            text(&|letter| Some(letter.place()?.text.clone())),
             records,
             keys,
             headers(own),
@@ -198,13 +194,12 @@ impl DeadLetters {
     /// What is to be said of a letter, as headers.
     fn said(&self, epoch: &EpochInfo, letter: &DeadLetter) -> Vec<RecordHeader> {
         let origin = letter.origin.as_ref();
-        let place = origin.and_then(|origin| origin.place.as_ref());
         [
             ("reason", Some(letter.reason.clone())),
             ("row", letter.row.clone()),
             ("source", origin.and_then(|of| self.table(of)).cloned()),
             ("partition", origin.map(|origin| origin.partition.clone())),
-            ("offset", place.map(|place| place.text.clone())),
+            ("offset", letter.place().map(|place| place.text.clone())),
             ("epoch", Some(epoch.epoch.to_string())),
         ]
         .into_iter()
