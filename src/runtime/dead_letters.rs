@@ -15,7 +15,7 @@ use arrow::error::ArrowError;
 use tidemark_connectors::sinks::takes_records;
 use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{
-    ConnectorError, Output, OutputMode, RecordHeader, Sink, SinkConfig, SinkWriter, Staged,
+    ConnectorError, Output, OutputMode, Place, RecordHeader, Sink, SinkConfig, SinkWriter, Staged,
 };
 
 use crate::operators::EpochInfo;
@@ -150,12 +150,12 @@ impl DeadLetters {
     }
 
     fn batch(&self, epoch: &EpochInfo, letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
-        let records: ArrayRef = Arc::new(BinaryArray::from_iter(
-            letters.iter().map(|l| l.place()?.record.as_deref()),
-        ));
-        let keys: ArrayRef = Arc::new(BinaryArray::from_iter(
-            letters.iter().map(|l| l.place()?.key.as_deref()),
-        ));
+        let bytes = |of: &dyn Fn(&Place) -> Option<&[u8]>| -> ArrayRef {
+            let values = letters.iter().map(|letter| of(letter.place()?));
+            Arc::new(values.collect::<BinaryArray>())
+        };
+        let records = bytes(&|place| place.record.as_deref());
+        let keys = bytes(&|place| place.key.as_deref());
         let own = letters.iter().map(|l| {
             l.place()
                 .map_or_else(Vec::new, |place| place.headers.clone())

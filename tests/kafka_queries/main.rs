@@ -15,6 +15,7 @@ mod page;
 #[expect(dead_code, reason = "the tests of the connectors use the rest")]
 mod registry;
 mod secrets;
+mod watermarks;
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -95,12 +95,11 @@ impl Held {
 
     fn add(&mut self, subject: &str, document: Value) -> usize {
         let known = self.schemas.iter().position(|schema| *schema == document);
-        let id = match known {
-            Some(index) => index + 1,
-            None => {
-                self.schemas.push(document);
-                self.schemas.len()
-            }
+        let id = if let Some(index) = known {
+            index + 1
+        } else {
+            self.schemas.push(document);
+            self.schemas.len()
         };
         match self.subjects.iter_mut().find(|(name, _)| name == subject) {
             Some((_, ids)) if ids.contains(&id) => {}

@@ -167,12 +167,11 @@ fn step(
         (Type::Null, _) => Step::Null,
         (Type::Union(branches), _) => return union((writer, branches), reader, column),
         (Type::Boolean, D::Boolean) => Step::Boolean,
-        (Type::Int(Meaning::Number), D::Int8 | D::Int16 | D::Float32)
-        | (Type::Int(_), D::Int32 | D::Int64)
-        | (Type::Int(Meaning::Number), D::Float64)
-        | (Type::Int(Meaning::Date), D::Date32)
-        | (Type::Long(_), D::Int64)
-        | (Type::Long(Meaning::Number), D::Float32 | D::Float64) => Step::Integer,
+        (Type::Int(Meaning::Number), D::Int8 | D::Int16)
+        | (Type::Int(Meaning::Number) | Type::Long(Meaning::Number), D::Float32 | D::Float64)
+        | (Type::Int(_), D::Int32)
+        | (Type::Int(_) | Type::Long(_), D::Int64)
+        | (Type::Int(Meaning::Date), D::Date32) => Step::Integer,
         (Type::Long(Meaning::Timestamp { per_second, local }), D::Timestamp(_, zone))
             if *local == zone.is_none() =>
         {
@@ -239,7 +238,7 @@ fn step(
 }
 
 /// The part of the reader's type that `part` takes out of one of its branches.
-fn nested<'a>(reader: Reader<'a>, part: impl Fn(&Type) -> Option<TypeId>) -> Reader<'a> {
+fn nested(reader: Reader<'_>, part: impl Fn(&Type) -> Option<TypeId>) -> Reader<'_> {
     let (schema, id) = reader?;
     let branches = schema.branches(id).into_iter();
     let mut parts = branches.filter_map(|branch| part(schema.get(branch)));
@@ -302,12 +301,11 @@ fn members(
         let at = columns
             .iter()
             .position(|column| member(column.name()) == Some(number));
-        steps.push(Some(match at {
-            Some(at) => (at, step((writer, *branch), None, &columns[at])?),
-            None => {
-                let why = format!("there is no column 'member{number}' for it");
-                (0, Step::Unfit(why))
-            }
+        steps.push(Some(if let Some(at) = at {
+            (at, step((writer, *branch), None, &columns[at])?)
+        } else {
+            let why = format!("there is no column 'member{number}' for it");
+            (0, Step::Unfit(why))
         }));
         number += 1;
     }

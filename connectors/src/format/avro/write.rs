@@ -59,15 +59,14 @@ pub(super) fn record(
             .iter()
             .position(same)
             .or_else(|| columns.iter().position(alike));
-        writers.push(match at {
-            Some(at) => value((schema, field.of), name, &arrays[at])?,
-            None => {
-                let bytes = absent(schema, field)?;
-                Box::new(move |_, out| {
-                    out.extend_from_slice(&bytes);
-                    Ok(())
-                })
-            }
+        writers.push(if let Some(at) = at {
+            value((schema, field.of), name, &arrays[at])?
+        } else {
+            let bytes = absent(schema, field)?;
+            Box::new(move |_, out| {
+                out.extend_from_slice(&bytes);
+                Ok(())
+            })
         });
     }
     Ok(Box::new(move |row, out| {

@@ -3,8 +3,9 @@
 //! With a registry a record begins with a zero byte and the number of its schema there. In changelog
 //! mode it is Debezium's envelope: `before` and `after`, which may be null, and `op`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 
 use super::options::{KeyForm, SinkOptions};
@@ -26,23 +27,26 @@ const ROW: u8 = 2;
 pub(super) struct AvroForm {
     pub(super) key: KeyForm,
     schema: Written,
-    registry: Option<Arc<Registry>>,
     subject: String,
     envelope: bool,
-    config: SinkConfig,
+    columns: SchemaRef,
+    /// Found when it is first needed.
+    encoding: OnceLock<Encoding>,
 }
 
 /// Which schema records are written with.
 #[derive(Clone, Debug)]
 enum Written {
-    /// This one.
-    Own(AvroEncoder),
-    /// The newest one of the subject.
-    Newest,
+    /// This one, and they do not name it.
+    Known(AvroEncoder),
+    /// This one, which the registry gives a number.
+    Registered(AvroEncoder, Arc<Registry>),
+    /// The newest one that the registry has.
+    Newest(Arc<Registry>),
 }
 
 /// The encoder of rows, and what stands before each record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Encoding {
     encoder: AvroEncoder,
     frame: Vec<u8>,
@@ -84,51 +88,56 @@ impl AvroForm {
                 "true where the schema is not the newest one of the registry: that of 'avroSchema', or an envelope of changelog mode".into(),
             ));
         }
-        let schema = match given {
-            _ if newest => Written::Newest,
-            Some(schema) => Written::Own(AvroEncoder::new(schema, &config.schema, "avroSchema")?),
-            None => Written::Own(AvroEncoder::of_columns(
+        let own = || match given {
+            Some(schema) => AvroEncoder::new(schema, &config.schema, "avroSchema"),
+            None => AvroEncoder::of_columns(
                 &config.schema,
                 options.get("recordName").unwrap_or(RECORD_NAME),
                 options.get("recordNamespace"),
-            )?),
+            ),
+        };
+        let schema = match registry {
+            None => Written::Known(own()?),
+            Some(registry) if newest => Written::Newest(registry),
+            Some(registry) => Written::Registered(own()?, registry),
         };
         let subject = options.get("schema.registry.subject").map(str::to_owned);
         Ok(Self {
             key,
             schema,
-            registry,
             subject: subject.unwrap_or_else(|| format!("{}-value", topic.unwrap_or_default())),
             envelope,
-            config: config.clone(),
+            columns: Arc::clone(&config.schema),
+            encoding: OnceLock::new(),
         })
     }
 
-    /// Asks the registry, if there is one.
-    pub(super) fn encoding(&self) -> Result<Encoding> {
-        let (encoder, id) = match (&self.schema, &self.registry) {
-            (Written::Own(encoder), None) => (encoder.clone(), None),
-            (Written::Own(encoder), Some(registry)) => {
+    /// The encoding; the first time, the registry is asked for it, if there is one.
+    pub(super) fn encoding(&self) -> Result<&Encoding> {
+        if let Some(found) = self.encoding.get() {
+            return Ok(found);
+        }
+        let found = self.find()?;
+        Ok(self.encoding.get_or_init(|| found))
+    }
+
+    fn find(&self) -> Result<Encoding> {
+        let (encoder, id) = match &self.schema {
+            Written::Known(encoder) => (encoder.clone(), None),
+            Written::Registered(encoder, registry) => {
                 let schema = encoder.schema();
                 let text = if self.envelope {
                     envelope(schema)?
                 } else {
                     schema.text().to_string()
                 };
-                (
-                    encoder.clone(),
-                    Some(registry.register(&self.subject, &text)?),
-                )
+                let id = registry.register(&self.subject, &text)?;
+                (encoder.clone(), Some(id))
             }
-            (Written::Newest, Some(registry)) => {
+            Written::Newest(registry) => {
                 let (id, schema) = registry.latest(&self.subject)?;
-                let encoder = AvroEncoder::new(schema, &self.config.schema, &self.subject)?;
+                let encoder = AvroEncoder::new(schema, &self.columns, &self.subject)?;
                 (encoder, Some(id))
-            }
-            (Written::Newest, None) => {
-                return Err(ConnectorError::Inconsistent(
-                    "the newest schema of no registry is wanted".into(),
-                ));
             }
         };
         let mut frame = vec![];

@@ -26,7 +26,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use self::avro::Encoding;
 use self::options::{Form, SinkOptions};
 use self::producer::Producer;
 use self::records::Records;
@@ -39,8 +38,6 @@ pub struct KafkaSink {
     options: Arc<SinkOptions>,
     /// Made when it is first needed.
     producer: Mutex<Option<Arc<Producer>>>,
-    /// The same of what Avro records are written with.
-    encoding: Mutex<Option<Arc<Encoding>>>,
 }
 
 impl fmt::Debug for KafkaSink {
@@ -57,19 +54,7 @@ impl KafkaSink {
         Ok(Self {
             options: Arc::new(SinkOptions::new(options, config)?),
             producer: Mutex::new(None),
-            encoding: Mutex::new(None),
         })
-    }
-
-    fn encoding(&self) -> Result<Option<Arc<Encoding>>> {
-        let Form::Avro(form) = &self.options.form else {
-            return Ok(None);
-        };
-        let mut encoding = self.encoding.lock().unwrap_or_else(PoisonError::into_inner);
-        if encoding.is_none() {
-            *encoding = Some(Arc::new(form.encoding()?));
-        }
-        Ok(encoding.clone())
     }
 
     fn producer(&self) -> Result<Arc<Producer>> {
@@ -117,9 +102,12 @@ impl Sink for KafkaSink {
     }
 
     fn writer(&self, _: usize) -> Result<Box<dyn SinkWriter>> {
+        if let Form::Avro(form) = &self.options.form {
+            // What is wrong with the registry shows before there are rows.
+            form.encoding()?;
+        }
         Ok(Box::new(KafkaWriter {
             options: Arc::clone(&self.options),
-            encoding: self.encoding()?,
             producer: self.producer()?,
             records: Records::default(),
             rows: 0,
@@ -129,7 +117,6 @@ impl Sink for KafkaSink {
 
 struct KafkaWriter {
     options: Arc<SinkOptions>,
-    encoding: Option<Arc<Encoding>>,
     producer: Arc<Producer>,
     records: Records,
     /// Records since the last `stage`.
@@ -140,13 +127,12 @@ impl SinkWriter for KafkaWriter {
     fn write(&mut self, epoch: u64, output: &Output) -> Result<()> {
         let Self {
             options,
-            encoding,
             producer,
             records,
             rows,
         } = self;
         producer.begin(options, epoch)?;
-        records.of(output, options, encoding.as_deref(), |record| {
+        records.of(output, options, |record| {
             *rows += 1;
             producer.send(options, record)
         })?;

@@ -6,7 +6,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 
 use super::super::json::{self, JsonStyle};
 use super::super::text::{self, Bytes, CellWriter, Moments, Style};
-use super::avro::{AvroRecords, Encoding};
+use super::avro::AvroRecords;
 use super::options::{Form, JsonForm, KeyForm, RecordColumns, SinkOptions};
 use crate::{ChangeType, ConnectorError, Output, OutputMode, Result};
 
@@ -31,24 +31,20 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Hands a record for each row that has one to `send`. `encoding` is that of an Avro form.
+    /// Hands a record for each row that has one to `send`.
     pub(super) fn of(
         &mut self,
         output: &Output,
         options: &SinkOptions,
-        encoding: Option<&Encoding>,
         send: impl FnMut(Record<'_>) -> Result<()>,
     ) -> Result<()> {
-        match (&options.form, encoding) {
-            (Form::Columns(columns), _) => of_columns(output, columns, options, send),
-            (Form::Json(form), _) => self.of_json(output, form, options, send),
-            (Form::Avro(form), Some(encoding)) => {
+        match &options.form {
+            Form::Columns(columns) => of_columns(output, columns, options, send),
+            Form::Json(form) => self.of_json(output, form, options, send),
+            Form::Avro(form) => {
                 let key = key_writer(&output.batch, &form.key)?;
-                self.avro.of(output, (key, encoding), options, send)
+                self.avro.of(output, (key, form.encoding()?), options, send)
             }
-            (Form::Avro(_), None) => Err(ConnectorError::Inconsistent(
-                "a writer of Avro records was made without their schema".into(),
-            )),
         }
     }
 
