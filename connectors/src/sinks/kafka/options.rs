@@ -168,6 +168,8 @@ impl SinkOptions {
         if !is_set(&["delivery.timeout.ms", "message.timeout.ms"]) {
             config.set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS);
         }
+        // A record that has arrived needs no event of its own.
+        config.set("delivery.report.only.error", "true");
         if self.delivery == Delivery::ExactlyOnce {
             config.set("transactional.id", &self.transactional_id);
             if !is_set(&["transaction.timeout.ms"]) {
