@@ -12,8 +12,10 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
 
 use crate::operators::aggregate::Aggregate;
+use crate::operators::deduplicate::Deduplicate;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::output::{OutputHandle, OutputSpec, output};
+use crate::operators::rank::Rank;
 use crate::operators::session_window::{self, SessionWindow};
 use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
 use crate::operators::unnest::unnest;
@@ -202,6 +204,19 @@ impl<'scope> Compiler<'scope, '_> {
                     &self.parts.recorder,
                     &mut self.parts.restored,
                 ))
+            }
+            Operator::Deduplicate(deduplicate) => {
+                let input = &node.inputs[0].schema;
+                let operator = Deduplicate::new(node.id, deduplicate, input, &self.options)?;
+                let (recorder, restored) = (&self.parts.recorder, &mut self.parts.restored);
+                Ok(operator.render(only(&mut inputs), &context, recorder, restored))
+            }
+            Operator::Rank(rank) => {
+                let input = &node.inputs[0];
+                let input = (&input.schema, !input.append_only);
+                let operator = Rank::new(node.id, rank, input, &node.schema, &self.options)?;
+                let (recorder, restored) = (&self.parts.recorder, &mut self.parts.restored);
+                Ok(operator.render(only(&mut inputs), &context, recorder, restored))
             }
             Operator::Values { rows } => {
                 let clock = self.clock();

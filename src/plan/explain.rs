@@ -5,15 +5,18 @@
 //! whether it ever takes a row back; then what it reads. Secrets are hidden
 //! ([`super::redact`]).
 
+mod ranks;
+
 use std::fmt::Write;
 
 use super::lineage::{Below, Naming, column_texts, columns_read};
 use super::redact::shown_options;
 use super::text::duration;
 use super::{
-    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node,
-    Operator, OutputMode, Plan, SessionWindow, SourceTable, Trigger, WatermarkPolicy,
+    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind,
+    Known, Node, Operator, OutputMode, Plan, SessionWindow, SourceTable, Trigger, WatermarkPolicy,
 };
+use ranks::keeps_first;
 
 /// A line below an operator or a source: what it is about, and what there is to say.
 type Note = (&'static str, String);
@@ -103,6 +106,7 @@ impl Plan {
         kept.add(&self.root);
         match kept.growing.as_slice() {
             [] if kept.until_passed => "bounded: what the watermark has passed is forgotten".into(),
+            [] if kept.few_rows => "bounded: the first rows of an order".into(),
             [] if kept.one_row => "bounded: one row".into(),
             [] => "none: every row is done with in its epoch".into(),
             [one] => format!("grows with each new key: operator {one} forgets nothing"),
@@ -122,6 +126,8 @@ struct Kept {
     until_passed: bool,
     /// Some keep the one group of all rows.
     one_row: bool,
+    /// Some keep the first rows of an order.
+    few_rows: bool,
     /// The operators whose state has no end.
     growing: Vec<usize>,
 }
@@ -150,6 +156,16 @@ impl Kept {
                 self.until_passed = true;
             }
             Operator::SessionWindow(_) => self.growing.push(node.id),
+            Operator::Deduplicate(deduplicate) if deduplicate.known != Known::Always => {
+                self.until_passed = true;
+            }
+            Operator::Deduplicate(_) => self.growing.push(node.id),
+            Operator::Rank(rank) if rank.bound.is_some() => self.until_passed = true,
+            // So many rows of the one partition.
+            Operator::Rank(rank) if rank.partition.is_empty() && keeps_first(node, rank) => {
+                self.few_rows = true;
+            }
+            Operator::Rank(_) => self.growing.push(node.id),
             Operator::Source { .. }
             | Operator::FilterProject { .. }
             | Operator::Unnest { .. }
@@ -294,6 +310,21 @@ fn headline(plan: &Plan, node: &Node) -> String {
                 }
             }
         }
+        Operator::Deduplicate(deduplicate) => {
+            let keys: Vec<String> = (deduplicate.keys.iter())
+                .map(|key| below.expression(key))
+                .collect();
+            let within = match deduplicate.known {
+                Known::Within(delay) => format!(" within {}", duration(delay)),
+                _ => String::new(),
+            };
+            format!("First row of each ({}){within}", keys.join(", "))
+        }
+        Operator::Rank(rank) => {
+            let over = rank.over(&|expr| below.expression(expr));
+            let number = if rank.numbered { ", with the rank" } else { "" };
+            format!("Rows of {over} {}{number}", rank.range())
+        }
         Operator::Values { rows } => match rows.len() {
             1 => "Values: 1 row, given in the first epoch".into(),
             count => format!("Values: {count} rows, given in the first epoch"),
@@ -314,6 +345,8 @@ fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
     match &node.operator {
         Operator::Aggregate(aggregate) => notes.extend(state_notes(plan, node, aggregate)),
         Operator::SessionWindow(session) => notes.extend(session_notes(plan, session)),
+        Operator::Deduplicate(deduplicate) => notes.extend(ranks::first_notes(plan, deduplicate)),
+        Operator::Rank(rank) => notes.extend(ranks::rank_notes(plan, node, rank)),
         _ => {}
     }
     let names = column_texts(node, Naming::Shown);

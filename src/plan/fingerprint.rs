@@ -14,6 +14,7 @@
 
 use std::fmt::Write;
 
+use datafusion::logical_expr::{Expr, ExprSchemable};
 use tidemark_connectors::Options;
 
 use super::lineage::{Below, Naming, column_texts, columns_read};
@@ -21,8 +22,8 @@ use super::redact::redact;
 use super::sql::{DEFAULT_TIME_ZONE, type_name};
 use super::text;
 use super::{
-    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeKind, Node, Operator, Plan,
-    SourceTable,
+    Aggregate, AggregateCall, AggregateFunction, Bound, Deduplicate, Emit, EventTimeKind, Known,
+    Node, Operator, Plan, SourceTable,
 };
 
 /// The options that say where a table is.
@@ -155,6 +156,53 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 ),
             ));
         }
+        Operator::Deduplicate(deduplicate) => {
+            let below = Below::new(node, Naming::Expanded(sources));
+            let typed = |key: &Expr| match key.get_type(&node.schema) {
+                Ok(found) => format!("{} {}", below.expression(key), type_name(&found)),
+                Err(_) => below.expression(key),
+            };
+            let keys: Vec<String> = deduplicate.keys.iter().map(typed).collect();
+            let known = match deduplicate.known {
+                Known::Always => "never forgotten".to_owned(),
+                Known::UntilPassed => {
+                    format!("forgotten with {}", event_time_of(deduplicate, &below))
+                }
+                Known::Within(_) => {
+                    format!(
+                        "forgotten within the watermark of {}",
+                        event_time_of(deduplicate, &below)
+                    )
+                }
+            };
+            parts.push((
+                format!("operator {}", node.id),
+                format!("first of [{}], {known}", keys.join(", ")),
+            ));
+        }
+        Operator::Rank(rank) => {
+            let below = Below::new(node, Naming::Expanded(sources));
+            let fields = node.inputs.iter().flat_map(|input| input.schema.fields());
+            let held: Vec<String> = (below.texts.iter().zip(fields))
+                .map(|(text, field)| format!("{text} {}", type_name(field.data_type())))
+                .collect();
+            let retractions = if node.inputs.iter().all(|input| input.append_only) {
+                "append-only input"
+            } else {
+                "retracting input"
+            };
+            parts.push((
+                format!("operator {}", node.id),
+                format!(
+                    "{} {} of [{}], {}, {}, {retractions}",
+                    rank.over(&|expr| below.expression(expr)),
+                    rank.range(),
+                    held.join(", "),
+                    rank.bound.map_or("never complete".to_owned(), end),
+                    gives(rank.emit),
+                ),
+            ));
+        }
         // The one-time rows of a query come out only in its first epoch.
         Operator::Values { rows } if !rows.is_empty() => {
             let rows: Vec<String> = rows
@@ -172,6 +220,18 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
         | Operator::Union
         | Operator::Values { .. } => {}
     }
+}
+
+/// What says when a key is forgotten.
+fn event_time_of(deduplicate: &Deduplicate, below: &Below<'_>) -> String {
+    let time = deduplicate.time.as_ref();
+    time.map_or(String::new(), |(expr, column)| {
+        let bound = Bound {
+            key: 0,
+            column: *column,
+        };
+        format!("{} ({})", below.expression(expr), moment(bound))
+    })
 }
 
 fn describe(sources: &[SourceTable], node: &Node, aggregate: &Aggregate) -> String {
@@ -216,6 +276,10 @@ fn gives(emit: Emit) -> &'static str {
 }
 
 fn end(bound: Bound) -> String {
+    format!("complete by key {} ({})", bound.key, moment(bound))
+}
+
+fn moment(bound: Bound) -> String {
     let kind = match bound.column.kind {
         EventTimeKind::Instant => "instant".to_owned(),
         EventTimeKind::WindowEnd => "window end".to_owned(),
@@ -225,8 +289,5 @@ fn end(bound: Bound) -> String {
         }
         EventTimeKind::Session => "session".to_owned(),
     };
-    format!(
-        "complete by key {} ({kind}, lag {})",
-        bound.key, bound.column.lag
-    )
+    format!("{kind}, lag {}", bound.column.lag)
 }

@@ -126,7 +126,20 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
             texts.push(below.expression(&session.window));
             texts
         }
-        Operator::Union | Operator::FilterProject { project: None, .. } => below.texts,
+        Operator::Rank(rank) if rank.numbered => {
+            let text = if expanded {
+                format!("operator{}.rank", node.id)
+            } else {
+                rank.over(&|expr| below.expression(expr))
+            };
+            let mut texts = below.texts;
+            texts.push(text);
+            texts
+        }
+        Operator::Union
+        | Operator::FilterProject { project: None, .. }
+        | Operator::Deduplicate(_)
+        | Operator::Rank(_) => below.texts,
     };
     match naming {
         Naming::Expanded(_) => computed,

@@ -15,11 +15,13 @@
 //!    disk is named by them.
 
 pub mod batch;
+mod batch_ranks;
 mod batch_sessions;
 pub mod catalog;
 pub mod coercion;
 pub mod context;
 pub mod convert;
+pub mod deduplicate;
 pub mod error;
 pub mod event_time;
 pub mod explain;
@@ -30,6 +32,7 @@ mod lineage;
 pub mod modes;
 mod ordering;
 pub mod panes;
+mod ranks;
 pub mod reason;
 pub mod redact;
 mod room;
@@ -44,6 +47,7 @@ mod tests;
 pub use convert::plan_query;
 pub use error::PlanError;
 pub use ordering::{OrderBy, ResultOrder};
+pub use ranks::{Deduplicate, Known, Rank, RankFunction};
 pub use supplied::Supplied;
 
 use std::fmt;
@@ -193,7 +197,11 @@ impl Node {
             Operator::FilterProject { .. } | Operator::Unnest { .. } | Operator::Union => {
                 self.inputs.iter().all(Self::positioned)
             }
-            Operator::Aggregate(_) | Operator::SessionWindow(_) | Operator::Values { .. } => false,
+            Operator::Aggregate(_)
+            | Operator::SessionWindow(_)
+            | Operator::Deduplicate(_)
+            | Operator::Rank(_)
+            | Operator::Values { .. } => false,
         }
     }
 }
@@ -254,6 +262,10 @@ pub enum Operator {
     Aggregate(Aggregate),
     /// The session of each row, or aggregates of each session. Rows in no session are left out.
     SessionWindow(SessionWindow),
+    /// The first row of each key to arrive, at once. Over input that never retracts.
+    Deduplicate(Deduplicate),
+    /// The first rows of each partition by an order.
+    Rank(Rank),
     /// Constant rows, given once in the first epoch.
     Values {
         /// The rows, in this node's schema.

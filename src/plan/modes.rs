@@ -6,10 +6,13 @@
 //! | update, changelog | its changes, each epoch | always |
 //! | complete | its changes, each epoch; nothing is late, nothing forgotten | with an aggregate |
 //!
-//! Sessions are as aggregates: in append mode the rows of a session are given once it is complete.
+//! Sessions are as aggregates: in append mode the rows of a session are given once it is complete. So are
+//! the first rows of a partition. A deduplication gives its rows at once; over rows that can be taken
+//! back it is the first row of each key by event time.
 //!
 //! Without a mode: append where that is possible, else update.
 
+use datafusion::logical_expr::{Expr, SortExpr};
 use tidemark_connectors::OutputMode;
 
 use super::convert::error::unsupported;
@@ -17,7 +20,10 @@ use super::convert::expr::uses_clock;
 use super::convert::{ConvertError, Result};
 use super::lineage::{Below, Naming};
 use super::sql::type_name;
-use super::{Aggregate, Emit, Node, Operator, ResultOrder, SourceTable};
+use super::{
+    Aggregate, Bound, Deduplicate, Emit, Known, Node, Operator, Rank, RankFunction, ResultOrder,
+    SourceTable,
+};
 
 /// Decides the mode, sets every aggregate's `emit` and `bound` and every node's `append_only`, and
 /// says in a sentence why the mode is allowed. `keyed`: the columns of the result identify a row.
@@ -45,9 +51,14 @@ pub fn assign(
             Err(other) => return Err(other),
         },
     };
-    settle(root, mode);
+    settle(root, mode)?;
     check_clock(root, mode, keyed, false)?;
     Ok((mode, reason))
+}
+
+/// Whether a result in this order is given whole. Its first rows can be kept up to date instead.
+pub fn is_given_whole(order: &ResultOrder, asked: Option<OutputMode>) -> bool {
+    order.fetch.is_none() || matches!(asked, None | Some(OutputMode::Complete))
 }
 
 /// The mode of a result in an order: complete, in which all of it is there.
@@ -57,11 +68,11 @@ pub fn for_order(
     asked: Option<OutputMode>,
 ) -> Result<OutputMode> {
     let what = format!("ORDER BY {}", order.by(root));
-    if aggregates(root).is_empty() {
+    if !has_result(root) {
         return Err(unsupported(
             what,
             "an unbounded result is never all there to be put in order",
-            "leave it out and sort when the result is read",
+            "ask for its first rows with LIMIT, or leave it out and sort when the result is read",
         ));
     }
     match asked {
@@ -77,16 +88,28 @@ pub fn for_order(
     }
 }
 
+/// Whether something says which rows are of the result, rather than each row that is read.
+pub fn has_result(node: &Node) -> bool {
+    let own = matches!(
+        node.operator,
+        Operator::Aggregate(_) | Operator::Deduplicate(_) | Operator::Rank(_)
+    );
+    own || node.inputs.iter().any(has_result)
+}
+
 fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<String> {
     let aggregates = aggregates(root);
     let all_distinct = aggregates
         .iter()
         .all(|(_, aggregate)| aggregate.calls.is_empty());
+    let ranks = has_ranks(root);
     Ok(match mode {
         OutputMode::Append => {
             check_append(root, sources)?;
             if has_sessions(root) {
                 "each session is given once, when the watermark says that it is complete".into()
+            } else if ranks {
+                "the rows of a partition are given once, when the watermark says that it is complete".into()
             } else if aggregates.is_empty() {
                 "no operator ever changes a row that it gave".into()
             } else if all_distinct {
@@ -95,13 +118,15 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
                 "each group is given once, when the watermark says that it is complete".into()
             }
         }
-        OutputMode::Update if has_sessions(root) => "each epoch gives the rows that changed".into(),
+        OutputMode::Update if has_sessions(root) || ranks => {
+            "each epoch gives the rows that changed".into()
+        }
         OutputMode::Update if aggregates.is_empty() || (all_distinct && aggregates.len() == 1) => {
             "no operator ever changes a row that it gave, so every row is new, as in append".into()
         }
         OutputMode::Update => "each epoch gives the rows that changed".into(),
         OutputMode::Changelog => "each epoch gives every insertion and retraction".into(),
-        OutputMode::Complete if aggregates.is_empty() => {
+        OutputMode::Complete if !has_result(root) => {
             return Err(ConvertError::Mode {
                 mode,
                 operator: "a query without an aggregation".into(),
@@ -128,6 +153,19 @@ fn has_sessions(node: &Node) -> bool {
     matches!(node.operator, Operator::SessionWindow(_)) || node.inputs.iter().any(has_sessions)
 }
 
+fn has_ranks(node: &Node) -> bool {
+    matches!(node.operator, Operator::Rank(_)) || node.inputs.iter().any(has_ranks)
+}
+
+/// The first ranks in partitions that are never complete.
+fn endless_ranks(node: &Node) -> Option<(&Node, &Rank)> {
+    let below = node.inputs.iter().find_map(endless_ranks);
+    below.or(match &node.operator {
+        Operator::Rank(rank) if rank.bound.is_none() => Some((node, rank)),
+        _ => None,
+    })
+}
+
 /// The first sessions that are never complete.
 fn endless_sessions(node: &Node) -> Option<&Node> {
     let below = node.inputs.iter().find_map(endless_sessions);
@@ -148,6 +186,16 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
             operator: Below::new(node, Naming::Shown).expression(&session.window),
             reason,
             remedy,
+        });
+    }
+    if let Some((node, rank)) = endless_ranks(root) {
+        let below = Below::new(node, Naming::Shown);
+        let operator = rank.over(&|expr| below.expression(expr));
+        return Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator: format!("{operator} {}", rank.range()),
+            reason: "a row that comes later can take the place of one that was given, and no partition is ever complete".into(),
+            remedy: "partition by a window of the event time, such as window(ts, '5 minutes'), or use 'outputMode' = 'update'".into(),
         });
     }
     for (node, aggregate) in aggregates(root) {
@@ -264,11 +312,16 @@ fn describe(node: &Node, aggregate: &Aggregate) -> String {
 }
 
 /// Sets `emit`, `bound` and `append_only` from the inputs up.
-fn settle(node: &mut Node, mode: OutputMode) {
+fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
     for input in &mut node.inputs {
-        settle(input, mode);
+        settle(input, mode)?;
     }
     let of_inputs = node.inputs.iter().all(|input| input.append_only);
+    if let Operator::Deduplicate(deduplicate) = &node.operator
+        && !of_inputs
+    {
+        node.operator = Operator::Rank(first_by_time(deduplicate)?);
+    }
     node.append_only = match &mut node.operator {
         Operator::Aggregate(aggregate) => {
             if mode == OutputMode::Complete {
@@ -286,12 +339,57 @@ fn settle(node: &mut Node, mode: OutputMode) {
             session.emit = if closes { Emit::OnClose } else { Emit::Changes };
             closes
         }
+        Operator::Rank(rank) => {
+            if mode == OutputMode::Complete {
+                rank.bound = None;
+            }
+            let closes = mode == OutputMode::Append;
+            rank.emit = if closes { Emit::OnClose } else { Emit::Changes };
+            closes
+        }
+        Operator::Deduplicate(deduplicate) => {
+            if mode == OutputMode::Complete {
+                (deduplicate.time, deduplicate.known) = (None, Known::Always);
+            }
+            of_inputs
+        }
         Operator::Source { .. }
         | Operator::FilterProject { .. }
         | Operator::Unnest { .. }
         | Operator::Union
         | Operator::Values { .. } => of_inputs,
     };
+    Ok(())
+}
+
+/// A deduplication over rows that can be taken back: then the next row takes the place of the first.
+fn first_by_time(deduplicate: &Deduplicate) -> Result<Rank> {
+    if let Known::Within(_) = deduplicate.known {
+        return Err(unsupported(
+            "DEDUPLICATE_WITHIN_WATERMARK over rows that can change",
+            "a key that is forgotten could not be given to another row when its first row is taken back",
+            "deduplicate before the aggregation, or use SELECT DISTINCT ON",
+        ));
+    }
+    let by = |expr: &Expr| SortExpr::new(expr.clone(), true, true);
+    let time = deduplicate.time.as_ref();
+    let bound = (deduplicate.known == Known::UntilPassed).then(|| {
+        let (expr, column) = time?;
+        let key = deduplicate.keys.iter().position(|key| key == expr)?;
+        Some(Bound {
+            key,
+            column: *column,
+        })
+    });
+    Ok(Rank {
+        partition: deduplicate.keys.clone(),
+        order: deduplicate.order.iter().map(by).collect(),
+        function: RankFunction::RowNumber,
+        ranks: (1, 1),
+        numbered: false,
+        bound: bound.flatten(),
+        emit: Emit::Changes,
+    })
 }
 
 /// The clock over rows that can be retracted: the retraction would be computed at another time
@@ -299,7 +397,10 @@ fn settle(node: &mut Node, mode: OutputMode) {
 fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) -> Result<()> {
     let stateful = matches!(
         node.operator,
-        Operator::Aggregate(_) | Operator::SessionWindow(_)
+        Operator::Aggregate(_)
+            | Operator::SessionWindow(_)
+            | Operator::Deduplicate(_)
+            | Operator::Rank(_)
     );
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;
@@ -321,6 +422,9 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
             }
             Operator::SessionWindow(session) => std::iter::once(&session.window)
                 .chain(&session.partition)
+                .find(|expr| uses_clock(expr)),
+            Operator::Rank(rank) => (rank.partition.iter())
+                .chain(rank.order.iter().map(|by| &by.expr))
                 .find(|expr| uses_clock(expr)),
             _ => None,
         };

@@ -91,7 +91,10 @@ impl Sequencer {
         let stateful = any(&plan.root, &|operator| {
             matches!(
                 operator,
-                Operator::Aggregate(_) | Operator::SessionWindow(_)
+                Operator::Aggregate(_)
+                    | Operator::SessionWindow(_)
+                    | Operator::Deduplicate(_)
+                    | Operator::Rank(_)
             )
         });
         let always_answers = any(&plan.root, &|operator| match operator {

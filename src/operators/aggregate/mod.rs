@@ -34,7 +34,7 @@ use timely::dataflow::operators::generic::Operator;
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
 use crate::operators::{
-    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind,
+    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind, expires,
 };
 use crate::plan::panes::PaneColumn;
 use crate::plan::{self, Bound, Emit};
@@ -46,6 +46,8 @@ use calls::{Arguments, Calls};
 use merge::Merge;
 use panes::Panes;
 use partial::Partial;
+
+pub(super) use partial::bounds;
 
 /// Values of call c travel under the tag `VALUE_TAG + c`, accumulators under a zero byte. The tag is
 /// two bytes, the first of which is never zero.
@@ -121,7 +123,7 @@ impl Prepared {
             };
             return (None, encoded);
         };
-        let bounds = partial::bounds(bound, &keys[bound.key], rows);
+        let bounds = bounds(bound, &keys[bound.key], rows);
         let encoded = self.codec.encode_bounded(&bounds, keys);
         (Some(bounds), encoded)
     }
@@ -137,16 +139,11 @@ impl Prepared {
         self.bound.map_or(0, |bound| bound.column.lag)
     }
 
-    /// The watermark at which the group of this key is complete: its bound and the lag. Whoever
-    /// merges state, here or on disk, knows the watermark only.
+    /// The watermark at which the group of this key is complete: its bound and the lag.
     fn expiry_of(&self, key: &[u8]) -> EventTime {
-        match self.bound {
-            Some(bound) => match crate::row::read_bound(key) {
-                NEVER => NEVER,
-                end => end.saturating_add(bound.column.lag).min(NEVER - 1),
-            },
-            None => NEVER,
-        }
+        self.bound.map_or(NEVER, |bound| {
+            expires(crate::row::read_bound(key), bound.column.lag)
+        })
     }
 
     /// Groups whose bound lies at or below this are complete in `epoch`.

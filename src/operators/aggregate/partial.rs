@@ -247,7 +247,7 @@ fn keep_values(
 }
 
 /// For each row the moment at which its group is complete; [`NEVER`] where it has no event time.
-pub(super) fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
+pub(in crate::operators) fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
     let (times, shift) = match bound.column.kind {
         EventTimeKind::Instant | EventTimeKind::WindowEnd => (Some(key), 0),
         // A list of windows is never grouped by; without a moment a group is never complete.

@@ -126,6 +126,8 @@ pub(super) fn renamed(node: Node, schema: DFSchemaRef) -> Node {
         | Operator::Union
         | Operator::Aggregate(_)
         | Operator::SessionWindow(_)
+        | Operator::Deduplicate(_)
+        | Operator::Rank(_)
         | Operator::Values { .. } => Node { schema, ..node },
     }
 }

@@ -8,7 +8,7 @@ use datafusion::logical_expr::Expr;
 
 use super::super::event_time::window_base;
 use super::super::functions::session::has_constant_gap;
-use super::super::{Node, Operator};
+use super::super::{Node, Operator, Rank, RankFunction};
 use super::error::Result;
 use super::fuse::origin;
 
@@ -30,6 +30,15 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
     match &node.operator {
         Operator::Aggregate(aggregate) => parts_of_keys(&aggregate.keys, node.inputs.first()?),
         Operator::FilterProject { project: None, .. } => parts(node.inputs.first()?),
+        Operator::Deduplicate(deduplicate) => of_columns(&deduplicate.keys, node.inputs.first()?),
+        Operator::Rank(rank) if is_of_partition(rank) => {
+            let mut parts = of_columns(&rank.partition, node.inputs.first()?)?;
+            if !rank.is_first() {
+                parts.push(vec![node.columns.len() - 1]);
+            }
+            Some(parts)
+        }
+        Operator::Rank(_) => parts(node.inputs.first()?),
         Operator::FilterProject {
             project: Some(exprs),
             ..
@@ -46,6 +55,17 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
         | Operator::SessionWindow(_)
         | Operator::Values { .. } => None,
     }
+}
+
+/// Whether a row of these ranks is known by its partition, with its rank where there are several.
+pub(super) fn is_of_partition(rank: &Rank) -> bool {
+    rank.is_first() || (rank.numbered && rank.function == RankFunction::RowNumber)
+}
+
+/// Keys that are columns of `input`, as they are behind an operator that keeps the columns.
+fn of_columns(keys: &[Expr], input: &Node) -> Option<Vec<Part>> {
+    let column = |key: &Expr| Some(vec![input.schema.maybe_index_of_column(key.try_as_col()?)?]);
+    keys.iter().map(column).collect()
 }
 
 /// The keys; those that are parts of one window of fixed size count as one.
@@ -156,7 +176,13 @@ fn column_known_by(node: &Node, index: usize) -> Option<KnownBy> {
                 Some(KnownBy::End)
             }
         }
-        Operator::SessionWindow(_) => column_known_by(input, index),
+        Operator::SessionWindow(_) | Operator::Deduplicate(_) | Operator::Rank(_) => {
+            if index < input.columns.len() {
+                column_known_by(input, index)
+            } else {
+                None
+            }
+        }
         // The inputs may have windows of different sizes.
         Operator::Union | Operator::Source { .. } | Operator::Values { .. } => None,
     }

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::catalog::QuerySource;
+use super::super::deduplicate::deduplicate_of;
 use super::super::event_time::WallClock;
 use super::super::functions::collections::holds_map;
 use super::super::sessions::{self, session_window_of};
@@ -22,6 +23,7 @@ use super::error::{ConvertError, Result, unsupported};
 use super::expr::{resolve, resolve_constant};
 use super::fuse::{filter, project, renamed};
 use super::order::settled;
+use super::rank;
 
 /// What a query's operators stand in.
 #[derive(Clone, Copy)]
@@ -50,6 +52,9 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
             project(input, exprs, Arc::clone(&projection.schema), scope.clock)
         }
         LogicalPlan::Filter(inner) => {
+            if let Some(ranked) = rank::top_n(inner, scope)? {
+                return Ok(ranked);
+            }
             let input = child(&inner.input)?;
             let predicate = resolve(inner.predicate.clone(), &input, scope)?;
             filter(input, predicate)
@@ -88,6 +93,10 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
         }
         other if let Some(sessions) = session_window_of(other) => {
             session_window(sessions, child(&sessions.input)?, scope)
+        }
+        other if let Some(asked) = deduplicate_of(other) => rank::deduplicate(asked, scope),
+        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => {
+            rank::limited(plan, scope)?.ok_or_else(|| refusal(plan))
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let input = child(input)?;
@@ -342,7 +351,7 @@ fn limit() -> ConvertError {
     unsupported(
         "LIMIT",
         "a stream has no last row, so the first rows by arrival would depend on timing",
-        "filter by a condition, or limit when the result is read",
+        "say which rows with ORDER BY ... LIMIT, filter by a condition, or limit when the result is read",
     )
 }
 
@@ -384,7 +393,6 @@ fn refusal(plan: &LogicalPlan) -> ConvertError {
             "its result for a row can change with every later row",
             "group by window(ts, ...) and aggregate",
         ),
-        LogicalPlan::Sort(sort) if sort.fetch.is_some() => limit(),
         LogicalPlan::Sort(sort) => unsupported(
             format!(
                 "ORDER BY {}",
@@ -394,11 +402,6 @@ fn refusal(plan: &LogicalPlan) -> ConvertError {
             "leave it out, or order the whole result in complete mode",
         ),
         LogicalPlan::Limit(_) => limit(),
-        LogicalPlan::Distinct(Distinct::On(on)) => unsupported(
-            format!("DISTINCT ON ({})", text::list(&on.on_expr)),
-            "keeping the first row that arrives is not there yet",
-            "use SELECT DISTINCT over the key columns, or GROUP BY them with min(...) or max(...)",
-        ),
         LogicalPlan::RecursiveQuery(_) => unsupported(
             "WITH RECURSIVE",
             "the dataflow has no loops",

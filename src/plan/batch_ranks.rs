@@ -1,0 +1,111 @@
+//! Deduplication and ranks for the batch answer, by window functions whose ties are settled.
+//!
+//! A stream keeps the row that arrives first, or the first of an order; of rows that are alike it takes
+//! them in the order of their columns. `DataFusion` would take any: here its window functions get
+//! an order in which no two different rows are alike.
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, Result};
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, SortExpr, lit,
+};
+
+use super::deduplicate::{Deduplicate, deduplicate_of};
+use super::functions::aggregates::order::{event_time, is_read};
+use super::functions::collections::holds_map;
+use super::functions::random;
+use super::ranks::RankFunction;
+
+const ARRIVAL: &str = "__arrival";
+const PLACE: &str = "__place";
+
+/// The plan with window functions in place of each [`Deduplicate`], and with an order for all rows
+/// wherever places are counted or rows cut off.
+pub(super) fn with_places(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let transformed = plan.transform_up_with_subqueries(|node| {
+        if let Some(deduplicate) = deduplicate_of(&node) {
+            return first_to_arrive(deduplicate).map(Transformed::yes);
+        }
+        match node {
+            LogicalPlan::Window(mut window) => {
+                let all = comparable(&window.input);
+                let calls = window.window_expr.into_iter();
+                window.window_expr = calls.map(|call| settled(call, &all)).collect();
+                Ok(Transformed::yes(LogicalPlan::Window(window)))
+            }
+            LogicalPlan::Sort(mut sort) => {
+                sort.expr.extend(ascending(&comparable(&sort.input)));
+                Ok(Transformed::yes(LogicalPlan::Sort(sort)))
+            }
+            other => Ok(Transformed::no(other)),
+        }
+    })?;
+    Ok(transformed.data)
+}
+
+/// What rows can be ordered by: maps cannot.
+fn comparable(plan: &LogicalPlan) -> Vec<Expr> {
+    let schema = plan.schema();
+    let fields = schema
+        .iter()
+        .filter(|(_, field)| !holds_map(field.data_type()));
+    fields
+        .map(|field| Expr::Column(Column::from(field)))
+        .collect()
+}
+
+fn ascending(exprs: &[Expr]) -> impl Iterator<Item = SortExpr> {
+    exprs.iter().map(|expr| expr.clone().sort(true, true))
+}
+
+/// A call that numbers rows does so by all of a row.
+fn settled(call: Expr, all: &[Expr]) -> Expr {
+    let name = call.schema_name().to_string();
+    match call {
+        Expr::Alias(mut alias) => {
+            alias.expr = Box::new(settled(*alias.expr, all));
+            Expr::Alias(alias)
+        }
+        Expr::WindowFunction(mut call) if numbers_rows(&call) => {
+            call.params.order_by.extend(ascending(all));
+            Expr::WindowFunction(call).alias(name)
+        }
+        other => other,
+    }
+}
+
+fn numbers_rows(call: &WindowFunction) -> bool {
+    RankFunction::named(call.fun.name()) == Some(RankFunction::RowNumber)
+}
+
+fn first_to_arrive(deduplicate: &Deduplicate) -> Result<LogicalPlan> {
+    let input = &deduplicate.input;
+    let given: Vec<Expr> = input
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    let column = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let mut builder = LogicalPlanBuilder::from(input.clone());
+    let order = if is_read(input) {
+        let arrival = random::position().alias(ARRIVAL);
+        builder = builder.project(given.iter().cloned().chain([arrival]))?;
+        ascending(&[column(ARRIVAL)]).collect()
+    } else {
+        let time = event_time(input).map(Expr::Column);
+        let all: Vec<Expr> = time.into_iter().chain(comparable(input)).collect();
+        ascending(&all).collect()
+    };
+    let place = row_number()
+        .partition_by(deduplicate.keys.clone())
+        .order_by(order)
+        .build()?;
+    builder
+        .window(vec![place.alias(PLACE)])?
+        .filter(column(PLACE).eq(lit(1_u64)))?
+        .project(given)?
+        .build()
+}
