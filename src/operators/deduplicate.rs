@@ -27,7 +27,7 @@ use crate::operators::{
 use crate::plan::{self, Bound, EventTimeColumn, Known};
 use crate::row::{Delta, KeyCodec, RowError, ValueCodec};
 use crate::state::{Recorder, Rows, StateError, Table, TableKind, places_by_key};
-use crate::time::{EventTime, NEVER};
+use crate::time::{EventTime, NEVER, Time};
 
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
@@ -227,6 +227,9 @@ impl Keyed for First {
         give: &mut dyn FnMut(Delta),
     ) -> Result<OperatorStats, OperatorError> {
         let prepared = &self.prepared;
+        // What was forgotten before a restart may still be there.
+        let before = Time::new(epoch.epoch, epoch.previous_watermark);
+        self.keys.forget(before);
         let place = |at: &(u64, u32, u32)| (&rows[at.1 as usize], at.2 as usize);
         let value = |at: &(u64, u32, u32)| {
             let (rows, row) = place(at);

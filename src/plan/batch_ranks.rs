@@ -4,12 +4,14 @@
 //! them in the order of their columns. `DataFusion` would take any: here its window functions get
 //! an order in which no two different rows are alike.
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, SortExpr, lit,
+    Expr, ExprFunctionExt, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr, lit,
 };
 
 use super::deduplicate::{Deduplicate, deduplicate_of};
@@ -39,10 +41,36 @@ pub(super) fn with_places(plan: LogicalPlan) -> Result<LogicalPlan> {
                 sort.expr.extend(ascending(&comparable(&sort.input)));
                 Ok(Transformed::yes(LogicalPlan::Sort(sort)))
             }
+            LogicalPlan::Limit(mut limit) => {
+                if let (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) =
+                    (limit.get_skip_type()?, limit.get_fetch_type()?)
+                {
+                    let input = Arc::unwrap_or_clone(limit.input);
+                    limit.input = Arc::new(with_end(input, skip.saturating_add(fetch)));
+                }
+                Ok(Transformed::yes(LogicalPlan::Limit(limit)))
+            }
             other => Ok(Transformed::no(other)),
         }
     })?;
     Ok(transformed.data)
+}
+
+/// A plan of which so many rows are asked for. A sort that does not know would be left out where
+/// nothing above asks for an order.
+fn with_end(plan: LogicalPlan, rows: usize) -> LogicalPlan {
+    match plan {
+        LogicalPlan::Projection(mut projection) => {
+            let input = Arc::unwrap_or_clone(projection.input);
+            projection.input = Arc::new(with_end(input, rows));
+            LogicalPlan::Projection(projection)
+        }
+        LogicalPlan::Sort(mut sort) => {
+            sort.fetch = Some(sort.fetch.map_or(rows, |fetch| fetch.min(rows)));
+            LogicalPlan::Sort(sort)
+        }
+        other => other,
+    }
 }
 
 /// What rows can be ordered by: maps cannot.
@@ -65,7 +93,7 @@ fn settled(call: Expr, all: &[Expr]) -> Expr {
     let name = call.schema_name().to_string();
     match call {
         Expr::Alias(mut alias) => {
-            alias.expr = Box::new(settled(*alias.expr, all));
+            alias.expr = Box::new(settled(*alias.expr, all).unalias());
             Expr::Alias(alias)
         }
         Expr::WindowFunction(mut call) if numbers_rows(&call) => {

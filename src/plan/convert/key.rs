@@ -62,10 +62,19 @@ pub(super) fn is_of_partition(rank: &Rank) -> bool {
     rank.is_first() || (rank.numbered && rank.function == RankFunction::RowNumber)
 }
 
-/// Keys that are columns of `input`, as they are behind an operator that keeps the columns.
+/// Keys as the columns of `input` that are computed alike, behind an operator that keeps the columns.
 fn of_columns(keys: &[Expr], input: &Node) -> Option<Vec<Part>> {
-    let column = |key: &Expr| Some(vec![input.schema.maybe_index_of_column(key.try_as_col()?)?]);
-    keys.iter().map(column).collect()
+    let computed = |expr: Expr| origin(expr, input).map(|(expr, _)| expr.unalias()).ok();
+    let columns: Vec<Option<Expr>> = (input.schema.columns().into_iter())
+        .map(|column| computed(Expr::Column(column)))
+        .collect();
+    let part = |key: &Expr| {
+        let key = computed(key.clone())?;
+        let same = |index: &usize| columns[*index].as_ref() == Some(&key);
+        let part: Part = (0..columns.len()).filter(same).collect();
+        (!part.is_empty()).then_some(part)
+    };
+    keys.iter().map(part).collect()
 }
 
 /// The keys; those that are parts of one window of fixed size count as one.
