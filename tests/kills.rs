@@ -63,6 +63,12 @@ const NESTED: &str = "SELECT n, count(*) AS kinds, max(kind) AS k FROM
 const DISTINCT: &str = "SELECT kind, count(*) AS n, count(DISTINCT id) AS d, sum(amount) AS s FROM events GROUP BY kind";
 const SESSIONS: &str = "SELECT session_window.start AS s, session_window.end AS e, kind, count(*) AS n, sum(amount) AS a
   FROM events GROUP BY session_window(ts, '3 seconds'), kind";
+const FIRST: &str = "SELECT DISTINCT ON (amount) amount, id, kind FROM events";
+const WITHIN: &str = "SELECT id, kind, amount FROM DEDUPLICATE_WITHIN_WATERMARK(TABLE events, DESCRIPTOR(kind, amount))";
+const RANKED: &str = "SELECT kind, r, id FROM (SELECT kind, id, ROW_NUMBER() OVER (PARTITION BY kind ORDER BY amount DESC) AS r
+  FROM events) WHERE r <= 3";
+const RANKED_COUNTS: &str = "SELECT ws, kind, n, r FROM (SELECT window.start AS ws, kind, count(*) AS n,
+  RANK() OVER (PARTITION BY window ORDER BY count(*) DESC) AS r FROM events GROUP BY window(ts, '2 minutes'), kind) WHERE r <= 2";
 const EXPLODED: &str = "SELECT id, kind, explode(sequence(1, 1 + id % 3)) AS x FROM events";
 const FAILING: &str = "SELECT id, kind, 100 / (id % 10) AS x FROM events";
 
@@ -131,6 +137,40 @@ const CASES: &[Case] = &[
             options: "",
             query: SESSIONS,
         }],
+        letters: false,
+    },
+    Case {
+        name: "first rows",
+        targets: &[
+            Target {
+                table: "first",
+                format: "json",
+                mode: "append",
+                options: "",
+                query: FIRST,
+            },
+            Target {
+                table: "within",
+                format: "parquet",
+                mode: "append",
+                options: "",
+                query: WITHIN,
+            },
+            Target {
+                table: "ranked",
+                format: "csv",
+                mode: "changelog",
+                options: "'header' = 'true', ",
+                query: RANKED,
+            },
+            Target {
+                table: "counts",
+                format: "json",
+                mode: "append",
+                options: "",
+                query: RANKED_COUNTS,
+            },
+        ],
         letters: false,
     },
     Case {

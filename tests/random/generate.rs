@@ -68,10 +68,13 @@ impl Generator<'_> {
 
     /// Another relation on top.
     fn step(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
-        match self.random.random_range(0..10) {
+        match self.random.random_range(0..14) {
             0..=1 => self.project(relation),
             2..=6 => self.aggregate(relation),
             7 => self.distinct(relation),
+            8 => self.first(relation),
+            9..=10 => self.ranked(relation),
+            11 => self.limited(relation),
             _ => self.union(relation, tables),
         }
     }
@@ -124,6 +127,82 @@ impl Generator<'_> {
             relation.from
         );
         self.relation(&text, columns)
+    }
+
+    /// The first row of each key: of what arrives only the keys are the same in any cut.
+    fn first(&mut self, relation: &Relation) -> Relation {
+        let (key, kind) = self.column(&relation.columns);
+        let (first, second) = (self.name(), self.name());
+        let mut columns = vec![(first.clone(), kind)];
+        let mut select = format!("{key} AS {first}");
+        let mut order = String::new();
+        if self.chance(0.7) {
+            let (by, kind) = self.column(&relation.columns);
+            select.push_str(&format!(", {by} AS {second}"));
+            order = format!(" ORDER BY {key}, {by}{}", self.direction());
+            columns.push((second, kind));
+        }
+        let filter = self.filter(&relation.columns, 0.3);
+        let text = format!(
+            "SELECT DISTINCT ON ({key}) {select} FROM {}{filter}{order}",
+            relation.from
+        );
+        self.relation(&text, columns)
+    }
+
+    /// Rows of some ranks.
+    fn ranked(&mut self, relation: &Relation) -> Relation {
+        let function = self.one_of(&["ROW_NUMBER", "RANK", "DENSE_RANK"]);
+        let (key, _) = self.column(&relation.columns);
+        let (by, _) = self.any(&relation.columns);
+        let partition = if self.chance(0.7) {
+            format!("PARTITION BY {key} ")
+        } else {
+            String::new()
+        };
+        let way = self.direction();
+        let rank = self.name();
+        let ranks = self.one_of(&["= 1", "<= 3", "< 3", "BETWEEN 2 AND 4", "= 2"]);
+        let names: Vec<&str> = relation
+            .columns
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut columns = relation.columns.clone();
+        let mut shown = names.join(", ");
+        if self.chance(0.5) {
+            shown.push_str(&format!(", {rank}"));
+            columns.push((rank.clone(), Kind::Int));
+        }
+        let text = format!(
+            "SELECT {shown} FROM (SELECT {}, {function}() OVER ({partition}ORDER BY {by}{way}) AS {rank} FROM {}) WHERE {rank} {ranks}",
+            names.join(", "),
+            relation.from
+        );
+        self.relation(&text, columns)
+    }
+
+    /// The first rows of an order.
+    fn limited(&mut self, relation: &Relation) -> Relation {
+        let names: Vec<&str> = relation
+            .columns
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let (by, _) = self.column(&relation.columns);
+        let text = format!(
+            "SELECT {} FROM {} ORDER BY {by}{} LIMIT {}{}",
+            names.join(", "),
+            relation.from,
+            self.direction(),
+            self.random.random_range(1..9),
+            self.one_of(&["", " OFFSET 2"]),
+        );
+        self.relation(&text, relation.columns.clone())
+    }
+
+    fn direction(&mut self) -> &'static str {
+        self.one_of(&["", " DESC", " DESC NULLS FIRST", " NULLS LAST"])
     }
 
     fn union(&mut self, relation: &Relation, tables: &[Table]) -> Relation {

@@ -4,9 +4,10 @@
 //! as all of them survive what stands above it. A window of fixed size is known by its start or
 //! its end alone, and so is a session of fixed gap; with gaps that differ a session is known by its end.
 
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, ExprSchemable};
 
 use super::super::event_time::window_base;
+use super::super::functions::cast::as_cast;
 use super::super::functions::session::has_constant_gap;
 use super::super::{Node, Operator, Rank, RankFunction};
 use super::error::Result;
@@ -106,6 +107,11 @@ fn surviving(part: &[usize], exprs: &[Expr], input: &Node) -> Option<Part> {
             Expr::Alias(alias) => &alias.expr,
             other => other,
         };
+        // A whole number that does not fit fails, so no two become one.
+        let whole = match as_cast(whole) {
+            Some((number, to, true)) if to.is_integer() && is_integer(number, input) => number,
+            _ => whole,
+        };
         let base = window_base(whole);
         let Expr::Column(column) = base else {
             return false;
@@ -120,6 +126,11 @@ fn surviving(part: &[usize], exprs: &[Expr], input: &Node) -> Option<Part> {
         .filter(|index| says(&exprs[*index]))
         .collect();
     (!columns.is_empty()).then_some(columns)
+}
+
+fn is_integer(expr: &Expr, input: &Node) -> bool {
+    expr.get_type(&input.schema)
+        .is_ok_and(|found| found.is_integer())
 }
 
 /// What alone tells a window from the others of its group.

@@ -43,6 +43,8 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
             Operator::Union => "union",
             Operator::Aggregate(_) => "aggregate",
             Operator::SessionWindow(_) => "sessions",
+            Operator::Deduplicate(_) => "deduplicate",
+            Operator::Rank(_) => "rank",
             Operator::Values { .. } => "values",
         })
         .collect()

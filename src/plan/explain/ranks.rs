@@ -1,7 +1,7 @@
 //! What is said of deduplications and ranks.
 
 use super::super::text::duration;
-use super::super::{Bound, Deduplicate, Emit, Known, Node, Plan, Rank, RankFunction};
+use super::super::{Bound, Deduplicate, Emit, Known, Node, OutputMode, Plan, Rank, RankFunction};
 use super::{Note, end_of, forgets_nothing, late_rows, length};
 
 /// Only the rows are kept that can be given: none of them is ever taken back.
@@ -60,7 +60,8 @@ pub(super) fn rank_notes(plan: &Plan, node: &Node, rank: &Rank) -> Vec<Note> {
         _ => format!("the rows of the first {last} ranks{of}"),
     };
     let forgets = match rank.bound {
-        None => forgets_nothing(plan),
+        None if plan.mode == OutputMode::Complete => forgets_nothing(plan),
+        None => "nothing: no partition is ever complete".into(),
         Some(bound) => format!("a partition when the watermark passes {}", end_of(bound)),
     };
     let gives = match rank.emit {
