@@ -238,6 +238,18 @@ const QUERIES: &[&str] = &[
        (SELECT window, user, count(*) AS n FROM events GROUP BY window(ts, '10 minutes'), user)) WHERE r <= 2",
     "SELECT w.start AS w, id, amount FROM (SELECT window(ts, '10 minutes') AS w, id, amount, ROW_NUMBER() OVER
        (PARTITION BY window(ts, '10 minutes') ORDER BY amount) AS r FROM events) WHERE r = 1 AND w IS NOT NULL",
+    "SELECT id, kind, sum(id) OVER (PARTITION BY kind ORDER BY id) AS s, lag(amount) OVER (PARTITION BY user ORDER BY ts, id) AS p,
+            lead(id, 2) OVER (PARTITION BY user ORDER BY ts, id) AS q, first_value(amount) OVER (PARTITION BY user ORDER BY ts, id) AS f
+     FROM events",
+    "SELECT id, avg(amount) OVER (PARTITION BY kind ORDER BY ts ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING) AS a,
+            max(amount) OVER (PARTITION BY kind ORDER BY ts RANGE BETWEEN INTERVAL '5' MINUTE PRECEDING AND CURRENT ROW) AS m
+     FROM events WHERE ts IS NOT NULL",
+    "SELECT id, ROW_NUMBER() OVER (PARTITION BY kind ORDER BY amount) AS r, ntile(3) OVER (PARTITION BY kind ORDER BY amount) AS t,
+            percent_rank() OVER (PARTITION BY kind ORDER BY amount) AS p, cume_dist() OVER (PARTITION BY kind ORDER BY amount) AS c
+     FROM events",
+    "SELECT user, n, n - lag(n, 1, 0) OVER (ORDER BY n, user) AS more FROM (SELECT user, count(*) AS n FROM events GROUP BY user)",
+    "SELECT w.start AS w, kind, n, sum(n) OVER (PARTITION BY w) AS total FROM
+       (SELECT window AS w, kind, count(*) AS n FROM events GROUP BY window(ts, '10 minutes'), kind)",
     "SELECT id, amount FROM events ORDER BY amount DESC, id LIMIT 7 OFFSET 2",
     "SELECT kind, count(*) AS n FROM (SELECT kind FROM events ORDER BY amount LIMIT 50) GROUP BY kind",
     "SELECT user, s FROM (SELECT user, sum(amount) AS s FROM events GROUP BY user) WHERE s > 0 ORDER BY s DESC, user LIMIT 3",

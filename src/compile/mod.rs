@@ -15,6 +15,7 @@ use crate::operators::aggregate::Aggregate;
 use crate::operators::deduplicate::Deduplicate;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::output::{OutputHandle, OutputSpec, output};
+use crate::operators::over::Over;
 use crate::operators::rank::Rank;
 use crate::operators::session_window::{self, SessionWindow};
 use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
@@ -215,6 +216,12 @@ impl<'scope> Compiler<'scope, '_> {
                 let input = &node.inputs[0];
                 let input = (&input.schema, !input.append_only);
                 let operator = Rank::new(node.id, rank, input, &node.schema, &self.options)?;
+                let (recorder, restored) = (&self.parts.recorder, &mut self.parts.restored);
+                Ok(operator.render(only(&mut inputs), &context, recorder, restored))
+            }
+            Operator::Over(over) => {
+                let input = &node.inputs[0].schema;
+                let operator = Over::new(node.id, over, input, &node.schema, &self.options)?;
                 let (recorder, restored) = (&self.parts.recorder, &mut self.parts.restored);
                 Ok(operator.render(only(&mut inputs), &context, recorder, restored))
             }

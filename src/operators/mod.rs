@@ -18,6 +18,7 @@ pub mod expression;
 pub mod filter_project;
 pub mod keyed;
 pub mod output;
+pub mod over;
 pub mod rank;
 pub mod restored;
 pub mod session_window;

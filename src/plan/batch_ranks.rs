@@ -11,14 +11,14 @@ use datafusion::common::{Column, Result};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr, lit,
+    Expr, ExprFunctionExt, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr,
+    WindowFrameUnits, lit,
 };
 
 use super::deduplicate::{Deduplicate, deduplicate_of};
 use super::functions::aggregates::order::{event_time, is_read};
 use super::functions::collections::holds_map;
 use super::functions::random;
-use super::ranks::RankFunction;
 
 const ARRIVAL: &str = "__arrival";
 const PLACE: &str = "__place";
@@ -104,8 +104,13 @@ fn settled(call: Expr, all: &[Expr]) -> Expr {
     }
 }
 
+/// Whether a row's result depends on where it stands among rows that are alike in the order.
 fn numbers_rows(call: &WindowFunction) -> bool {
-    RankFunction::named(call.fun.name()) == Some(RankFunction::RowNumber)
+    match call.fun.name() {
+        "row_number" | "ntile" | "lag" | "lead" => true,
+        "rank" | "dense_rank" | "percent_rank" | "cume_dist" => false,
+        _ => call.params.window_frame.units == WindowFrameUnits::Rows,
+    }
 }
 
 fn first_to_arrive(deduplicate: &Deduplicate) -> Result<LogicalPlan> {

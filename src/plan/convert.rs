@@ -117,6 +117,7 @@ fn gives_keys_whole(node: &Node) -> bool {
         Operator::SessionWindow(sessions) => sessions.calls.is_some(),
         // Another key than the partition's may move from partition to partition.
         Operator::Rank(rank) => rank.partition.is_empty() || key::is_of_partition(rank),
+        Operator::Over(over) => over.partition.is_empty(),
         Operator::Deduplicate(_) => true,
         _ => !has_sessions(node),
     }

@@ -165,7 +165,8 @@ impl Kept {
             Operator::Rank(rank) if rank.partition.is_empty() && keeps_first(node, rank) => {
                 self.few_rows = true;
             }
-            Operator::Rank(_) => self.growing.push(node.id),
+            Operator::Over(over) if over.bound.is_some() => self.until_passed = true,
+            Operator::Rank(_) | Operator::Over(_) => self.growing.push(node.id),
             Operator::Source { .. }
             | Operator::FilterProject { .. }
             | Operator::Unnest { .. }
@@ -325,6 +326,10 @@ fn headline(plan: &Plan, node: &Node) -> String {
             let number = if rank.numbered { ", with the rank" } else { "" };
             format!("Rows of {over} {}{number}", rank.range())
         }
+        Operator::Over(over) => {
+            let calls = over.texts(&|expr| below.expression(expr));
+            format!("Each row with {}", calls.join(", "))
+        }
         Operator::Values { rows } => match rows.len() {
             1 => "Values: 1 row, given in the first epoch".into(),
             count => format!("Values: {count} rows, given in the first epoch"),
@@ -347,6 +352,7 @@ fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
         Operator::SessionWindow(session) => notes.extend(session_notes(plan, session)),
         Operator::Deduplicate(deduplicate) => notes.extend(ranks::first_notes(plan, deduplicate)),
         Operator::Rank(rank) => notes.extend(ranks::rank_notes(plan, node, rank)),
+        Operator::Over(over) => notes.extend(ranks::over_notes(plan, over)),
         _ => {}
     }
     let names = column_texts(node, Naming::Shown);

@@ -203,6 +203,23 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 ),
             ));
         }
+        Operator::Over(over) => {
+            let below = Below::new(node, Naming::Expanded(sources));
+            let calls = over.texts(&|expr| below.expression(expr));
+            let typed: Vec<String> = (below.texts.iter().chain(&calls))
+                .zip(node.schema.fields())
+                .map(|(text, field)| format!("{text} {}", type_name(field.data_type())))
+                .collect();
+            parts.push((
+                format!("operator {}", node.id),
+                format!(
+                    "over [{}], {}, {}",
+                    typed.join(", "),
+                    over.bound.map_or("never complete".to_owned(), end),
+                    gives(over.emit),
+                ),
+            ));
+        }
         // The one-time rows of a query come out only in its first epoch.
         Operator::Values { rows } if !rows.is_empty() => {
             let rows: Vec<String> = rows

@@ -136,6 +136,17 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
             texts.push(text);
             texts
         }
+        Operator::Over(over) => {
+            let calls = over.texts(&|expr| below.expression(expr));
+            let mut texts = below.texts;
+            if expanded {
+                let numbered = |call| format!("operator{}.call{call}", node.id);
+                texts.extend((0..calls.len()).map(numbered));
+            } else {
+                texts.extend(calls);
+            }
+            texts
+        }
         Operator::Union
         | Operator::FilterProject { project: None, .. }
         | Operator::Deduplicate(_)

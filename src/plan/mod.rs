@@ -47,7 +47,7 @@ mod tests;
 pub use convert::plan_query;
 pub use error::PlanError;
 pub use ordering::{OrderBy, ResultOrder};
-pub use ranks::{Deduplicate, Known, Rank, RankFunction};
+pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction};
 pub use supplied::Supplied;
 
 use std::fmt;
@@ -201,6 +201,7 @@ impl Node {
             | Operator::SessionWindow(_)
             | Operator::Deduplicate(_)
             | Operator::Rank(_)
+            | Operator::Over(_)
             | Operator::Values { .. } => false,
         }
     }
@@ -266,6 +267,8 @@ pub enum Operator {
     Deduplicate(Deduplicate),
     /// The first rows of each partition by an order.
     Rank(Rank),
+    /// Results of window functions behind the columns of each row.
+    Over(Over),
     /// Constant rows, given once in the first epoch.
     Values {
         /// The rows, in this node's schema.

@@ -92,7 +92,7 @@ pub fn for_order(
 pub fn has_result(node: &Node) -> bool {
     let own = matches!(
         node.operator,
-        Operator::Aggregate(_) | Operator::Deduplicate(_) | Operator::Rank(_)
+        Operator::Aggregate(_) | Operator::Deduplicate(_) | Operator::Rank(_) | Operator::Over(_)
     );
     own || node.inputs.iter().any(has_result)
 }
@@ -154,14 +154,24 @@ fn has_sessions(node: &Node) -> bool {
 }
 
 fn has_ranks(node: &Node) -> bool {
-    matches!(node.operator, Operator::Rank(_)) || node.inputs.iter().any(has_ranks)
+    matches!(node.operator, Operator::Rank(_) | Operator::Over(_))
+        || node.inputs.iter().any(has_ranks)
 }
 
-/// The first ranks in partitions that are never complete.
-fn endless_ranks(node: &Node) -> Option<(&Node, &Rank)> {
-    let below = node.inputs.iter().find_map(endless_ranks);
-    below.or(match &node.operator {
-        Operator::Rank(rank) if rank.bound.is_none() => Some((node, rank)),
+/// The first ranks or window functions in partitions that are never complete, as SQL, and what can
+/// still happen to a row.
+fn endless_partitions(node: &Node) -> Option<(String, &'static str)> {
+    let below = Below::new(node, Naming::Shown);
+    let text = |expr: &Expr| below.expression(expr);
+    (node.inputs.iter().find_map(endless_partitions)).or_else(|| match &node.operator {
+        Operator::Rank(rank) if rank.bound.is_none() => {
+            let operator = format!("{} {}", rank.over(&text), rank.range());
+            Some((operator, "take the place of one that was given"))
+        }
+        Operator::Over(over) if over.bound.is_none() => {
+            let operator = over.texts(&text).join(", ");
+            Some((operator, "change the result of one that was given"))
+        }
         _ => None,
     })
 }
@@ -188,13 +198,11 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
             remedy,
         });
     }
-    if let Some((node, rank)) = endless_ranks(root) {
-        let below = Below::new(node, Naming::Shown);
-        let operator = rank.over(&|expr| below.expression(expr));
+    if let Some((operator, happens)) = endless_partitions(root) {
         return Err(ConvertError::Mode {
             mode: OutputMode::Append,
-            operator: format!("{operator} {}", rank.range()),
-            reason: "a row that comes later can take the place of one that was given, and no partition is ever complete".into(),
+            operator,
+            reason: format!("a row that comes later can {happens}, and no partition is ever complete"),
             remedy: "partition by a window of the event time, such as window(ts, '5 minutes'), or use 'outputMode' = 'update'".into(),
         });
     }
@@ -347,6 +355,14 @@ fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
             rank.emit = if closes { Emit::OnClose } else { Emit::Changes };
             closes
         }
+        Operator::Over(over) => {
+            if mode == OutputMode::Complete {
+                over.bound = None;
+            }
+            let closes = mode == OutputMode::Append;
+            over.emit = if closes { Emit::OnClose } else { Emit::Changes };
+            closes
+        }
         Operator::Deduplicate(deduplicate) => {
             if mode == OutputMode::Complete {
                 (deduplicate.time, deduplicate.known) = (None, Known::Always);
@@ -401,6 +417,7 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
             | Operator::SessionWindow(_)
             | Operator::Deduplicate(_)
             | Operator::Rank(_)
+            | Operator::Over(_)
     );
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;

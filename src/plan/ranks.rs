@@ -1,7 +1,8 @@
 //! Rows that stay for their place among the rows like them: the first to arrive, the first of an order.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
+use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
 use datafusion::logical_expr::{Expr, SortExpr};
 
 use super::{Bound, Emit, EventTimeColumn};
@@ -61,6 +62,55 @@ pub enum RankFunction {
     DenseRank,
 }
 
+/// See [`Operator::Over`](super::Operator::Over).
+#[derive(Clone, Debug)]
+pub struct Over {
+    /// A row sees those that have these in common, over the input.
+    pub partition: Vec<Expr>,
+    /// In this order, over the input. Rows that are alike in all of it are in the order of their columns.
+    pub order: Vec<SortExpr>,
+    /// Window functions of this partition and order, over the input.
+    pub calls: Vec<Expr>,
+    /// The part of the partition that says when a partition is complete; `None`: never.
+    pub bound: Option<Bound>,
+    /// When rows are given.
+    pub emit: Emit,
+}
+
+impl Over {
+    /// The calls as SQL.
+    pub(super) fn texts(&self, text: &dyn Fn(&Expr) -> String) -> Vec<String> {
+        let call = |call: &Expr| match call {
+            Expr::WindowFunction(call) => window_call(call, text),
+            other => text(other),
+        };
+        self.calls.iter().map(call).collect()
+    }
+}
+
+/// `sum(x) FILTER (WHERE y) OVER (PARTITION BY k ORDER BY n ROWS BETWEEN ...)`.
+fn window_call(call: &WindowFunction, text: &dyn Fn(&Expr) -> String) -> String {
+    let all = |exprs: &[Expr]| exprs.iter().map(text).collect::<Vec<_>>().join(", ");
+    let params = &call.params;
+    let distinct = if params.distinct { "DISTINCT " } else { "" };
+    let mut out = format!("{}({distinct}{})", call.fun.name(), all(&params.args));
+    if params.null_treatment == Some(NullTreatment::IgnoreNulls) {
+        out.push_str(" IGNORE NULLS");
+    }
+    if let Some(filter) = &params.filter {
+        let _ = write!(out, " FILTER (WHERE {})", text(filter));
+    }
+    out.push_str(" OVER (");
+    if !params.partition_by.is_empty() {
+        let _ = write!(out, "PARTITION BY {} ", all(&params.partition_by));
+    }
+    if !params.order_by.is_empty() {
+        let _ = write!(out, "ORDER BY {} ", by(&params.order_by, text));
+    }
+    let _ = write!(out, "{})", params.window_frame);
+    out
+}
+
 impl RankFunction {
     /// The function of SQL.
     pub fn named(name: &str) -> Option<Self> {
@@ -91,16 +141,7 @@ impl Rank {
 
     /// `n DESC, kind NULLS LAST`.
     pub(super) fn by(&self, text: &dyn Fn(&Expr) -> String) -> String {
-        let by = self.order.iter().map(|by| {
-            let way = if by.asc { "" } else { " DESC" };
-            let nulls = match (by.asc, by.nulls_first) {
-                (true, false) => " NULLS LAST",
-                (false, true) => " NULLS FIRST",
-                _ => "",
-            };
-            format!("{}{way}{nulls}", text(&by.expr))
-        });
-        by.collect::<Vec<_>>().join(", ")
+        by(&self.order, text)
     }
 
     /// `rank() OVER (PARTITION BY kind ORDER BY n DESC)`.
@@ -124,4 +165,17 @@ impl Rank {
             (first, last) => format!("BETWEEN {first} AND {last}"),
         }
     }
+}
+
+fn by(order: &[SortExpr], text: &dyn Fn(&Expr) -> String) -> String {
+    let by = order.iter().map(|by| {
+        let way = if by.asc { "" } else { " DESC" };
+        let nulls = match (by.asc, by.nulls_first) {
+            (true, false) => " NULLS LAST",
+            (false, true) => " NULLS FIRST",
+            _ => "",
+        };
+        format!("{}{way}{nulls}", text(&by.expr))
+    });
+    by.collect::<Vec<_>>().join(", ")
 }

@@ -95,6 +95,7 @@ impl Sequencer {
                     | Operator::SessionWindow(_)
                     | Operator::Deduplicate(_)
                     | Operator::Rank(_)
+                    | Operator::Over(_)
             )
         });
         let always_answers = any(&plan.root, &|operator| match operator {

@@ -17,9 +17,9 @@ use datafusion::logical_expr::{Expr, SortExpr};
 use crate::operators::aggregate::bounds;
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
-use crate::operators::{Context, EpochInfo, OperatorError};
+use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats, behind, expires};
 use crate::plan::Bound;
-use crate::row::{Bytes, Delta, KeyCodec, RowError};
+use crate::row::{Bytes, Delta, KeyCodec, RowError, read_bound};
 use crate::state::Rows;
 use crate::time::{EventTime, NEVER};
 
@@ -31,8 +31,10 @@ enum Place {
 }
 
 /// How the rows of an operator are kept.
-pub(super) struct Layout {
+pub(in crate::operators) struct Layout {
     operator: usize,
+    /// What progress calls the operator.
+    name: &'static str,
     /// The partition, then the order.
     expressions: Expressions,
     bound: Option<Bound>,
@@ -48,8 +50,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(
-        operator: usize,
+    pub(in crate::operators) fn new(
+        (operator, name): (usize, &'static str),
         (partition, bound): (&[Expr], Option<Bound>),
         order: &[SortExpr],
         input: &DFSchemaRef,
@@ -86,6 +88,7 @@ impl Layout {
         value.extend(left.map(|of| (of.clone(), SortOptions::new(false, true))));
         Ok(Self {
             operator,
+            name,
             expressions,
             bound,
             key: KeyCodec::new(key_types).map_err(failed)?,
@@ -104,16 +107,33 @@ impl Layout {
         }
     }
 
-    /// The rows of a batch, without those whose partition is bounded by `late` or before; and how many
-    /// these are. `expiry` says when a partition goes.
-    pub(super) fn encode(
+    fn lag(&self) -> i64 {
+        self.bound.map_or(0, |bound| bound.column.lag)
+    }
+
+    /// Partitions whose bound lies at or below this are complete in `epoch`.
+    pub(in crate::operators) fn complete(&self, epoch: &EpochInfo) -> EventTime {
+        behind(epoch.watermark, self.lag())
+    }
+
+    /// Rows of partitions whose bound lies at or below this come too late in `epoch`.
+    pub(in crate::operators) fn late(&self, epoch: &EpochInfo) -> EventTime {
+        behind(epoch.previous_watermark, self.lag())
+    }
+
+    /// When the rows of a partition go.
+    pub(in crate::operators) fn expiry(&self, key: &[u8]) -> EventTime {
+        (self.bound).map_or(NEVER, |bound| expires(read_bound(key), bound.column.lag))
+    }
+
+    /// The rows of a batch, without those that come too late, which are counted.
+    pub(in crate::operators) fn encode(
         &self,
         delta: Delta,
         epoch: &EpochInfo,
         context: &Context,
-        late: EventTime,
-        expiry: &dyn Fn(&[u8]) -> EventTime,
-    ) -> Result<(Rows, u64), OperatorError> {
+    ) -> Result<Rows, OperatorError> {
+        let late = self.late(epoch);
         let (delta, columns) = sift(delta, context, |delta| {
             self.expressions.evaluate(delta, epoch)
         })?;
@@ -142,19 +162,27 @@ impl Layout {
             value.clear();
             value.extend_from_slice(values.get(row));
             value.extend_from_slice(&(lengths.get(row).len() as u32).to_be_bytes());
-            rows.push(key, &value, delta.diff(row), expiry(key));
+            rows.push(key, &value, delta.diff(row), self.expiry(key));
         }
-        Ok((rows, dropped))
+        if dropped > 0 {
+            let stats = OperatorStats {
+                name: self.name.into(),
+                rows_dropped_by_watermark: dropped,
+                ..OperatorStats::default()
+            };
+            context.report(epoch.epoch, self.operator, &stats);
+        }
+        Ok(rows)
     }
 
     /// The part of a value that says where its row stands: that of its peers is the same.
-    pub(super) fn order_of(value: &[u8]) -> &[u8] {
+    pub(in crate::operators) fn order_of(value: &[u8]) -> &[u8] {
         let (value, length) = value.split_last_chunk().unwrap_or((value, &[0; 4]));
         &value[..(u32::from_be_bytes(*length) as usize).min(value.len())]
     }
 
     /// The rows that were kept as these keys and values, with their ranks where there are any.
-    pub(super) fn decode(
+    pub(in crate::operators) fn decode(
         &self,
         (keys, values): (&Bytes, &Bytes),
         ranks: Option<Vec<u64>>,

@@ -86,7 +86,7 @@ impl Merge {
         let mut counter = Counter::new(prepared.function);
         let mut partition: Vec<u8> = Vec::new();
         let mut failure = None;
-        let (after, upto) = (prepared.late(epoch), prepared.complete(epoch));
+        let (after, upto) = (prepared.layout.late(epoch), prepared.layout.complete(epoch));
         self.rows.due(after, upto, &mut |key, value, count| {
             if failure.is_some() {
                 return;
@@ -277,7 +277,7 @@ impl Effects<'_> {
             self.kept.push(Rows::new(self.time));
         }
         if let Some(rows) = self.kept.last_mut() {
-            rows.push(key, value, diff, self.prepared.expiry(key));
+            rows.push(key, value, diff, self.prepared.layout.expiry(key));
         }
     }
 

@@ -9,7 +9,7 @@
 //! moment at which it is complete. Over input that never retracts, only the rows that can be given are
 //! kept.
 
-mod layout;
+pub(super) mod layout;
 mod merge;
 mod places;
 
@@ -19,11 +19,9 @@ use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
 
 use crate::operators::keyed::{encoded, keyed};
-use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, Restored};
-use crate::operators::{behind, expires};
-use crate::plan::{self, Bound, Emit, RankFunction};
+use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, Restored};
+use crate::plan::{self, Emit, RankFunction};
 use crate::state::{Recorder, StateError};
-use crate::time::{EventTime, NEVER};
 
 use layout::Layout;
 use merge::Merge;
@@ -39,12 +37,11 @@ pub struct Rank {
 /// What both stages share.
 struct Prepared {
     operator: usize,
-    layout: Layout,
+    layout: Arc<Layout>,
     function: RankFunction,
     /// The first and the last rank to be given.
     ranks: (u64, u64),
     numbered: bool,
-    bound: Option<Bound>,
     emit: Emit,
     /// The input may retract.
     general: bool,
@@ -56,27 +53,6 @@ impl Prepared {
             operator: self.operator,
             source,
         }
-    }
-
-    fn lag(&self) -> i64 {
-        self.bound.map_or(0, |bound| bound.column.lag)
-    }
-
-    /// Partitions whose bound lies at or below this are complete in `epoch`.
-    fn complete(&self, epoch: &EpochInfo) -> EventTime {
-        behind(epoch.watermark, self.lag())
-    }
-
-    /// Rows of partitions whose bound lies at or below this come too late in `epoch`.
-    fn late(&self, epoch: &EpochInfo) -> EventTime {
-        behind(epoch.previous_watermark, self.lag())
-    }
-
-    /// When the rows of a partition go.
-    fn expiry(&self, key: &[u8]) -> EventTime {
-        self.bound.map_or(NEVER, |bound| {
-            expires(crate::row::read_bound(key), bound.column.lag)
-        })
     }
 
     fn internal(&self, reason: &str) -> OperatorError {
@@ -98,15 +74,21 @@ impl Rank {
         options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
         let partition = (&plan.partition[..], plan.bound);
-        let layout = Layout::new(operator, partition, &plan.order, input, output, options)?;
+        let layout = Layout::new(
+            (operator, NAME),
+            partition,
+            &plan.order,
+            input,
+            output,
+            options,
+        )?;
         Ok(Self {
             prepared: Arc::new(Prepared {
                 operator,
-                layout,
+                layout: Arc::new(layout),
                 function: plan.function,
                 ranks: plan.ranks,
                 numbered: plan.numbered,
-                bound: plan.bound,
                 emit: plan.emit,
                 general: input_retracts,
             }),
@@ -123,23 +105,9 @@ impl Rank {
     ) -> DeltaStream<'scope> {
         let prepared = self.prepared;
         let id = prepared.operator as u32;
-        let encoding = Arc::clone(&prepared);
-        let encode = move |delta, epoch: &EpochInfo, context: &Context| {
-            let late = encoding.late(epoch);
-            let expiry = |key: &[u8]| encoding.expiry(key);
-            let (rows, dropped) = encoding
-                .layout
-                .encode(delta, epoch, context, late, &expiry)?;
-            if dropped > 0 {
-                let stats = OperatorStats {
-                    name: NAME.into(),
-                    rows_dropped_by_watermark: dropped,
-                    ..OperatorStats::default()
-                };
-                context.report(epoch.epoch, encoding.operator, &stats);
-            }
-            Ok(rows)
-        };
+        let layout = Arc::clone(&prepared.layout);
+        let encode =
+            move |delta, epoch: &EpochInfo, context: &Context| layout.encode(delta, epoch, context);
         let rows = encoded(input, "rank, rows", context, prepared.operator, encode);
         let (recorder, kept) = (recorder.for_trace(id, 0), restored.take(id, 0));
         keyed(rows, "rank", context, move |info| {

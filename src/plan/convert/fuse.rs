@@ -128,6 +128,7 @@ pub(super) fn renamed(node: Node, schema: DFSchemaRef) -> Node {
         | Operator::SessionWindow(_)
         | Operator::Deduplicate(_)
         | Operator::Rank(_)
+        | Operator::Over(_)
         | Operator::Values { .. } => Node { schema, ..node },
     }
 }

@@ -39,7 +39,7 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
             }
             Some(parts)
         }
-        Operator::Rank(_) => parts(node.inputs.first()?),
+        Operator::Rank(_) | Operator::Over(_) => parts(node.inputs.first()?),
         Operator::FilterProject {
             project: Some(exprs),
             ..
@@ -196,7 +196,10 @@ fn column_known_by(node: &Node, index: usize) -> Option<KnownBy> {
                 Some(KnownBy::End)
             }
         }
-        Operator::SessionWindow(_) | Operator::Deduplicate(_) | Operator::Rank(_) => {
+        Operator::SessionWindow(_)
+        | Operator::Deduplicate(_)
+        | Operator::Rank(_)
+        | Operator::Over(_) => {
             if index < input.columns.len() {
                 column_known_by(input, index)
             } else {

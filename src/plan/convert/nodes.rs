@@ -95,6 +95,7 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
             session_window(sessions, child(&sessions.input)?, scope)
         }
         other if let Some(asked) = deduplicate_of(other) => rank::deduplicate(asked, scope),
+        LogicalPlan::Window(window) => rank::over(window, scope),
         LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => {
             rank::limited(plan, scope)?.ok_or_else(|| refusal(plan))
         }
@@ -388,11 +389,6 @@ fn refusal(plan: &LogicalPlan) -> ConvertError {
                 "combine the tables with UNION ALL and GROUP BY the key, or look the values up when the result is read",
             )
         }
-        LogicalPlan::Window(window) => unsupported(
-            format!("the window function {}", text::list(&window.window_expr)),
-            "its result for a row can change with every later row",
-            "group by window(ts, ...) and aggregate",
-        ),
         LogicalPlan::Sort(sort) => unsupported(
             format!(
                 "ORDER BY {}",

@@ -16,8 +16,8 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Operator as Binary, So
 use super::super::deduplicate;
 use super::super::functions::aggregates::order::is_read;
 use super::super::{
-    Deduplicate, Emit, EventTimeColumn, EventTimeKind, Known, Node, Operator, Rank, RankFunction,
-    ResultOrder, Supplied, event_time, text,
+    Bound, Deduplicate, Emit, EventTimeColumn, EventTimeKind, Known, Node, Operator, Over, Rank,
+    RankFunction, ResultOrder, Supplied, event_time, text,
 };
 use super::error::{ConvertError, Result, unsupported};
 use super::expr::resolve;
@@ -216,25 +216,8 @@ fn rank_node(
     numbered: Option<QualifiedField>,
     scope: Scope<'_>,
 ) -> Result<Node> {
-    let time_of =
-        |expr: &Expr| event_time::of_expression(expr, &input.schema, &input.columns, scope.clock);
-    let key_columns: Vec<_> = rank.partition.iter().map(time_of).collect();
-    rank.bound = event_time::bound_of(&key_columns);
-    let own = input.schema.columns().into_iter().map(Expr::Column);
-    let all = rank.partition.iter().cloned().chain(own);
-    let origins = all
-        .map(|expr| origin(expr, &input).map(|(expr, _)| expr))
-        .collect::<Result<Vec<_>>>()?;
-    let all_columns: Vec<_> = key_columns
-        .into_iter()
-        .chain(input.columns.clone())
-        .collect();
-    // Without a bound a row can be given, or taken back, at any time after its own.
-    let mut columns = match rank.bound {
-        Some(_) => event_time::after_aggregate(&origins, &all_columns, rank.bound)
-            .split_off(rank.partition.len()),
-        None => vec![None; input.columns.len()],
-    };
+    let mut columns;
+    (rank.bound, columns) = timed(&rank.partition, &input, scope)?;
     let mut fields: Vec<QualifiedField> = (input.schema.iter())
         .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
         .collect();
@@ -253,6 +236,98 @@ fn rank_node(
         append_only: false,
         inputs: vec![input],
     })
+}
+
+/// What says when a partition is complete, and what is known of the event time of the columns of
+/// `input` once its rows are given by partition.
+fn timed(
+    partition: &[Expr],
+    input: &Node,
+    scope: Scope<'_>,
+) -> Result<(Option<Bound>, Vec<Option<EventTimeColumn>>)> {
+    let time_of =
+        |expr: &Expr| event_time::of_expression(expr, &input.schema, &input.columns, scope.clock);
+    let key_columns: Vec<_> = partition.iter().map(time_of).collect();
+    let bound = event_time::bound_of(&key_columns);
+    // Without a bound a row can be given, or taken back, at any time after its own.
+    if bound.is_none() {
+        return Ok((None, vec![None; input.columns.len()]));
+    }
+    let own = input.schema.columns().into_iter().map(Expr::Column);
+    let origins = (partition.iter().cloned().chain(own))
+        .map(|expr| origin(expr, input).map(|(expr, _)| expr))
+        .collect::<Result<Vec<_>>>()?;
+    let all: Vec<_> = key_columns.iter().chain(&input.columns).copied().collect();
+    let mut columns = event_time::after_aggregate(&origins, &all, bound);
+    Ok((bound, columns.split_off(partition.len())))
+}
+
+/// Window functions, which see the rows of their partition.
+pub(super) fn over(window: &Window, scope: Scope<'_>) -> Result<Node> {
+    let input = settled(node(&window.input, scope)?)?;
+    let mut calls = Vec::new();
+    let mut sees = None;
+    for call in &window.window_expr {
+        let Expr::WindowFunction(mut call) = call.clone().unalias() else {
+            return Err(no_window_function(call));
+        };
+        let params = &mut call.params;
+        let by = params.order_by.iter_mut().map(|by| &mut by.expr);
+        let args = params.args.iter_mut().chain(&mut params.partition_by);
+        for expr in args.chain(by).chain(params.filter.as_deref_mut()) {
+            *expr = resolve(expr.clone(), &input, scope)?;
+            if Supplied::ALL.iter().any(|supplied| supplied.is_in(expr)) {
+                return Err(unsupported(
+                    format!("{} in a window function", text::expression(expr)),
+                    "a row that is computed again would get another value",
+                    "compute it in a sub-query in FROM",
+                ));
+            }
+        }
+        let own = (params.partition_by.clone(), params.order_by.clone());
+        if *sees.get_or_insert_with(|| own.clone()) != own {
+            return Err(no_window_function(&window.window_expr[calls.len()]));
+        }
+        calls.push(Expr::WindowFunction(call));
+    }
+    let (partition, order) = sees.unwrap_or_default();
+    let (bound, mut columns) = timed(&partition, &input, scope)?;
+    let mut fields: Vec<QualifiedField> = (input.schema.iter())
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .collect();
+    let results = window
+        .schema
+        .iter()
+        .skip(window.input.schema().fields().len());
+    fields.extend(results.map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))));
+    columns.resize(fields.len(), None);
+    let schema = DFSchema::new_with_metadata(fields, HashMap::new());
+    let schema = schema.map_err(|source| ConvertError::Expression {
+        what: text::list(&calls),
+        source,
+    })?;
+    Ok(Node {
+        id: 0,
+        operator: Operator::Over(Over {
+            partition,
+            order,
+            calls,
+            bound,
+            emit: Emit::Changes,
+        }),
+        schema: Arc::new(schema),
+        columns,
+        append_only: false,
+        inputs: vec![input],
+    })
+}
+
+fn no_window_function(call: &Expr) -> ConvertError {
+    unsupported(
+        text::expression(call),
+        "its partition or order differs from that of the functions beside it",
+        "compute it in a sub-query in FROM",
+    )
 }
 
 /// The ranks that a condition lets through: from, and up to where there is an end.

@@ -45,6 +45,7 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
             Operator::SessionWindow(_) => "sessions",
             Operator::Deduplicate(_) => "deduplicate",
             Operator::Rank(_) => "rank",
+            Operator::Over(_) => "over",
             Operator::Values { .. } => "values",
         })
         .collect()

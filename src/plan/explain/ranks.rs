@@ -1,7 +1,9 @@
 //! What is said of deduplications and ranks.
 
 use super::super::text::duration;
-use super::super::{Bound, Deduplicate, Emit, Known, Node, OutputMode, Plan, Rank, RankFunction};
+use super::super::{
+    Bound, Deduplicate, Emit, Known, Node, OutputMode, Over, Plan, Rank, RankFunction,
+};
 use super::{Note, end_of, forgets_nothing, late_rows, length};
 
 /// Only the rows are kept that can be given: none of them is ever taken back.
@@ -59,11 +61,6 @@ pub(super) fn rank_notes(plan: &Plan, node: &Node, rank: &Rank) -> Vec<Note> {
         RankFunction::RowNumber => format!("the first {last} rows{of}"),
         _ => format!("the rows of the first {last} ranks{of}"),
     };
-    let forgets = match rank.bound {
-        None if plan.mode == OutputMode::Complete => forgets_nothing(plan),
-        None => "nothing: no partition is ever complete".into(),
-        Some(bound) => format!("a partition when the watermark passes {}", end_of(bound)),
-    };
     let gives = match rank.emit {
         Emit::OnClose => "the rows of a partition once, when it is complete",
         Emit::Changes => "each epoch: the rows that came among these ranks or left them",
@@ -75,9 +72,36 @@ pub(super) fn rank_notes(plan: &Plan, node: &Node, rank: &Rank) -> Vec<Note> {
     };
     vec![
         ("state", state),
-        ("forgets", forgets),
+        ("forgets", forgets_partitions(plan, rank.bound)),
         ("late rows", late_rows(rank.bound)),
         ("gives", gives.into()),
         ("input", input.into()),
     ]
+}
+
+pub(super) fn over_notes(plan: &Plan, over: &Over) -> Vec<Note> {
+    let gives = match over.emit {
+        Emit::OnClose => "the rows of a partition once, when it is complete",
+        Emit::Changes => {
+            "each epoch: of the partitions that changed, the rows whose results differ"
+        }
+    };
+    vec![
+        ("state", "each row".into()),
+        ("forgets", forgets_partitions(plan, over.bound)),
+        ("late rows", late_rows(over.bound)),
+        ("gives", gives.into()),
+        (
+            "cost",
+            "a change computes the rows of its partition anew".into(),
+        ),
+    ]
+}
+
+fn forgets_partitions(plan: &Plan, bound: Option<Bound>) -> String {
+    match bound {
+        None if plan.mode == OutputMode::Complete => forgets_nothing(plan),
+        None => "nothing: no partition is ever complete".into(),
+        Some(bound) => format!("a partition when the watermark passes {}", end_of(bound)),
+    }
 }

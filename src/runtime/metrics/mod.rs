@@ -135,6 +135,7 @@ fn collect_lags(node: &Node, lags: &mut BTreeMap<usize, i64>) {
         Operator::SessionWindow(sessions) => sessions.bound.map(|bound| bound.lag),
         Operator::Deduplicate(deduplicate) => deduplicate.time.as_ref().map(|(_, time)| time.lag),
         Operator::Rank(rank) => rank.bound.map(|bound| bound.column.lag),
+        Operator::Over(over) => over.bound.map(|bound| bound.column.lag),
         Operator::Source { .. }
         | Operator::FilterProject { .. }
         | Operator::Unnest { .. }
