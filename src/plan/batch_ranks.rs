@@ -11,7 +11,7 @@ use datafusion::common::{Column, Result};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr,
+    Expr, ExprFunctionExt, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr, Window,
     WindowFrameUnits, lit,
 };
 
@@ -31,12 +31,7 @@ pub(super) fn with_places(plan: LogicalPlan) -> Result<LogicalPlan> {
             return first_to_arrive(deduplicate).map(Transformed::yes);
         }
         match node {
-            LogicalPlan::Window(mut window) => {
-                let all = comparable(&window.input);
-                let calls = window.window_expr.into_iter();
-                window.window_expr = calls.map(|call| settled(call, &all)).collect();
-                Ok(Transformed::yes(LogicalPlan::Window(window)))
-            }
+            LogicalPlan::Window(window) => with_settled(window).map(Transformed::yes),
             LogicalPlan::Sort(mut sort) => {
                 sort.expr.extend(ascending(&comparable(&sort.input)));
                 Ok(Transformed::yes(LogicalPlan::Sort(sort)))
@@ -88,20 +83,34 @@ fn ascending(exprs: &[Expr]) -> impl Iterator<Item = SortExpr> {
     exprs.iter().map(|expr| expr.clone().sort(true, true))
 }
 
-/// A call that numbers rows does so by all of a row.
-fn settled(call: Expr, all: &[Expr]) -> Expr {
-    let name = call.schema_name().to_string();
-    match call {
-        Expr::Alias(mut alias) => {
-            alias.expr = Box::new(settled(*alias.expr, all).unalias());
-            Expr::Alias(alias)
+/// Window functions that see where a row stands do so by all of a row; they cannot stand beside the
+/// others, whose order is another.
+fn with_settled(window: Window) -> Result<LogicalPlan> {
+    let all = comparable(&window.input);
+    let given: Vec<Expr> = window
+        .schema
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    let (mut settled, mut others) = (Vec::new(), Vec::new());
+    for call in window.window_expr {
+        let name = call.schema_name().to_string();
+        match call.unalias() {
+            Expr::WindowFunction(mut call) if numbers_rows(&call) => {
+                call.params.order_by.extend(ascending(&all));
+                settled.push(Expr::WindowFunction(call).alias(name));
+            }
+            call => others.push(call.alias(name)),
         }
-        Expr::WindowFunction(mut call) if numbers_rows(&call) => {
-            call.params.order_by.extend(ascending(all));
-            Expr::WindowFunction(call).alias(name)
-        }
-        other => other,
     }
+    let mut builder = LogicalPlanBuilder::from(window.input);
+    for calls in [others, settled] {
+        if !calls.is_empty() {
+            builder = builder.window(calls)?;
+        }
+    }
+    builder.project(given)?.build()
 }
 
 /// Whether a row's result depends on where it stands among rows that are alike in the order.

@@ -68,13 +68,14 @@ impl Generator<'_> {
 
     /// Another relation on top.
     fn step(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
-        match self.random.random_range(0..14) {
+        match self.random.random_range(0..15) {
             0..=1 => self.project(relation),
             2..=6 => self.aggregate(relation),
             7 => self.distinct(relation),
             8 => self.first(relation),
             9..=10 => self.ranked(relation),
             11 => self.limited(relation),
+            12 => self.over(relation),
             _ => self.union(relation, tables),
         }
     }
@@ -179,6 +180,52 @@ impl Generator<'_> {
             names.join(", "),
             relation.from
         );
+        self.relation(&text, columns)
+    }
+
+    /// Results of window functions.
+    fn over(&mut self, relation: &Relation) -> Relation {
+        let partition = if self.chance(0.7) {
+            format!("PARTITION BY {} ", self.column(&relation.columns).0)
+        } else {
+            String::new()
+        };
+        let (by, _) = self.column(&relation.columns);
+        let over = format!("OVER ({partition}ORDER BY {by}{}", self.direction());
+        let frame = self.one_of(&["", "", " ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING"]);
+        let names: Vec<&str> = relation
+            .columns
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut select = names.join(", ");
+        let mut columns = relation.columns.clone();
+        for _ in 0..self.random.random_range(1..3) {
+            let (value, kind) = self.column(&relation.columns);
+            let kind = if kind == Kind::EventTime {
+                Kind::Time
+            } else {
+                kind
+            };
+            let (call, kind) = match self.random.random_range(0..6) {
+                0 => (format!("count(*) {over}{frame})"), Kind::Long),
+                1 => (
+                    format!(
+                        "sum({}) {over}{frame})",
+                        self.expression(&relation.columns, Kind::Int, 1)
+                    ),
+                    Kind::Long,
+                ),
+                2 => (format!("max({value}) {over})"), kind),
+                3 => (format!("lag({value}) {over})"), kind),
+                4 => (format!("lead({value}, 2) {over})"), kind),
+                _ => (format!("row_number() {over})"), Kind::Int),
+            };
+            let name = self.name();
+            select.push_str(&format!(", {call} AS {name}"));
+            columns.push((name, kind));
+        }
+        let text = format!("SELECT {select} FROM {}", relation.from);
         self.relation(&text, columns)
     }
 
