@@ -70,6 +70,10 @@ const RANKED: &str = "SELECT kind, r, id FROM (SELECT kind, id, ROW_NUMBER() OVE
 const RANKED_COUNTS: &str = "SELECT ws, kind, n, r FROM (SELECT window.start AS ws, kind, count(*) AS n,
   RANK() OVER (PARTITION BY window ORDER BY count(*) DESC) AS r FROM events GROUP BY window(ts, '2 minutes'), kind) WHERE r <= 2";
 const EXPLODED: &str = "SELECT id, kind, explode(sequence(1, 1 + id % 3)) AS x FROM events";
+const PAIRED: &str = "SELECT a.id, b.id AS other FROM events a LEFT JOIN events b
+  ON a.kind = b.kind AND b.amount > a.amount + 100 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '10' SECOND";
+const UNPAIRED: &str = "SELECT id, kind FROM events a WHERE amount > 150
+  AND NOT EXISTS (SELECT 1 FROM events b WHERE b.kind = a.kind AND b.id > a.id + 1800)";
 const FAILING: &str = "SELECT id, kind, 100 / (id % 10) AS x FROM events";
 
 const CASES: &[Case] = &[
@@ -114,6 +118,28 @@ const CASES: &[Case] = &[
             mode: "changelog",
             options: "",
             query: NESTED,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "interval join, append",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "append",
+            options: "",
+            query: PAIRED,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "rows without a match, changelog",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "changelog",
+            options: "",
+            query: UNPAIRED,
         }],
         letters: false,
     },

@@ -4,6 +4,8 @@
 #[path = "oracle/chained.rs"]
 mod chained;
 mod common;
+#[path = "oracle/joins.rs"]
+mod joins;
 #[path = "oracle/sessions.rs"]
 mod sessions;
 

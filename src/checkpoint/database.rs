@@ -203,12 +203,9 @@ impl Database {
     }
 
     pub(super) fn meta(&self) -> Result<Meta> {
-        let get = |key: &str| -> Result<String> {
-            self.connection
-                .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
-                    row.get(0)
-                })
-                .map_err(self.reading("read the query's identity"))
+        let get = |key: &str| {
+            self.meta_value(key)?
+                .ok_or_else(|| self.damaged(&format!("it does not know the query's {key}")))
         };
         let query = get("query_id")?;
         let fingerprint = get("fingerprint")?;
@@ -221,6 +218,15 @@ impl Database {
         })
     }
 
+    fn meta_value(&self, key: &str) -> Result<Option<String>> {
+        self.connection
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+                row.get(0)
+            })
+            .optional()
+            .map_err(self.reading("read what is known of the query"))
+    }
+
     pub(super) fn rename_query(&mut self, storage: &dyn Storage, name: &str) -> Result<()> {
         self.write("write the query's name", storage, |tx| {
             set_meta(tx, "name", name)
@@ -229,14 +235,7 @@ impl Database {
 
     /// Adds one to how often the query was started, and gives that number.
     pub(super) fn count_start(&mut self, storage: &dyn Storage) -> Result<u64> {
-        let before: Option<String> = self
-            .connection
-            .query_row("SELECT value FROM meta WHERE key = 'starts'", [], |row| {
-                row.get(0)
-            })
-            .optional()
-            .map_err(self.reading("read how often the query was started"))?;
-        let starts = match before {
+        let starts = match self.meta_value("starts")? {
             None => 1,
             Some(text) => {
                 let before: u64 = text.parse().map_err(|error| {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::error::{CheckpointError, Result};
 use super::fold::Pace;
@@ -28,6 +29,7 @@ pub struct SectionReader {
     piece: Vec<u8>,
     /// What was given of the piece.
     given: usize,
+    pace: Option<Arc<Pace>>,
 }
 
 impl SectionReader {
@@ -39,7 +41,14 @@ impl SectionReader {
             end: offset + length,
             piece: Vec::new(),
             given: 0,
+            pace: None,
         }
+    }
+
+    /// Keeps to `pace`, if there is one.
+    pub(super) fn gently(mut self, pace: Option<&Arc<Pace>>) -> Self {
+        self.pace = pace.cloned();
+        self
     }
 
     /// How many bytes are left.
@@ -54,6 +63,9 @@ impl SectionReader {
             .resize((self.end - self.at).min(PIECE) as usize, 0);
         self.given = 0;
         if !self.piece.is_empty() {
+            if let Some(pace) = &self.pace {
+                pace.pause().map_err(failed())?;
+            }
             let mut file = self.dir.storage().open(&self.path).map_err(failed())?;
             file.read_at(self.at, &mut self.piece).map_err(failed())?;
             self.at += self.piece.len() as u64;
@@ -101,7 +113,7 @@ pub struct SectionWriter<'a> {
     /// The bytes in front for which room was left.
     head: u64,
     crc: u32,
-    pace: Option<&'a mut Pace>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl<'a> SectionWriter<'a> {
@@ -117,8 +129,8 @@ impl<'a> SectionWriter<'a> {
     }
 
     /// Gives way to others: keeps to `pace`, and leaves no large write-back for somebody's sync to wait for.
-    pub(super) fn gently(mut self, pace: &'a mut Pace) -> Self {
-        self.pace = Some(pace);
+    pub(super) fn gently(mut self, pace: &Arc<Pace>) -> Self {
+        self.pace = Some(Arc::clone(pace));
         self
     }
 
@@ -147,7 +159,7 @@ impl Write for SectionWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes).map_err(io::Error::other)?;
         self.crc = crc32c::crc32c_append(self.crc, bytes);
-        if let Some(pace) = &mut self.pace {
+        if let Some(pace) = &self.pace {
             self.file
                 .sync_if_behind(WRITE_BACK)
                 .map_err(io::Error::other)?;
@@ -166,6 +178,7 @@ impl Write for SectionWriter<'_> {
 pub struct StateFiles {
     /// With the worker that wrote each, in the order in which they apply.
     files: Vec<(usize, StateFileReader)>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl StateFiles {
@@ -179,7 +192,14 @@ impl StateFiles {
             .map(|file| Ok((file.worker, StateFileReader::open(dir, file)?)));
         Ok(Self {
             files: files.collect::<Result<_>>()?,
+            pace: None,
         })
+    }
+
+    /// Gives way to others: keeps to `pace`.
+    pub(super) fn gently(mut self, pace: &Arc<Pace>) -> Self {
+        self.pace = Some(Arc::clone(pace));
+        self
     }
 
     /// The operators and traces that they are about.
@@ -201,7 +221,8 @@ impl StateFiles {
         for (worker, file) in &self.files {
             for section in file.sections() {
                 if (section.operator, section.trace) == (operator, trace) {
-                    shards.entry(*worker).or_default().push(file.read(section)?);
+                    let reader = file.read_gently(section, self.pace.as_ref())?;
+                    shards.entry(*worker).or_default().push(reader);
                 }
             }
         }

@@ -33,13 +33,14 @@
 //! directory is synced, which the commit does once for all workers.
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use tidemark_connectors::storage::StorageWriter;
 use uuid::Uuid;
 
 use super::error::{CheckpointError, Result};
+use super::fold::Pace;
 use super::{FileKind, SectionReader, SectionWriter, StateDir, StateFile};
 use crate::time::Epoch;
 
@@ -389,6 +390,15 @@ impl StateFileReader {
 
     /// The bytes of a section of this file, after a look at all of them: they are those that were written.
     pub fn read(&self, section: &Section) -> Result<SectionReader> {
+        self.read_gently(section, None)
+    }
+
+    /// [Reads](Self::read), and keeps to `pace`.
+    pub(super) fn read_gently(
+        &self,
+        section: &Section,
+        pace: Option<&Arc<Pace>>,
+    ) -> Result<SectionReader> {
         let Section {
             operator,
             trace,
@@ -396,7 +406,8 @@ impl StateFileReader {
             length,
             crc,
         } = *section;
-        let reader = || SectionReader::new(&self.dir, self.path.clone(), offset, length);
+        let reader =
+            || SectionReader::new(&self.dir, self.path.clone(), offset, length).gently(pace);
         if reader().checksum()? == crc {
             return Ok(reader());
         }

@@ -14,6 +14,7 @@ use timely::dataflow::operators::Concatenate;
 use crate::operators::aggregate::Aggregate;
 use crate::operators::deduplicate::Deduplicate;
 use crate::operators::filter_project::FilterProject;
+use crate::operators::join::{self, Join};
 use crate::operators::output::{OutputHandle, OutputSpec, output};
 use crate::operators::over::Over;
 use crate::operators::rank::Rank;
@@ -73,16 +74,19 @@ pub fn source_uses(plan: &Plan) -> Vec<usize> {
     uses
 }
 
-/// The part of a key of some operator's state that says which worker it lives on.
-pub type Routed = fn(&[u8]) -> &[u8];
+/// The part of a key of some operator's state, by trace, that says which worker it lives on.
+pub type Routed = fn(u32, &[u8]) -> &[u8];
 
 /// The operators of a plan where that is not all of the key.
 pub fn routed_parts(plan: &Plan) -> BTreeMap<u32, Routed> {
     fn visit(node: &Node, parts: &mut BTreeMap<u32, Routed>) {
         node.inputs.iter().for_each(|input| visit(input, parts));
-        if matches!(node.operator, Operator::SessionWindow(_)) {
-            parts.insert(node.id as u32, session_window::routed);
-        }
+        let routed: Option<Routed> = match &node.operator {
+            Operator::SessionWindow(_) => Some(session_window::routed),
+            Operator::Join(join) if join::is_timed(join) => Some(join::routed),
+            _ => None,
+        };
+        parts.extend(routed.map(|routed| (node.id as u32, routed)));
     }
     let mut parts = BTreeMap::new();
     visit(&plan.root, &mut parts);
@@ -224,6 +228,18 @@ impl<'scope> Compiler<'scope, '_> {
                 let operator = Over::new(node.id, over, input, &node.schema, &self.options)?;
                 let (recorder, restored) = (&self.parts.recorder, &mut self.parts.restored);
                 Ok(operator.render(only(&mut inputs), &context, recorder, restored))
+            }
+            Operator::Join(join) => {
+                let [left, right] = [0, 1].map(|side| &node.inputs[side].schema);
+                let operator =
+                    Join::new(node.id, join, [left, right], &node.schema, &self.options)?;
+                let right = only(&mut inputs);
+                Ok(operator.render(
+                    [only(&mut inputs), right],
+                    &context,
+                    &self.parts.recorder,
+                    &mut self.parts.restored,
+                ))
             }
             Operator::Values { rows } => {
                 let clock = self.clock();

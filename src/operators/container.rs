@@ -226,6 +226,8 @@ impl Distributor<Rows> for ByKey {
 pub enum BatchRoute {
     /// All to the first worker.
     First,
+    /// All to each worker.
+    All,
     /// Each row by the hash of these columns, encoded by this codec.
     By(Vec<usize>, KeyCodec),
 }
@@ -239,6 +241,12 @@ impl Distributor<Deltas> for BatchRoute {
     ) {
         let (columns, codec) = match self {
             Self::By(columns, codec) if pushers.len() > 1 => (columns, codec),
+            Self::All => {
+                for pusher in pushers {
+                    Message::push_at(&mut deltas.clone(), stamp.clone(), pusher);
+                }
+                return;
+            }
             _ => return Message::push_at(deltas, stamp.clone(), &mut pushers[0]),
         };
         let mut parts = vec![Vec::new(); pushers.len()];

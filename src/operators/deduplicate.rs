@@ -17,14 +17,14 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::Expr;
 use timely::dataflow::operators::generic::OperatorInfo;
 
-use crate::operators::aggregate::bounds;
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
 use crate::operators::keyed::{Keyed, encoded, keyed};
+use crate::operators::moment::moments;
 use crate::operators::{
     Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, Restored, behind, expires,
 };
-use crate::plan::{self, Bound, EventTimeColumn, Known};
+use crate::plan::{self, EventTimeColumn, Known};
 use crate::row::{Delta, KeyCodec, RowError, ValueCodec};
 use crate::state::{Recorder, Rows, StateError, Table, TableKind, places_by_key};
 use crate::time::{EventTime, NEVER, Time};
@@ -83,7 +83,7 @@ impl Prepared {
     /// The event time of each row; [`NEVER`] where it has none.
     fn times(&self, columns: &[ArrayRef], rows: usize) -> Vec<EventTime> {
         match (self.time, columns.last()) {
-            (Some(column), Some(time)) => bounds(&Bound { key: 0, column }, time, rows),
+            (Some(column), Some(time)) => moments(column.kind, time, rows),
             _ => vec![NEVER; rows],
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{
     Column, DFSchema, DataFusionError, Diagnostic, Result, Spans, TableReference,
     plan_datafusion_err, plan_err,
@@ -86,6 +86,9 @@ pub fn session_state(time_zone: &str) -> SessionState {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.default_null_ordering = "nulls_min".into();
     options.optimizer.skip_failed_rules = false;
+    options
+        .optimizer
+        .enable_physical_uncorrelated_scalar_subquery = false;
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
@@ -131,6 +134,7 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(rules::simplify_expressions::SimplifyExpressions::new()),
         Arc::new(DistinctToAggregate),
         Arc::new(rules::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
+        Arc::new(OneRowAtMost),
         Arc::new(rules::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
         Arc::new(rules::decorrelate_lateral_join::DecorrelateLateralJoin::new()),
         Arc::new(rules::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
@@ -183,6 +187,41 @@ impl OptimizerRule for DistinctToAggregate {
         Ok(Transformed::yes(LogicalPlan::Aggregate(
             Aggregate::try_new(input, keys, vec![])?,
         )))
+    }
+}
+
+/// Refuses a sub-query as a value that may have several rows: as a join it would multiply the rows beside it.
+#[derive(Debug)]
+struct OneRowAtMost;
+
+impl OptimizerRule for OneRowAtMost {
+    fn name(&self) -> &'static str {
+        "one_row_at_most"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        plan.apply_expressions(|expr| {
+            expr.apply(|part| match part {
+                Expr::ScalarSubquery(inner)
+                    if inner.outer_ref_columns.is_empty()
+                        && inner.subquery.max_rows().is_none_or(|most| most > 1) =>
+                {
+                    plan_err!(
+                        "[SCALAR_SUBQUERY_TOO_MANY_ROWS] a sub-query that is used as a value may have several rows; make it one with an aggregate, such as (SELECT max(x) FROM t), or write IN or EXISTS"
+                    )
+                }
+                _ => Ok(TreeNodeRecursion::Continue),
+            })
+        })?;
+        Ok(Transformed::no(plan))
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `fuse` | adjacent filters and projections become one operator |
 //! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
 //! | `expr` | `current_timestamp()` and random values become functions of supplied columns; what no plan can hold is refused |
+//! | `join` | joins, and how long their rows are kept |
 //! | `sorted` | `ORDER BY` over a whole result |
 //! | `rank` | `DISTINCT ON`, the first rows of an order or of each partition |
 //! | `order` | one order of columns for one text |
@@ -20,6 +21,7 @@ pub(super) mod error;
 pub(super) mod expr;
 mod fold;
 mod fuse;
+mod join;
 mod key;
 mod nodes;
 mod order;
@@ -119,6 +121,7 @@ fn gives_keys_whole(node: &Node) -> bool {
         Operator::Rank(rank) => rank.partition.is_empty() || key::is_of_partition(rank),
         Operator::Over(over) => over.partition.is_empty(),
         Operator::Deduplicate(_) => true,
+        Operator::Join(_) => false,
         _ => !has_sessions(node),
     }
 }

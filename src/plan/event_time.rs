@@ -104,7 +104,7 @@ fn instant(column: EventTimeColumn) -> Option<EventTimeColumn> {
 }
 
 /// A moment, or the wall clock in UTC, which reads the same.
-fn is_instant(data_type: &DataType) -> bool {
+pub(super) fn is_instant(data_type: &DataType) -> bool {
     match data_type {
         DataType::Timestamp(TimeUnit::Microsecond, zone) => zone.as_deref().is_none_or(is_utc),
         _ => false,
@@ -295,7 +295,7 @@ pub fn literal_micros(expr: &Expr) -> Option<i64> {
 }
 
 /// A constant interval of fixed length; months have none.
-fn interval_micros(expr: &Expr) -> Option<i64> {
+pub(super) fn interval_micros(expr: &Expr) -> Option<i64> {
     let Expr::Literal(value, _) = expr else {
         return None;
     };

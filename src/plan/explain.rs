@@ -5,11 +5,16 @@
 //! whether it ever takes a row back; then what it reads. Secrets are hidden
 //! ([`super::redact`]).
 
+mod joins;
 mod ranks;
 
 use std::fmt::Write;
 
+use joins::join_notes;
+
+use super::join::{self, is_static};
 use super::lineage::{Below, Naming, column_texts, columns_read};
+use super::modes::describe_join;
 use super::redact::shown_options;
 use super::text::duration;
 use super::{
@@ -103,17 +108,24 @@ impl Plan {
     /// Whether what the query keeps stays bounded, and which operators let it grow.
     fn state_in_short(&self) -> String {
         let mut kept = Kept::default();
-        kept.add(&self.root);
+        kept.add(self, &self.root);
         match kept.growing.as_slice() {
             [] if kept.until_passed => "bounded: what the watermark has passed is forgotten".into(),
+            [] if kept.tables => "bounded: the rows of static tables".into(),
             [] if kept.few_rows => "bounded: the first rows of an order".into(),
             [] if kept.one_row => "bounded: one row".into(),
             [] => "none: every row is done with in its epoch".into(),
-            [one] => format!("grows with each new key: operator {one} forgets nothing"),
+            [one] => format!(
+                "grows with each new {}: operator {one} forgets nothing",
+                kept.of(&self.root)
+            ),
             many => {
                 let ids: Vec<String> = many.iter().map(ToString::to_string).collect();
                 let ids = ids.join(", ");
-                format!("grows with each new key: operators {ids} forget nothing")
+                format!(
+                    "grows with each new {}: operators {ids} forget nothing",
+                    kept.of(&self.root)
+                )
             }
         }
     }
@@ -124,6 +136,8 @@ impl Plan {
 struct Kept {
     /// Some keep what the watermark has not passed.
     until_passed: bool,
+    /// Some keep the rows of static tables.
+    tables: bool,
     /// Some keep the one group of all rows.
     one_row: bool,
     /// Some keep the first rows of an order.
@@ -133,9 +147,21 @@ struct Kept {
 }
 
 impl Kept {
-    fn add(&mut self, node: &Node) {
+    /// What makes it grow.
+    fn of(&self, node: &Node) -> &'static str {
+        let joins = |node: &Node| {
+            self.growing.contains(&node.id) && matches!(node.operator, Operator::Join(_))
+        };
+        if joins(node) || node.inputs.iter().any(|input| self.of(input) == "row") {
+            "row"
+        } else {
+            "key"
+        }
+    }
+
+    fn add(&mut self, plan: &Plan, node: &Node) {
         for input in &node.inputs {
-            self.add(input);
+            self.add(plan, input);
         }
         match &node.operator {
             Operator::Aggregate(aggregate) => {
@@ -167,6 +193,20 @@ impl Kept {
             }
             Operator::Over(over) if over.bound.is_some() => self.until_passed = true,
             Operator::Rank(_) | Operator::Over(_) => self.growing.push(node.id),
+            Operator::Join(join) => {
+                let streaming = |source: usize| plan.sources[source].streaming;
+                for (input, side) in node.inputs.iter().zip(&join.sides) {
+                    match side.kept {
+                        join::Kept::Not => {}
+                        join::Kept::Until(..) => self.until_passed = true,
+                        join::Kept::Forever if is_static(input, &streaming) => {
+                            self.tables = true;
+                        }
+                        join::Kept::Forever => self.growing.push(node.id),
+                    }
+                }
+                self.growing.dedup();
+            }
             Operator::Source { .. }
             | Operator::FilterProject { .. }
             | Operator::Unnest { .. }
@@ -311,6 +351,7 @@ fn headline(plan: &Plan, node: &Node) -> String {
                 }
             }
         }
+        Operator::Join(join) => describe_join(node, join),
         Operator::Deduplicate(deduplicate) => {
             let keys: Vec<String> = (deduplicate.keys.iter())
                 .map(|key| below.expression(key))
@@ -350,6 +391,7 @@ fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
     match &node.operator {
         Operator::Aggregate(aggregate) => notes.extend(state_notes(plan, node, aggregate)),
         Operator::SessionWindow(session) => notes.extend(session_notes(plan, session)),
+        Operator::Join(join) => notes.extend(join_notes(plan, node, join)),
         Operator::Deduplicate(deduplicate) => notes.extend(ranks::first_notes(plan, deduplicate)),
         Operator::Rank(rank) => notes.extend(ranks::rank_notes(plan, node, rank)),
         Operator::Over(over) => notes.extend(ranks::over_notes(plan, over)),
@@ -519,10 +561,13 @@ fn end_of(bound: Bound) -> String {
     }
 }
 
-/// A length in words; what a truncation leaves is said as "just under" the whole.
+/// A length in words; what a truncation leaves is said as "just under" the whole, and what goes a little beyond
+/// as "just above".
 fn length(micros: i64) -> String {
-    match micros.checked_add(1) {
-        Some(whole) if whole % 1_000 == 0 => format!("just under {}", duration(whole)),
+    match (micros.checked_add(1), micros.checked_sub(1)) {
+        (_, Some(0)) => "an instant".into(),
+        (Some(whole), _) if whole % 1_000 == 0 => format!("just under {}", duration(whole)),
+        (_, Some(whole)) if whole % 1_000 == 0 => format!("just above {}", duration(whole)),
         _ => duration(micros),
     }
 }

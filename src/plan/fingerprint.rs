@@ -17,6 +17,7 @@ use std::fmt::Write;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use tidemark_connectors::Options;
 
+use super::join::{Join, Kept};
 use super::lineage::{Below, Naming, column_texts, columns_read};
 use super::redact::redact;
 use super::sql::{DEFAULT_TIME_ZONE, type_name};
@@ -220,6 +221,12 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 ),
             ));
         }
+        Operator::Join(join) => {
+            parts.push((
+                format!("operator {}", node.id),
+                of_join(sources, node, join),
+            ));
+        }
         // The one-time rows of a query come out only in its first epoch.
         Operator::Values { rows } if !rows.is_empty() => {
             let rows: Vec<String> = rows
@@ -243,12 +250,65 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
 fn event_time_of(deduplicate: &Deduplicate, below: &Below<'_>) -> String {
     let time = deduplicate.time.as_ref();
     time.map_or(String::new(), |(expr, column)| {
-        let bound = Bound {
-            key: 0,
-            column: *column,
-        };
-        format!("{} ({})", below.expression(expr), moment(bound))
+        let kind = of_kind(column.kind);
+        format!("{} ({kind}, lag {})", below.expression(expr), column.lag)
     })
+}
+
+fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {
+    let below = Below::new(node, Naming::Expanded(sources));
+    let equal = if join.nulls_match { "<=>" } else { "=" };
+    let on: Vec<String> = (join.on.iter())
+        .map(|(left, right)| {
+            format!(
+                "{} {equal} {}",
+                below.expression(left),
+                below.expression(right)
+            )
+        })
+        .collect();
+    let condition = |expr: &Option<Expr>| {
+        (expr.as_ref()).map_or("true".to_owned(), |expr| below.expression(expr))
+    };
+    let sides = node.inputs.iter().zip(&join.sides).map(|(input, side)| {
+        let columns: Vec<String> = (column_texts(input, Naming::Expanded(sources)).iter())
+            .zip(input.schema.fields())
+            .map(|(text, field)| format!("{text} {}", type_name(field.data_type())))
+            .collect();
+        let kept = match &side.kept {
+            Kept::Not => "not kept".to_owned(),
+            Kept::Forever => "kept".to_owned(),
+            Kept::Until(moment, more) => format!(
+                "kept until {} ({}) and {more} more",
+                below.expression(&moment.time),
+                of_kind(moment.column.kind)
+            ),
+        };
+        format!(
+            "[{}] where {}, {kept}",
+            columns.join(", "),
+            condition(&side.condition)
+        )
+    });
+    let sides: Vec<String> = sides.collect();
+    let retracting: Vec<&str> = (node.inputs.iter())
+        .map(|input| {
+            if input.append_only {
+                "append-only"
+            } else {
+                "retracting"
+            }
+        })
+        .collect();
+    format!(
+        "{} on [{}] and {}: {}, {}, {} input",
+        join.kind.name(),
+        on.join(", "),
+        condition(&join.filter),
+        sides.join(" with "),
+        gives(join.emit),
+        retracting.join(" and ")
+    )
 }
 
 fn describe(sources: &[SourceTable], node: &Node, aggregate: &Aggregate) -> String {
@@ -293,11 +353,16 @@ fn gives(emit: Emit) -> &'static str {
 }
 
 fn end(bound: Bound) -> String {
-    format!("complete by key {} ({})", bound.key, moment(bound))
+    format!(
+        "complete by key {} ({}, lag {})",
+        bound.key,
+        of_kind(bound.column.kind),
+        bound.column.lag
+    )
 }
 
-fn moment(bound: Bound) -> String {
-    let kind = match bound.column.kind {
+fn of_kind(kind: EventTimeKind) -> String {
+    match kind {
         EventTimeKind::Instant => "instant".to_owned(),
         EventTimeKind::WindowEnd => "window end".to_owned(),
         EventTimeKind::WindowStart(size) => format!("window start of size {size}"),
@@ -305,6 +370,5 @@ fn moment(bound: Bound) -> String {
             format!("window of size {size}")
         }
         EventTimeKind::Session => "session".to_owned(),
-    };
-    format!("{kind}, lag {}", bound.column.lag)
+    }
 }

@@ -1,8 +1,11 @@
 //! What the columns of a node are called when they are shown, and what they are computed from.
 
+use std::borrow::Cow;
+
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 
+use super::join::{JoinKind, LEFT};
 use super::{AggregateCall, Node, Operator, SourceTable, text};
 
 /// How columns are spelt.
@@ -17,20 +20,31 @@ pub(super) enum Naming<'a> {
 
 /// The columns that feed an operator, with a text for each.
 pub(super) struct Below<'a> {
-    schema: Option<&'a DFSchema>,
+    schema: Option<Cow<'a, DFSchema>>,
     /// The texts, by column.
     pub(super) texts: Vec<String>,
 }
 
 impl<'a> Below<'a> {
-    /// What feeds `node`. All inputs of a union have the same columns; the first one speaks.
+    /// What feeds `node`: of a join the columns of both inputs. All inputs of a union have the same columns;
+    /// the first one speaks.
     pub(super) fn new(node: &'a Node, naming: Naming<'_>) -> Self {
-        match node.inputs.first() {
-            Some(input) => Self {
-                schema: Some(&input.schema),
+        match (&node.operator, &node.inputs[..]) {
+            (Operator::Join(_), [left, right]) => {
+                let mut texts = [left, right].map(|input| column_texts(input, naming));
+                if matches!(naming, Naming::Shown) {
+                    tell_apart(&mut texts, [&left.schema, &right.schema]);
+                }
+                Self {
+                    schema: left.schema.join(&right.schema).ok().map(Cow::Owned),
+                    texts: texts.concat(),
+                }
+            }
+            (_, [input, ..]) => Self {
+                schema: Some(Cow::Borrowed(&input.schema)),
                 texts: column_texts(input, naming),
             },
-            None => Self {
+            (_, []) => Self {
                 schema: None,
                 texts: Vec::new(),
             },
@@ -43,6 +57,7 @@ impl<'a> Below<'a> {
         text::render(expr, &|column| {
             let index = self
                 .schema
+                .as_ref()
                 .and_then(|schema| schema.maybe_index_of_column(column));
             match index.and_then(|index| self.texts.get(index)) {
                 Some(text) if !whole && text.contains(' ') && !text.ends_with(')') => {
@@ -57,6 +72,26 @@ impl<'a> Below<'a> {
     /// An aggregate of the node as SQL over these columns.
     pub(super) fn aggregate(&self, call: &AggregateCall) -> String {
         text::aggregate_call(call, &|expr| self.expression(expr))
+    }
+}
+
+/// Puts the table's name before columns that are called the same in both inputs of a join.
+fn tell_apart(texts: &mut [Vec<String>; 2], schemas: [&DFSchema; 2]) {
+    let names = texts.clone();
+    for side in 0..2 {
+        for (index, text) in texts[side].iter_mut().enumerate() {
+            let (qualifier, _) = schemas[side].qualified_field(index);
+            if let Some(qualifier) = qualifier
+                && names[1 - side].contains(text)
+            {
+                // The planner has names of its own for sub-queries.
+                let table = match qualifier.table() {
+                    table if table.starts_with("__") => "subquery",
+                    table => table,
+                };
+                *text = format!("{table}.{text}");
+            }
+        }
     }
 }
 
@@ -111,7 +146,7 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
                 })
                 .collect()
         }
-        Operator::SessionWindow(_) if expanded => (0..node.columns.len())
+        Operator::SessionWindow(_) | Operator::Join(_) if expanded => (0..node.columns.len())
             .map(|index| format!("operator{}.{index}", node.id))
             .collect(),
         Operator::SessionWindow(session) if session.calls.is_some() => {
@@ -124,6 +159,23 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
         Operator::SessionWindow(session) => {
             let mut texts = below.texts.clone();
             texts.push(below.expression(&session.window));
+            texts
+        }
+        Operator::Join(join) => {
+            let mut texts = below.texts;
+            let left = node.inputs.first().map_or(0, |left| left.columns.len());
+            match join.kind {
+                JoinKind::Inner | JoinKind::Outer(_) => {}
+                JoinKind::Semi(LEFT) | JoinKind::Anti(LEFT) | JoinKind::Mark(LEFT) => {
+                    texts.truncate(left);
+                }
+                JoinKind::Semi(_) | JoinKind::Anti(_) | JoinKind::Mark(_) => {
+                    texts.drain(..left);
+                }
+            }
+            if matches!(join.kind, JoinKind::Mark(_)) {
+                texts.push("has a match".into());
+            }
             texts
         }
         Operator::Rank(rank) if rank.numbered => {

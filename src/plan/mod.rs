@@ -28,6 +28,7 @@ pub mod explain;
 pub mod fingerprint;
 pub mod functions;
 mod grouping_sets;
+pub mod join;
 mod lineage;
 pub mod modes;
 mod ordering;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use convert::plan_query;
 pub use error::PlanError;
+pub use join::{Join, JoinKind};
 pub use ordering::{OrderBy, ResultOrder};
 pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction};
 pub use supplied::Supplied;
@@ -199,6 +201,7 @@ impl Node {
             }
             Operator::Aggregate(_)
             | Operator::SessionWindow(_)
+            | Operator::Join(_)
             | Operator::Deduplicate(_)
             | Operator::Rank(_)
             | Operator::Over(_)
@@ -263,6 +266,8 @@ pub enum Operator {
     Aggregate(Aggregate),
     /// The session of each row, or aggregates of each session. Rows in no session are left out.
     SessionWindow(SessionWindow),
+    /// Rows of the first input and of the second that belong together.
+    Join(Box<Join>),
     /// The first row of each key to arrive, at once. Over input that never retracts.
     Deduplicate(Deduplicate),
     /// The first rows of each partition by an order.

@@ -9,6 +9,9 @@
 //! Sessions are as aggregates: in append mode the rows of a session are given once it is complete. So are
 //! the first rows of a partition. A deduplication gives its rows at once; over rows that can be taken
 //! back it is the first row of each key by event time.
+//! Sessions are as aggregates: in append mode the rows of a session are given once it is complete. A join gives
+//! pairs at once in every mode; a row without a match in append mode when it can find none any more, else at
+//! once, and takes it back when it finds one.
 //!
 //! Without a mode: append where that is possible, else update.
 
@@ -18,6 +21,7 @@ use tidemark_connectors::OutputMode;
 use super::convert::error::unsupported;
 use super::convert::expr::uses_clock;
 use super::convert::{ConvertError, Result};
+use super::join::{Join, JoinKind};
 use super::lineage::{Below, Naming};
 use super::sql::type_name;
 use super::{
@@ -111,7 +115,11 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
             } else if ranks {
                 "the rows of a partition are given once, when the watermark says that it is complete".into()
             } else if aggregates.is_empty() {
-                "no operator ever changes a row that it gave".into()
+                if joins(root).iter().any(|(_, join)| !join.is_final()) {
+                    "a pair is given at once, and a row without a match when the watermark says that it will find none".into()
+                } else {
+                    "no operator ever changes a row that it gave".into()
+                }
             } else if all_distinct {
                 "a distinct row never changes and is given when it first appears".into()
             } else {
@@ -120,6 +128,9 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
         }
         OutputMode::Update if has_sessions(root) || ranks => {
             "each epoch gives the rows that changed".into()
+        }
+        OutputMode::Update if joins(root).iter().any(|(_, join)| !join.is_final()) => {
+            "each epoch gives the rows that changed: a row without a match is taken back when it finds one".into()
         }
         OutputMode::Update if aggregates.is_empty() || (all_distinct && aggregates.len() == 1) => {
             "no operator ever changes a row that it gave, so every row is new, as in append".into()
@@ -145,6 +156,15 @@ fn aggregates(node: &Node) -> Vec<(&Node, &Aggregate)> {
     let mut found: Vec<_> = node.inputs.iter().flat_map(aggregates).collect();
     if let Operator::Aggregate(aggregate) = &node.operator {
         found.push((node, aggregate));
+    }
+    found
+}
+
+/// All joins, those of the inputs first.
+fn joins(node: &Node) -> Vec<(&Node, &Join)> {
+    let mut found: Vec<_> = node.inputs.iter().flat_map(joins).collect();
+    if let Operator::Join(join) = &node.operator {
+        found.push((node, join));
     }
     found
 }
@@ -185,7 +205,8 @@ fn endless_sessions(node: &Node) -> Option<&Node> {
     })
 }
 
-/// In append mode every operator is append-only, so only groups that never end stand in the way.
+/// In append mode every operator is append-only, so only groups that never end stand in the way, and rows that
+/// might find a match for ever.
 fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
     if let Some(node) = endless_sessions(root)
         && let Operator::SessionWindow(session) = &node.operator
@@ -204,6 +225,18 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
             operator,
             reason: format!("a row that comes later can {happens}, and no partition is ever complete"),
             remedy: "partition by a window of the event time, such as window(ts, '5 minutes'), or use 'outputMode' = 'update'".into(),
+        });
+    }
+    for (node, join) in joins(root) {
+        let Some(side) = join.endless() else { continue };
+        return Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator: describe_join(node, join),
+            reason: format!(
+                "a row of its {} input without a match could find one at any time, so it never is final",
+                ["left", "right"][side]
+            ),
+            remedy: "say in the condition how far apart in event time the two may be, such as b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR (both tables need a watermark), or use 'outputMode' = 'update'".into(),
         });
     }
     for (node, aggregate) in aggregates(root) {
@@ -319,6 +352,28 @@ fn describe(node: &Node, aggregate: &Aggregate) -> String {
     }
 }
 
+/// The join as SQL.
+pub(super) fn describe_join(node: &Node, join: &Join) -> String {
+    let below = Below::new(node, Naming::Shown);
+    let keys = join.on.iter().map(|(left, right)| {
+        let equal = if join.nulls_match { "<=>" } else { "=" };
+        format!(
+            "{} {equal} {}",
+            below.expression(left),
+            below.expression(right)
+        )
+    });
+    let own = join.sides.iter().filter_map(|side| side.condition.as_ref());
+    let conditions: Vec<String> = keys
+        .chain(own.chain(&join.filter).map(|expr| below.expression(expr)))
+        .collect();
+    match &conditions[..] {
+        [] if join.kind == JoinKind::Inner => "CROSS JOIN".into(),
+        [] => format!("{} ON true", join.kind.name()),
+        conditions => format!("{} ON {}", join.kind.name(), conditions.join(" AND ")),
+    }
+}
+
 /// Sets `emit`, `bound` and `append_only` from the inputs up.
 fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
     for input in &mut node.inputs {
@@ -330,6 +385,9 @@ fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
     {
         node.operator = Operator::Rank(first_by_time(deduplicate)?);
     }
+    let retracting: Vec<usize> = (0..node.inputs.len())
+        .filter(|input| !node.inputs[*input].append_only)
+        .collect();
     node.append_only = match &mut node.operator {
         Operator::Aggregate(aggregate) => {
             if mode == OutputMode::Complete {
@@ -368,6 +426,18 @@ fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
                 (deduplicate.time, deduplicate.known) = (None, Known::Always);
             }
             of_inputs
+        }
+        Operator::Join(join) => {
+            if mode == OutputMode::Complete {
+                join.keep_all();
+            }
+            if mode == OutputMode::Append {
+                join.emit = Emit::OnClose;
+            }
+            retracting
+                .into_iter()
+                .for_each(|side| join.keep_retractable(side));
+            join.is_final() && of_inputs
         }
         Operator::Source { .. }
         | Operator::FilterProject { .. }
@@ -418,6 +488,7 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
             | Operator::Deduplicate(_)
             | Operator::Rank(_)
             | Operator::Over(_)
+            | Operator::Join(_)
     );
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;
@@ -442,6 +513,10 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
                 .find(|expr| uses_clock(expr)),
             Operator::Rank(rank) => (rank.partition.iter())
                 .chain(rank.order.iter().map(|by| &by.expr))
+                .find(|expr| uses_clock(expr)),
+            Operator::Join(join) => (join.on.iter())
+                .flat_map(|(left, right)| [left, right])
+                .chain(join.sides.iter().filter_map(|side| side.condition.as_ref()))
                 .find(|expr| uses_clock(expr)),
             _ => None,
         };

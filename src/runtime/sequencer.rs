@@ -96,6 +96,7 @@ impl Sequencer {
                     | Operator::Deduplicate(_)
                     | Operator::Rank(_)
                     | Operator::Over(_)
+                    | Operator::Join(_)
             )
         });
         let always_answers = any(&plan.root, &|operator| match operator {

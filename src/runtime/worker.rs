@@ -294,7 +294,7 @@ fn restore(
     for (operator, trace) in files.traces() {
         let part = routed.get(&operator).copied();
         let keep = |key: &[u8]| {
-            let key = part.map_or(key, |part| part(key));
+            let key = part.map_or(key, |part| part(trace, key));
             !split || route(hash(key), peers) == worker
         };
         let sections = Sections::open(files.sections(operator, trace)?)?;

@@ -50,6 +50,7 @@ impl Summary {
 
     /// Takes in the next chunk.
     pub(crate) fn add<R: Diff>(&mut self, chunk: &RowChunk<R>) {
+        chunk.index();
         let body = &chunk.0;
         self.rows += body.rows();
         self.last_keys.push(body.last_key());

@@ -5,6 +5,7 @@
 //! merge forgets and what a reader skips is always a whole group, and no answer depends on when a merge
 //! ran. Where the newest row of a key wins, a batch has only one of each key. A [`RowChunk`] is a shared body; merges move it where nothing of it changes.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
@@ -28,8 +29,8 @@ pub(crate) struct Body<R: Diff> {
     pub(crate) keys: Bytes,
     /// The index of the keys, once all are there.
     heads: Heads,
-    /// Of the keys, likewise.
-    filter: Filter,
+    /// Of the keys, once the chunk is part of a batch, where keys are looked up.
+    filter: OnceCell<Filter>,
     /// Where each key's rows end.
     pub(crate) key_ends: Vec<u32>,
     /// The value of each row.
@@ -104,7 +105,7 @@ impl<R: Diff> Body<R> {
     /// The memory in use.
     pub(crate) fn bytes(&self) -> usize {
         self.heads.bytes()
-            + self.filter.bytes()
+            + self.filter.get().map_or(0, Filter::bytes)
             + self.keys.bytes()
             + 4 * self.key_ends.len()
             + self.vals.bytes()
@@ -209,7 +210,7 @@ impl<R: Diff> Body<R> {
     /// Whether a key of this hash may be among the keys.
     #[inline]
     pub(crate) fn may_hold(&self, hash: u64) -> bool {
-        self.filter.may_hold(hash)
+        self.filter.get().is_none_or(|filter| filter.may_hold(hash))
     }
 
     /// The first key from `start` on that is not before `key`, and whether it is `key`: near ones are
@@ -228,8 +229,14 @@ impl<R: Diff> RowChunk<R> {
     /// Wraps a body, all of whose rows are there.
     pub(crate) fn new(mut body: Body<R>) -> Self {
         body.heads = Heads::of(body.nkeys(), |i| body.keys.get(i));
-        body.filter = Filter::of(body.nkeys(), body.keys.iter());
         Self(Rc::new(body))
+    }
+
+    /// Makes ready for look-ups.
+    pub(crate) fn index(&self) {
+        let body = &*self.0;
+        body.filter
+            .get_or_init(|| Filter::of(body.nkeys(), body.keys.iter()));
     }
 }
 

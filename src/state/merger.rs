@@ -19,18 +19,53 @@ use crate::time::Time;
 /// It may take no more fuel than there are rows: the spine counts on a merge being done when another batch of
 /// its size arrives.
 ///
-/// Rows are merged, then moved up to the compaction frontier, then cut into chunks of the usual length.
 pub(crate) struct BatchMerger<R: Diff> {
-    frontier: Antichain<Time>,
     older: Input<R>,
     newer: Input<R>,
     writer: ChunkWriter<R>,
-    merged: VecDeque<RowChunk<R>>,
+    rewrite: Rewrite<R>,
+    garbage: Garbage<R>,
+    complete: bool,
+}
+
+/// Makes a batch of sorted chunks as they come: moves them up to the compaction frontier, where what has
+/// expired is dropped, and cuts them into chunks of the usual length.
+pub(crate) struct Rewrite<R: Diff> {
+    frontier: Antichain<Time>,
+    /// What comes.
+    pub(crate) input: VecDeque<RowChunk<R>>,
     advanced: VecDeque<RowChunk<R>>,
     settled: VecDeque<RowChunk<R>>,
     summary: Summary,
-    garbage: Garbage<R>,
-    complete: bool,
+}
+
+impl<R: Diff> Rewrite<R> {
+    /// Nothing has come yet.
+    pub(crate) fn new(frontier: Antichain<Time>) -> Self {
+        Self {
+            frontier,
+            input: VecDeque::new(),
+            advanced: VecDeque::new(),
+            settled: VecDeque::new(),
+            summary: Summary::new(),
+        }
+    }
+
+    /// Takes what has come; with `done`, that was all.
+    pub(crate) fn step(&mut self, done: bool) {
+        let frontier = self.frontier.borrow();
+        RowChunk::advance(&mut self.input, frontier, done, &mut self.advanced);
+        RowChunk::settle(&mut self.advanced, done, &mut self.settled);
+        for chunk in self.settled.range(self.summary.chunks()..) {
+            self.summary.add(chunk);
+        }
+    }
+
+    /// What there is now, unless it is nothing.
+    pub(crate) fn batch(self, garbage: &Garbage<R>) -> Option<Batch<R>> {
+        (!self.settled.is_empty())
+            .then(|| Batch::summed_up(self.settled.into(), self.summary, garbage))
+    }
 }
 
 /// Where the merge is in one of the batches.
@@ -59,7 +94,7 @@ impl<R: Diff> Input<R> {
 impl<R: Diff> BatchMerger<R> {
     /// Merges up to the end of a chunk. What it took, in rows; `None`: both batches have ended.
     fn step(&mut self, older: &Batch<R>, newer: &Batch<R>) -> Option<usize> {
-        let (writer, out) = (&mut self.writer, &mut self.merged);
+        let (writer, out) = (&mut self.writer, &mut self.rewrite.input);
         match (self.older.head(older), self.newer.head(newer)) {
             (Some(a), Some(b)) => {
                 let before = a.effort() + b.effort();
@@ -74,28 +109,15 @@ impl<R: Diff> BatchMerger<R> {
             (None, None) => None,
         }
     }
-
-    fn settle(&mut self, done: bool) {
-        let frontier = self.frontier.borrow();
-        RowChunk::advance(&mut self.merged, frontier, done, &mut self.advanced);
-        RowChunk::settle(&mut self.advanced, done, &mut self.settled);
-        for chunk in self.settled.range(self.summary.chunks()..) {
-            self.summary.add(chunk);
-        }
-    }
 }
 
 impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
     fn new(older: &Batch<R>, _: &Batch<R>, frontier: AntichainRef<'_, Time>) -> Self {
         Self {
-            frontier: frontier.to_owned(),
             older: Input::START,
             newer: Input::START,
             writer: ChunkWriter::new(),
-            merged: VecDeque::new(),
-            advanced: VecDeque::new(),
-            settled: VecDeque::new(),
-            summary: Summary::new(),
+            rewrite: Rewrite::new(frontier.to_owned()),
             garbage: Rc::clone(older.garbage()),
             complete: false,
         }
@@ -104,19 +126,18 @@ impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
     fn work(&mut self, older: &Batch<R>, newer: &Batch<R>, fuel: &mut isize) {
         while *fuel > 0 && !self.complete {
             if let Some(effort) = self.step(older, newer) {
-                self.settle(false);
+                self.rewrite.step(false);
                 *fuel -= effort as isize;
             } else {
-                self.writer.flush(&mut self.merged);
-                self.settle(true);
+                self.writer.flush(&mut self.rewrite.input);
+                self.rewrite.step(true);
                 self.complete = true;
             }
         }
     }
 
     fn done(self) -> Option<Batch<R>> {
-        (!self.settled.is_empty())
-            .then(|| Batch::summed_up(self.settled.into(), self.summary, &self.garbage))
+        self.rewrite.batch(&self.garbage)
     }
 }
 

@@ -38,6 +38,24 @@ impl Rows {
         self.expiry.push(expiry);
     }
 
+    /// Appends a row to the last of `parts`, or to a new one where that is full; nothing where `diff` is zero.
+    pub fn push_to(
+        parts: &mut Vec<Self>,
+        (key, val): (&[u8], &[u8]),
+        diff: i64,
+        expiry: EventTime,
+    ) {
+        if diff == 0 {
+            return;
+        }
+        if parts.last().is_none_or(Self::is_full) {
+            parts.push(Self::default());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(key, val, diff, expiry);
+        }
+    }
+
     /// The number of rows.
     #[inline]
     pub fn len(&self) -> usize {

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use differential_dataflow::trace::chunk::Chunk;
 use differential_dataflow::trace::implementations::spine_fueled::Spine;
 use differential_dataflow::trace::{Description, Span, Trace as _, TraceReader};
 use timely::dataflow::operators::generic::OperatorInfo;
@@ -15,6 +14,7 @@ use crate::state::batch::{Batch, Garbage, Shared};
 use crate::state::chunk::RowChunk;
 use crate::state::diff::Diff;
 use crate::state::error::{Result, StateError};
+use crate::state::merger::Rewrite;
 use crate::state::recorder::Recorder;
 use crate::state::restore::RestoredSections;
 use crate::state::section::{SectionInfo, SectionRows, TraceKind};
@@ -69,10 +69,7 @@ struct Exertion {
 struct Sweep<R: Diff> {
     batch: Shared<R>,
     next: usize,
-    frontier: Antichain<Time>,
-    input: VecDeque<RowChunk<R>>,
-    advanced: VecDeque<RowChunk<R>>,
-    settled: VecDeque<RowChunk<R>>,
+    rewrite: Rewrite<R>,
 }
 
 impl<R: Diff> Trace<R>
@@ -115,8 +112,10 @@ where
             }
             let upper = restored.upper();
             (trace.next, trace.recorded) = (upper, upper);
-            let chunks = restored.rows.try_into().map_err(|_| wrong)?;
-            trace.insert(chunks, upper);
+            let chunks: Vec<_> = restored.rows.try_into().map_err(|_| wrong)?;
+            if !chunks.is_empty() {
+                trace.insert(Batch::new(chunks, &trace.garbage), upper);
+            }
         }
         Ok(trace)
     }
@@ -144,22 +143,22 @@ where
             };
             self.recorder.record(info, &chunks);
             self.recorded = self.next;
-            self.insert(chunks, self.next);
+            self.insert(Batch::new(chunks, &self.garbage), self.next);
         }
         Ok(())
     }
 
-    fn insert(&mut self, chunks: Vec<RowChunk<R>>, upper: Epoch) {
-        if chunks.is_empty() || upper <= self.covered {
+    fn insert(&mut self, batch: Batch<R>, upper: Epoch) {
+        if upper <= self.covered {
             return;
         }
         let edge = |epoch| Antichain::from_elem(Time::opening(epoch));
         let since = edge(0);
         self.free();
-        let batch = Rc::new(Batch::new(chunks, &self.garbage));
         let description = Description::new(edge(self.covered), edge(upper), since);
         self.covered = upper;
-        self.spine.insert(Span::new(description, Some(batch)));
+        self.spine
+            .insert(Span::new(description, Some(Rc::new(batch))));
         self.held.push_back(upper);
         if self.held.len() > MOST_HELD {
             self.release();
@@ -273,10 +272,7 @@ where
                 Sweep {
                     batch: Rc::clone(only),
                     next: 0,
-                    frontier: self.frontier(),
-                    input: VecDeque::new(),
-                    advanced: VecDeque::new(),
-                    settled: VecDeque::new(),
+                    rewrite: Rewrite::new(self.frontier()),
                 }
             }
         };
@@ -284,14 +280,12 @@ where
             self.sweep = Some(sweep);
             return true;
         }
-        let swept: Vec<_> = sweep.settled.into();
         self.spine = spine(&self.info, &self.exertion);
         let upper = std::mem::take(&mut self.covered);
-        if swept.is_empty() {
-            return false;
+        if let Some(swept) = sweep.rewrite.batch(&self.garbage) {
+            self.insert(swept, upper);
+            self.release();
         }
-        self.insert(swept, upper);
-        self.release();
         false
     }
 }
@@ -302,18 +296,12 @@ impl<R: Diff> Sweep<R> {
         let mut rows = 0;
         while rows < effort.max(1) && self.next < self.batch.chunks().len() {
             let chunk = self.batch.chunks()[self.next].clone();
-            rows += chunk.len();
+            rows += chunk.0.rows();
             self.next += 1;
-            self.input.push_back(chunk);
+            self.rewrite.input.push_back(chunk);
         }
         let done = self.next == self.batch.chunks().len();
-        RowChunk::advance(
-            &mut self.input,
-            self.frontier.borrow(),
-            done,
-            &mut self.advanced,
-        );
-        RowChunk::settle(&mut self.advanced, done, &mut self.settled);
+        self.rewrite.step(done);
         done
     }
 }

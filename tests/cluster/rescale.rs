@@ -22,6 +22,13 @@ const QUERIES: &[(&str, &str, &str)] = &[
       substr(md5(CAST(array_sort(collect_list(v)) AS STRING)), 1, 16) AS vs FROM events GROUP BY session_window(ts, '3 minutes'), u"),
     ("whole", "append", "SELECT CAST(window_start AS STRING) AS s, u, v
       FROM TABLE(SESSION(TABLE events PARTITION BY u, DESCRIPTOR(ts), INTERVAL '3' MINUTE))"),
+    ("interval", "append", "SELECT CAST(a.ts AS STRING) AS s, a.u, a.v, coalesce(b.v, -1) AS w FROM events a LEFT JOIN events b
+      ON a.u = b.u AND b.v > a.v AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '3' MINUTE"),
+    ("unmatched", "append", "SELECT CAST(ts AS STRING) AS s, u, v FROM events a WHERE NOT EXISTS
+      (SELECT 1 FROM events b WHERE b.u = a.u AND b.ts > a.ts AND b.ts <= a.ts + INTERVAL '2' MINUTE)"),
+    ("joined", "complete", "SELECT l.u, l.n, count(*) AS c, max(r.u) AS hi FROM (SELECT u, count(*) AS n FROM events GROUP BY u) l
+      LEFT JOIN (SELECT u, count(*) AS n FROM events WHERE v % 2 = 0 GROUP BY u) r ON l.n > r.n AND length(l.u) = length(r.u)
+      GROUP BY l.u, l.n"),
     ("totals", "complete", "SELECT u, count(*) AS n, sum(v) AS v, min(v) AS lo, max(v) AS hi, approx_count_distinct(v) AS d
       FROM events GROUP BY u"),
     ("nested", "complete", "SELECT n, count(*) AS us, min(u) AS lo, max(u) AS hi, sum(v) AS v

@@ -96,7 +96,11 @@ const PAIRS: &[(&str, &str)] = &[
 
 /// Rows in disorder, then one far behind them all.
 fn rows_and_the_end(random: &mut StdRng) -> RecordBatch {
-    let rows = rows(random, 700, 20 * MINUTE);
+    and_the_end(&rows(random, 700, 20 * MINUTE))
+}
+
+/// The rows, then one far behind them all.
+pub(super) fn and_the_end(rows: &RecordBatch) -> RecordBatch {
     let end = 1_800_000_000_000_000;
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![9_999])),
@@ -106,11 +110,11 @@ fn rows_and_the_end(random: &mut StdRng) -> RecordBatch {
         Arc::new(TimestampMicrosecondArray::from(vec![end]).with_timezone("UTC")),
     ];
     let last = RecordBatch::try_new(schema(), columns).unwrap();
-    arrow::compute::concat_batches(&schema(), [&rows, &last]).unwrap()
+    arrow::compute::concat_batches(&schema(), [rows, &last]).unwrap()
 }
 
 /// Without the rows that the last one makes.
-fn but_the_end(bag: BTreeMap<String, i64>) -> BTreeMap<String, i64> {
+pub(super) fn but_the_end(bag: BTreeMap<String, i64>) -> BTreeMap<String, i64> {
     bag.into_iter()
         .filter(|(row, _)| !row.contains(FAR))
         .collect()

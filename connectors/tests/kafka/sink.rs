@@ -51,6 +51,18 @@ pub(crate) fn write(
     sink.commit(epoch, &[staged]).expect("committed");
 }
 
+/// Writes an insertion, an update and a deletion.
+fn write_changes(sink: &mut dyn Sink) {
+    let changes = vec![
+        ChangeType::Insert,
+        ChangeType::UpdatePreimage,
+        ChangeType::UpdatePostimage,
+        ChangeType::Delete,
+    ];
+    let rows = rows(&[1, 2, 2, 3], &["a", "b", "c", "d"]);
+    write(sink, 0, rows, Some(changes));
+}
+
 fn texts(records: &[(Option<String>, Option<String>)]) -> Vec<String> {
     let text = |part: &Option<String>| part.clone().unwrap_or_else(|| "-".into());
     let mut all: Vec<String> = records
@@ -157,18 +169,7 @@ fn updates_are_upserts_and_tombstones() {
         ("keyFormat", "raw"),
     ];
     let mut sink = open(&servers, "q-up", OutputMode::Update, &options).expect("a sink");
-    let changes = vec![
-        ChangeType::Insert,
-        ChangeType::UpdatePreimage,
-        ChangeType::UpdatePostimage,
-        ChangeType::Delete,
-    ];
-    write(
-        &mut *sink,
-        0,
-        rows(&[1, 2, 2, 3], &["a", "b", "c", "d"]),
-        Some(changes),
-    );
+    write_changes(&mut *sink);
     assert_eq!(
         texts(&consume(&servers, "upserts")),
         [
@@ -192,18 +193,7 @@ fn changes_come_in_debeziums_envelope_at_least_once() {
     let mut sink = open(&servers, "q-ch", OutputMode::Changelog, &options).expect("a sink");
     assert_eq!(sink.distribution(), Distribution::PerWorker);
     assert_eq!(sink.last_committed().expect("an answer"), None);
-    let changes = vec![
-        ChangeType::Insert,
-        ChangeType::UpdatePreimage,
-        ChangeType::UpdatePostimage,
-        ChangeType::Delete,
-    ];
-    write(
-        &mut *sink,
-        0,
-        rows(&[1, 2, 2, 3], &["a", "b", "c", "d"]),
-        Some(changes),
-    );
+    write_changes(&mut *sink);
     assert_eq!(
         texts(&consume(&servers, "changes")),
         [

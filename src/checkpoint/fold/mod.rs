@@ -67,8 +67,8 @@ pub fn fold_rows(
 const PATIENCE: u64 = 16;
 
 /// Does a job: reads, merges trace by trace, writes.
-fn run(job: &Job, dir: &StateDir, fold: &Fold, pace: &mut Pace) -> Result<StateFile> {
-    let files = StateFiles::open(dir, &job.files)?;
+fn run(job: &Job, dir: &StateDir, fold: &Fold, pace: &Arc<Pace>) -> Result<StateFile> {
+    let files = StateFiles::open(dir, &job.files)?.gently(pace);
     let mut writer = StateFileWriter::create(dir, job.worker, job.workers)?;
     for (operator, trace) in files.traces() {
         let parts = files.readers(operator, trace)?;
@@ -145,7 +145,7 @@ impl Folder {
                     let done = match task {
                         Task::Fold(_) if told.stop.load(Ordering::Relaxed) => continue,
                         Task::Fold(job) => {
-                            let result = run(&job, &dir, &fold, &mut Pace::new(&told));
+                            let result = run(&job, &dir, &fold, &Arc::new(Pace::new(&told)));
                             Done::Folded(job.worker, result)
                         }
                         Task::Remove(names) => {

@@ -33,6 +33,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
+use crate::operators::moment::moments;
 use crate::operators::{
     Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind, expires,
 };
@@ -46,8 +47,6 @@ use calls::{Arguments, Calls};
 use merge::Merge;
 use panes::Panes;
 use partial::Partial;
-
-pub(super) use partial::bounds;
 
 /// Values of call c travel under the tag `VALUE_TAG + c`, accumulators under a zero byte. The tag is
 /// two bytes, the first of which is never zero.
@@ -123,7 +122,7 @@ impl Prepared {
             };
             return (None, encoded);
         };
-        let bounds = bounds(bound, &keys[bound.key], rows);
+        let bounds = moments(bound.column.kind, &keys[bound.key], rows);
         let encoded = self.codec.encode_bounded(&bounds, keys);
         (Some(bounds), encoded)
     }

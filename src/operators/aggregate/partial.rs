@@ -5,8 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::datatypes::{Date32Type, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use hashbrown::HashTable;
 
 use crate::operators::aggregate::accumulate::Groups;
@@ -14,10 +13,9 @@ use crate::operators::aggregate::calls::Grouped;
 use crate::operators::aggregate::{Evaluated, LATE_NAME, Prepared, VALUE_TAG};
 use crate::operators::dead_letter::sift;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
-use crate::plan::{Bound, EventTimeKind};
 use crate::row::{Bytes, Delta, hash};
 use crate::state::Rows;
-use crate::time::{EventTime, NEVER, NO_WATERMARK};
+use crate::time::{EventTime, NEVER};
 
 /// Groups are sent on when there are this many, so that memory stays bounded.
 const MOST_GROUPS: usize = 1 << 16;
@@ -244,42 +242,4 @@ fn keep_values(
             .or_default() += diff;
     }
     Ok(())
-}
-
-/// For each row the moment at which its group is complete; [`NEVER`] where it has no event time.
-pub(in crate::operators) fn bounds(bound: &Bound, key: &ArrayRef, rows: usize) -> Vec<EventTime> {
-    let (times, shift) = match bound.column.kind {
-        EventTimeKind::Instant | EventTimeKind::WindowEnd => (Some(key), 0),
-        // A list of windows is never grouped by; without a moment a group is never complete.
-        EventTimeKind::Windows(_) => (None, 0),
-        EventTimeKind::WindowStart(size) => (Some(key), size),
-        EventTimeKind::Window(_) | EventTimeKind::Session => (
-            key.as_struct_opt()
-                .and_then(|window| window.column_by_name("end")),
-            0,
-        ),
-    };
-    let nulls = key.logical_nulls();
-    // A date stands for its midnight in UTC.
-    let midnights = times.and_then(|times| times.as_primitive_opt::<Date32Type>());
-    let midnights = midnights.map(|dates| {
-        dates.unary::<_, TimestampMicrosecondType>(|day| i64::from(day) * 86_400_000_000)
-    });
-    let times = times
-        .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>())
-        .or(midnights.as_ref());
-    (0..rows)
-        .map(|row| match times {
-            Some(times)
-                if times.is_valid(row) && nulls.as_ref().is_none_or(|n| n.is_valid(row)) =>
-            {
-                // The ends of the range mean "never" and "not yet".
-                times
-                    .value(row)
-                    .saturating_add(shift)
-                    .clamp(NO_WATERMARK + 1, NEVER - 1)
-            }
-            _ => NEVER,
-        })
-        .collect()
 }

@@ -14,9 +14,9 @@ use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{Expr, SortExpr};
 
-use crate::operators::aggregate::bounds;
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
+use crate::operators::moment::moments;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats, behind, expires};
 use crate::plan::Bound;
 use crate::row::{Bytes, Delta, KeyCodec, RowError, read_bound};
@@ -139,7 +139,8 @@ impl Layout {
         })?;
         let count = delta.rows();
         let (keys, order) = columns.split_at(self.key.types().len());
-        let bounds = (self.bound.as_ref()).map(|bound| bounds(bound, &keys[bound.key], count));
+        let bounds =
+            (self.bound.as_ref()).map(|bound| moments(bound.column.kind, &keys[bound.key], count));
         let keys = match &bounds {
             Some(bounds) => self.key.encode_bounded(bounds, keys),
             None => encode(&self.key, keys, count),

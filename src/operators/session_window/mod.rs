@@ -57,7 +57,7 @@ const BATCH: usize = 8192;
 const IDLE_EFFORT: usize = 1024;
 
 /// The part of a key in state that says which worker it lives on.
-pub fn routed(key: &[u8]) -> &[u8] {
+pub fn routed(_: u32, key: &[u8]) -> &[u8] {
     index::split(key).0
 }
 

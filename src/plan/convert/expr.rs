@@ -20,6 +20,13 @@ pub(super) fn resolve(expr: Expr, input: &Node, scope: Scope<'_>) -> Result<Expr
     resolve_with(expr, &input.schema, input.positioned(), replace)
 }
 
+/// The same for an expression over pairs of rows, which were read nowhere.
+pub(super) fn resolve_over(expr: Expr, schema: &DFSchema, scope: Scope<'_>) -> Result<Expr> {
+    let salt = || (Supplied::Salt.column(), scope.draw());
+    let replace = |expr: &Expr| random::drawn(expr, Supplied::Position.column(), salt);
+    resolve_with(expr, schema, false, replace)
+}
+
 /// The same for an expression over no rows.
 pub(super) fn resolve_constant(expr: Expr) -> Result<Expr> {
     resolve_with(expr, &DFSchema::empty(), false, |_| Ok(None))

@@ -126,6 +126,7 @@ pub(super) fn renamed(node: Node, schema: DFSchemaRef) -> Node {
         | Operator::Union
         | Operator::Aggregate(_)
         | Operator::SessionWindow(_)
+        | Operator::Join(_)
         | Operator::Deduplicate(_)
         | Operator::Rank(_)
         | Operator::Over(_)

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use super::super::event_time::window_base;
 use super::super::functions::cast::as_cast;
 use super::super::functions::session::has_constant_gap;
+use super::super::join::{JoinKind, LEFT, RIGHT};
 use super::super::{Node, Operator, Rank, RankFunction};
 use super::error::Result;
 use super::fuse::origin;
@@ -49,6 +50,24 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
                 .iter()
                 .map(|part| surviving(part, exprs, input))
                 .collect()
+        }
+        Operator::Join(join) => {
+            let parts_of = |side: usize, shift: usize| {
+                let parts = parts(node.inputs.get(side)?)?.into_iter();
+                let shifted =
+                    parts.map(|part| part.into_iter().map(|column| column + shift).collect());
+                Some(shifted.collect::<Vec<Part>>())
+            };
+            match join.kind {
+                JoinKind::Semi(side) | JoinKind::Anti(side) | JoinKind::Mark(side) => {
+                    parts_of(side, 0)
+                }
+                JoinKind::Inner | JoinKind::Outer(_) => {
+                    let mut both = parts_of(LEFT, 0)?;
+                    both.extend(parts_of(RIGHT, node.inputs.first()?.columns.len())?);
+                    Some(both)
+                }
+            }
         }
         Operator::Source { .. }
         | Operator::Unnest { .. }
@@ -206,6 +225,15 @@ fn column_known_by(node: &Node, index: usize) -> Option<KnownBy> {
                 None
             }
         }
+        Operator::Join(join) => match join.kind {
+            JoinKind::Semi(side) | JoinKind::Anti(side) | JoinKind::Mark(side) => {
+                column_known_by(node.inputs.get(side)?, index)
+            }
+            JoinKind::Inner | JoinKind::Outer(_) => match index.checked_sub(input.columns.len()) {
+                Some(index) => column_known_by(node.inputs.get(RIGHT)?, index),
+                None => column_known_by(input, index),
+            },
+        },
         // The inputs may have windows of different sizes.
         Operator::Union | Operator::Source { .. } | Operator::Values { .. } => None,
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{DFSchema, DFSchemaRef, NullHandling};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, JoinType, LogicalPlan, TableScan, Union, Unnest,
+    Aggregate, Distinct, Expr, ExprSchemable, LogicalPlan, TableScan, Union, Unnest,
     UserDefinedLogicalNodeCore, and,
 };
 
@@ -22,6 +22,7 @@ use super::aggregate::aggregate;
 use super::error::{ConvertError, Result, unsupported};
 use super::expr::{resolve, resolve_constant};
 use super::fuse::{filter, project, renamed};
+use super::join::join;
 use super::order::settled;
 use super::rank;
 
@@ -65,6 +66,7 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
         LogicalPlan::Repartition(inner) => child(&inner.input),
         LogicalPlan::Union(inner) => union(inner, scope),
         LogicalPlan::Unnest(inner) => unnest(inner, scope),
+        LogicalPlan::Join(inner) => join(inner, child(&inner.left)?, child(&inner.right)?, scope),
         LogicalPlan::Aggregate(inner) => {
             let Aggregate {
                 input,
@@ -359,36 +361,6 @@ fn limit() -> ConvertError {
 /// Why there is no such operator, and what there is.
 fn refusal(plan: &LogicalPlan) -> ConvertError {
     match plan {
-        LogicalPlan::Join(join) => {
-            use JoinType::{LeftAnti, LeftMark, LeftSemi, RightAnti, RightMark, RightSemi};
-            let kind = match join.join_type {
-                LeftSemi | RightSemi | LeftAnti | RightAnti | LeftMark | RightMark => {
-                    return unsupported(
-                        "a sub-query in WHERE (IN or EXISTS)",
-                        "it is a join, and joins of streams are not there yet",
-                        "list the values, or run the sub-query as a query of its own",
-                    );
-                }
-                JoinType::Inner if join.on.is_empty() && join.filter.is_none() => {
-                    "CROSS JOIN".into()
-                }
-                JoinType::Inner => "JOIN".into(),
-                kind => format!("{} JOIN", kind.to_string().to_uppercase()),
-            };
-            let qualified = |expr| text::render(expr, &|column| column.flat_name());
-            let keys: Vec<String> = (join.on.iter())
-                .map(|(left, right)| format!("{} = {}", qualified(left), qualified(right)))
-                .collect();
-            let on = match keys.as_slice() {
-                [] => String::new(),
-                keys => format!(" ON {}", keys.join(" AND ")),
-            };
-            unsupported(
-                format!("{kind}{on}"),
-                "joins of streams are not there yet",
-                "combine the tables with UNION ALL and GROUP BY the key, or look the values up when the result is read",
-            )
-        }
         LogicalPlan::Sort(sort) => unsupported(
             format!(
                 "ORDER BY {}",

@@ -137,6 +137,7 @@ fn collect_lags(node: &Node, lags: &mut BTreeMap<usize, i64>) {
         Operator::Rank(rank) => rank.bound.map(|bound| bound.column.lag),
         Operator::Over(over) => over.bound.map(|bound| bound.column.lag),
         Operator::Source { .. }
+        | Operator::Join(_)
         | Operator::FilterProject { .. }
         | Operator::Unnest { .. }
         | Operator::Union

@@ -1,0 +1,172 @@
+//! The first stage: the rows of one input become bytes, and go to the owners of their keys.
+//!
+//! A row travels behind a byte that says whose it is, and whether it can match at all.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+
+use crate::operators::dead_letter::sift;
+use crate::operators::join::{Limit, NAME, Prepared, Side};
+use crate::operators::{
+    Context, DeltaStream, Deltas, EpochInfo, OperatorError, OperatorStats, RowStream,
+};
+use crate::row::{Bytes, Delta};
+use crate::state::Rows;
+use crate::time::{EventTime, NEVER};
+
+/// Added to the side of a row that matches nothing.
+pub(super) const LONE: u8 = 2;
+
+/// The expressions of one input over a batch.
+pub(super) struct Evaluated {
+    keys: Vec<ArrayRef>,
+    condition: Option<BooleanArray>,
+    late: Option<Vec<EventTime>>,
+    until: Option<Vec<EventTime>>,
+}
+
+impl Evaluated {
+    /// The nulls of the keys, where a null matches nothing.
+    pub(super) fn nulls(&self, prepared: &Prepared) -> Vec<NullBuffer> {
+        (self.keys.iter())
+            .filter(|_| !prepared.nulls_match)
+            .filter_map(Array::logical_nulls)
+            .collect()
+    }
+
+    /// Whether a row matches nothing.
+    pub(super) fn is_lone(&self, row: usize, nulls: &[NullBuffer]) -> bool {
+        nulls.iter().any(|nulls| nulls.is_null(row))
+            || (self.condition.as_ref())
+                .is_some_and(|condition| condition.is_null(row) || !condition.value(row))
+    }
+}
+
+impl Side {
+    /// The keys of the rows of a batch; `None` where all rows meet.
+    pub(super) fn encoded_keys(
+        &self,
+        evaluated: &Evaluated,
+        prepared: &Prepared,
+    ) -> Result<Option<Bytes>, OperatorError> {
+        let keys = self.keys.as_ref();
+        let keys = keys.map(|(_, codec)| codec.encode(&evaluated.keys));
+        keys.transpose()
+            .map_err(|source| prepared.row_error(source))
+    }
+
+    pub(super) fn evaluate(
+        &self,
+        delta: &Delta,
+        epoch: &EpochInfo,
+    ) -> Result<Evaluated, OperatorError> {
+        let keys = match &self.keys {
+            Some((keys, _)) => keys.evaluate(delta, epoch)?,
+            None => vec![],
+        };
+        let limits = |limit: &Option<Limit>| {
+            let limits = limit.as_ref().map(|limit| limit.evaluate(delta, epoch));
+            limits.transpose()
+        };
+        Ok(Evaluated {
+            keys,
+            condition: (self.condition.as_ref())
+                .map(|condition| condition.condition(delta, epoch))
+                .transpose()?,
+            late: limits(&self.late)?,
+            until: limits(&self.until)?,
+        })
+    }
+}
+
+/// Attaches the first stage of one input.
+pub(super) fn render<'scope>(
+    input: DeltaStream<'scope>,
+    prepared: &Arc<Prepared>,
+    side: usize,
+    context: &Context,
+) -> RowStream<'scope> {
+    let prepared = Arc::clone(prepared);
+    let context = context.clone();
+    input.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "join, rows", move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|capability, batches| {
+                for delta in batches.flat_map(Deltas::take) {
+                    let encoded = context
+                        .epoch_of(delta.time, prepared.operator)
+                        .and_then(|epoch| prepared.encode(side, delta, &epoch, &context));
+                    let mut rows = match encoded {
+                        Ok(rows) => rows,
+                        Err(error) => return context.fail(error),
+                    };
+                    if !rows.is_empty() {
+                        output.session(&capability).give_container(&mut rows);
+                    }
+                }
+            });
+        }
+    })
+}
+
+impl Prepared {
+    /// What of a batch of one input goes to the owners of its keys.
+    fn encode(
+        &self,
+        side: usize,
+        delta: Delta,
+        epoch: &EpochInfo,
+        context: &Context,
+    ) -> Result<Rows, OperatorError> {
+        let of = &self.sides[side];
+        let (delta, evaluated) = sift(delta, context, |delta| of.evaluate(delta, epoch))?;
+        let keys = of.encoded_keys(&evaluated, self)?;
+        // Rows of no columns are only counted.
+        let encoded = if delta.batch.num_columns() == 0 {
+            Bytes::default()
+        } else {
+            let rows = of.rows.encode(delta.batch.columns());
+            rows.map_err(|source| self.row_error(source))?
+        };
+        let nulls = evaluated.nulls(self);
+        let mut rows = Rows::new(delta.time);
+        let mut value = Vec::new();
+        let mut dropped = 0;
+        for row in 0..delta.rows() {
+            let late = (evaluated.late.as_ref())
+                .is_some_and(|limits| limits[row] <= epoch.previous_watermark);
+            if late {
+                dropped += u64::from(delta.diff(row) > 0);
+                continue;
+            }
+            let lone = evaluated.is_lone(row, &nulls);
+            if lone && !self.kind.gives_unmatched(side) {
+                continue;
+            }
+            let expiry = evaluated.until.as_ref().map_or(NEVER, |limits| limits[row]);
+            value.clear();
+            value.push(side as u8 + if lone { LONE } else { 0 });
+            if of.is_stamped() {
+                value.extend_from_slice(&expiry.to_be_bytes());
+            }
+            if !encoded.is_empty() {
+                value.extend_from_slice(encoded.get(row));
+            }
+            let key = keys.as_ref().map_or(&[][..], |keys| keys.get(row));
+            rows.push(key, &value, delta.diff(row), expiry);
+        }
+        if dropped > 0 {
+            let stats = OperatorStats {
+                name: NAME.into(),
+                rows_dropped_by_watermark: dropped,
+                ..OperatorStats::default()
+            };
+            context.report(epoch.epoch, self.operator, &stats);
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,153 @@
+//! What a join is, as plain data.
+
+use datafusion::logical_expr::Expr;
+
+use super::{Emit, EventTimeColumn, Node, Operator};
+
+/// The left input of a join.
+pub const LEFT: usize = 0;
+
+/// The right input of a join.
+pub const RIGHT: usize = 1;
+
+/// Rows of two inputs that belong together. See [`Operator::Join`].
+///
+/// A pair matches where all of `on` are equal, each row meets its side's `condition`, and `filter` is true.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// What is given.
+    pub kind: JoinKind,
+    /// What must be equal: over the left input, and over the right one.
+    pub on: Vec<(Expr, Expr)>,
+    /// Whether a null equals another.
+    pub nulls_match: bool,
+    /// What else must be true of a pair, over the columns of both.
+    pub filter: Option<Expr>,
+    /// Of each input.
+    pub sides: [JoinSide; 2],
+    /// When rows without a match are given.
+    pub emit: Emit,
+}
+
+/// What a join gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    /// The pairs.
+    Inner,
+    /// The pairs, and the rows without a match of those inputs for which it is true, with nulls beside them.
+    Outer([bool; 2]),
+    /// The rows of this input with a match.
+    Semi(usize),
+    /// The rows of this input without a match.
+    Anti(usize),
+    /// All rows of this input, and whether each has a match.
+    Mark(usize),
+}
+
+/// One input of a join.
+#[derive(Clone, Debug)]
+pub struct JoinSide {
+    /// Rows for which this is not true match nothing. Over this input.
+    pub condition: Option<Expr>,
+    /// Rows for which it has passed are late.
+    pub late: Option<Moment>,
+    /// How long a row can find a match.
+    pub kept: Kept,
+}
+
+/// A moment in event time, for each row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moment {
+    /// What says it. Over the input.
+    pub time: Expr,
+    /// What that is.
+    pub column: EventTimeColumn,
+}
+
+/// How long a join keeps a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept {
+    /// It does not: the other input is all there from the start.
+    Not,
+    /// Until the watermark has reached its moment and so many microseconds more, lags included.
+    Until(Moment, i64),
+    /// For ever.
+    Forever,
+}
+
+impl JoinKind {
+    /// Whether pairs are given.
+    pub const fn gives_pairs(self) -> bool {
+        matches!(self, Self::Inner | Self::Outer(_))
+    }
+
+    /// Whether what is given of a row of this input depends on whether it has a match.
+    pub const fn tracks(self, side: usize) -> bool {
+        match self {
+            Self::Inner => false,
+            Self::Outer(preserved) => preserved[side],
+            Self::Semi(of) | Self::Anti(of) | Self::Mark(of) => of == side,
+        }
+    }
+
+    /// Whether a row of this input that has no match is given.
+    pub const fn gives_unmatched(self, side: usize) -> bool {
+        !matches!(self, Self::Semi(_)) && self.tracks(side)
+    }
+
+    /// As SQL calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inner => "JOIN",
+            Self::Outer([true, false]) => "LEFT JOIN",
+            Self::Outer([false, true]) => "RIGHT JOIN",
+            Self::Outer(_) => "FULL JOIN",
+            Self::Semi(LEFT) => "LEFT SEMI JOIN",
+            Self::Semi(_) => "RIGHT SEMI JOIN",
+            Self::Anti(LEFT) => "LEFT ANTI JOIN",
+            Self::Anti(_) => "RIGHT ANTI JOIN",
+            Self::Mark(_) => "EXISTS JOIN",
+        }
+    }
+}
+
+impl Join {
+    /// The first input whose rows without a match never are final, though they are to be given.
+    pub fn endless(&self) -> Option<usize> {
+        [LEFT, RIGHT].into_iter().find(|side| {
+            self.kind.gives_unmatched(*side) && self.sides[*side].kept == Kept::Forever
+        })
+    }
+
+    /// Whether no row that was given is ever taken back, over inputs that take none back.
+    pub fn is_final(&self) -> bool {
+        let waits =
+            |side: &usize| self.kind.gives_unmatched(*side) && self.sides[*side].kept != Kept::Not;
+        self.emit == Emit::OnClose || ![LEFT, RIGHT].iter().any(waits)
+    }
+
+    /// Over an input that takes rows back: a row is kept as long as that may happen to it.
+    pub fn keep_retractable(&mut self, side: usize) {
+        if let Kept::Until(moment, more) = &mut self.sides[side].kept {
+            *more = (*more).max(moment.column.lag);
+        }
+    }
+
+    /// No row is late, and none is forgotten.
+    pub fn keep_all(&mut self) {
+        for side in &mut self.sides {
+            side.late = None;
+            if matches!(side.kept, Kept::Until(..)) {
+                side.kept = Kept::Forever;
+            }
+        }
+    }
+}
+
+/// Whether all that a node gives is there from the start.
+pub fn is_static(node: &Node, streaming: &dyn Fn(usize) -> bool) -> bool {
+    match &node.operator {
+        Operator::Source { source, .. } => !streaming(*source),
+        _ => node.inputs.iter().all(|input| is_static(input, streaming)),
+    }
+}

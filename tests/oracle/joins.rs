@@ -1,0 +1,256 @@
+//! Joins of all kinds, and what is planned as one: sub-queries, sets.
+
+use super::*;
+
+const TABLES: &str =
+    "CREATE TABLE a (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP,
+    WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'a');
+    CREATE TABLE b (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP,
+    WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'b');
+    CREATE TABLE fixed (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP)
+    WITH ('connector' = 'memory', 'name' = 'fixed', 'streaming' = 'false');";
+
+/// Whose changelog sums to the batch answer.
+const JOINS: &[&str] = &[
+    "SELECT a.id, b.id AS other, a.kind FROM a JOIN b ON a.user = b.user",
+    "SELECT a.id, b.id AS other FROM a JOIN b ON a.user = b.user AND a.kind = b.kind AND a.amount < b.amount",
+    "SELECT a.id, a.user, b.id AS other FROM a LEFT JOIN b ON a.user = b.user AND a.kind <> b.kind AND b.amount > 0",
+    "SELECT a.id, b.id AS other, b.kind FROM a RIGHT JOIN b ON a.user = b.user AND a.amount > 500 AND b.amount > 500",
+    "SELECT a.id, b.id AS other FROM a FULL JOIN b ON a.user = b.user AND a.kind = b.kind AND abs(a.amount - b.amount) < 30",
+    "SELECT a.id, b.id AS other FROM a FULL JOIN b ON a.id = b.id AND a.amount > 0 AND b.amount > 0",
+    "SELECT a.id, b.id AS other FROM a LEFT JOIN b ON a.id = b.id",
+    "SELECT l.user, l.n, r.n AS m FROM (SELECT user, count(*) AS n FROM a GROUP BY user) l
+     FULL JOIN (SELECT user, count(*) AS n FROM b WHERE amount > 300 GROUP BY user) r ON l.user = r.user",
+    "SELECT l.user, l.n, r.user AS who FROM (SELECT user, count(*) AS n FROM a GROUP BY user) l
+     LEFT JOIN (SELECT user, count(*) AS n FROM b GROUP BY user) r ON l.n = r.n AND l.user < r.user",
+    "SELECT a.kind, count(*) AS n, sum(b.amount) AS s, count(DISTINCT b.user) AS d FROM a JOIN b ON a.user = b.user GROUP BY a.kind",
+    "SELECT a.user, count(*) AS n, count(b.id) AS m FROM a LEFT JOIN b ON a.user = b.user AND b.amount > a.amount GROUP BY a.user",
+    "SELECT x.id, y.id AS y, z.id AS z FROM a x JOIN b y ON x.id = y.id LEFT JOIN a z ON y.user = z.user AND z.id < 40",
+    "SELECT x.id, y.id AS other FROM a x JOIN a y ON x.user = y.user AND x.id < y.id",
+    "SELECT id, kind FROM a WHERE user IN (SELECT user FROM b WHERE amount > 900)",
+    "SELECT id, kind FROM a WHERE user NOT IN (SELECT user FROM b WHERE amount > 950 AND user IS NOT NULL)",
+    "SELECT id, kind FROM a WHERE user NOT IN (SELECT user FROM b WHERE amount > 950)",
+    "SELECT id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.amount > a.amount + 700)",
+    "SELECT id FROM a WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.kind = a.kind)",
+    "SELECT id FROM a WHERE amount > 990 OR EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.amount > 930)",
+    "SELECT id FROM a WHERE kind = 'a' OR user NOT IN (SELECT user FROM b WHERE amount > 930 AND user IS NOT NULL)",
+    "SELECT id, amount FROM a WHERE amount > (SELECT avg(amount) + 600 FROM b)",
+    "SELECT id, amount FROM a WHERE amount >= (SELECT max(amount) FROM b WHERE b.user = a.user)",
+    "SELECT user, (SELECT count(*) FROM b WHERE b.user = a.user) AS n FROM a WHERE id % 5 = 0",
+    "SELECT user FROM a INTERSECT SELECT user FROM b WHERE amount > 700",
+    "SELECT user, kind FROM a EXCEPT SELECT user, kind FROM b",
+    "SELECT user FROM a WHERE id < 300 EXCEPT (SELECT user FROM b WHERE amount > 900 INTERSECT SELECT user FROM a WHERE id > 20)",
+    "SELECT a.id, f.id AS fixed FROM a JOIN fixed f ON a.user = f.user",
+    "SELECT a.id, f.id AS fixed FROM a LEFT JOIN fixed f ON a.user = f.user AND f.amount < a.amount",
+    "SELECT a.id, f.id AS fixed FROM fixed f LEFT JOIN a ON a.user = f.user AND f.kind = a.kind",
+    "SELECT a.id, f.id AS fixed FROM a CROSS JOIN fixed f WHERE f.id < 3 AND a.id % 7 = 0",
+    "SELECT id FROM a WHERE user IN (SELECT user FROM fixed)",
+    "SELECT id FROM a WHERE NOT EXISTS (SELECT 1 FROM fixed WHERE fixed.user = a.user AND fixed.amount > a.amount)",
+    "SELECT f.kind, count(*) AS n FROM a JOIN fixed f ON a.user = f.user GROUP BY f.kind",
+    "SELECT count(*) AS n FROM a CROSS JOIN fixed",
+];
+
+/// Whose rows are kept as long as the condition says; the last rows close them.
+const BOUNDED: &[&str] = &[
+    "SELECT a.id, b.id AS other, a.ts FROM a JOIN b ON a.user = b.user AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '5' MINUTE",
+    "SELECT a.id, b.id AS other, a.ts FROM a LEFT JOIN b ON a.user = b.user AND b.ts >= a.ts - INTERVAL '1' MINUTE
+       AND b.ts < a.ts + INTERVAL '1' MINUTE",
+    "SELECT a.id, b.id AS other, a.ts, b.ts AS bts FROM a FULL JOIN b ON a.user = b.user AND a.kind = b.kind
+       AND b.ts - INTERVAL '2' MINUTE <= a.ts AND b.ts + INTERVAL '30' SECOND > a.ts",
+    "SELECT a.id, b.id AS other, a.ts FROM a LEFT JOIN b ON a.user = b.user AND a.amount > 0
+       AND b.ts BETWEEN a.ts - INTERVAL '5' MINUTE AND a.ts - INTERVAL '1' MINUTE",
+    "SELECT a.id, a.ts FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '4' MINUTE)",
+    "SELECT a.id, a.ts FROM a WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '4' MINUTE)",
+    "SELECT a.id, a.ts FROM a WHERE a.amount > 900 OR EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.amount > 0
+       AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '4' MINUTE)",
+    "SELECT l.window.start AS ws, l.user, l.n, r.n AS m FROM
+       (SELECT window, user, count(*) AS n FROM a GROUP BY window(ts, '5 minutes'), user) l JOIN
+       (SELECT window, user, count(*) AS n FROM b GROUP BY window(ts, '5 minutes'), user) r ON l.window = r.window AND l.user = r.user",
+    "SELECT coalesce(l.ws, r.ws) AS ws, l.user, l.n, r.user AS who, r.n AS m FROM
+       (SELECT window.start AS ws, user, count(*) AS n FROM a GROUP BY window(ts, '5 minutes'), user) l FULL JOIN
+       (SELECT window.start AS ws, user, count(*) AS n FROM b GROUP BY window(ts, '5 minutes'), user) r
+       ON l.ws = r.ws AND l.user = r.user AND l.n <= r.n",
+    "SELECT window.start AS ws, count(*) AS n, count(other) AS m FROM
+       (SELECT a.ts AS ts, b.id AS other FROM a LEFT JOIN b ON a.user = b.user AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '5' MINUTE)
+     GROUP BY window(ts, '10 minutes')",
+    "SELECT x.id, y.id AS y, z.id AS z, x.ts FROM a x JOIN b y ON x.user = y.user AND y.ts BETWEEN x.ts AND x.ts + INTERVAL '2' MINUTE
+       LEFT JOIN a z ON y.kind = z.kind AND z.ts BETWEEN y.ts AND y.ts + INTERVAL '10' SECOND",
+];
+
+/// Two tables of random rows, with the same users, and one that does not change.
+struct Tables {
+    a: RecordBatch,
+    b: RecordBatch,
+    fixed: RecordBatch,
+}
+
+impl Tables {
+    fn new(random: &mut StdRng, count: usize) -> Self {
+        Self {
+            a: rows(random, count, 20 * MINUTE),
+            b: rows(random, count, 20 * MINUTE),
+            fixed: rows(random, 20, 20 * MINUTE),
+        }
+    }
+
+    /// With a row of each table far behind all others, which match.
+    fn with_an_end(random: &mut StdRng, count: usize) -> Self {
+        let Self { a, b, fixed } = Self::new(random, count);
+        // A row without a time is kept for a match that may come at any time.
+        let [a, b] = [a, b].map(|rows| {
+            let timed = arrow::compute::is_not_null(rows.column(4)).unwrap();
+            arrow::compute::filter_record_batch(&rows, &timed).unwrap()
+        });
+        Self {
+            a: chained::and_the_end(&a),
+            b: chained::and_the_end(&b),
+            fixed,
+        }
+    }
+
+    fn cut(&self, random: &mut StdRng) -> [Vec<RecordBatch>; 2] {
+        [&self.a, &self.b].map(|rows| cut(random, rows, 8))
+    }
+}
+
+struct JoinRun<'a> {
+    query: &'a str,
+    mode: &'a str,
+    workers: usize,
+    epochs: [&'a [RecordBatch]; 2],
+    fixed: &'a RecordBatch,
+    checkpoint: Option<&'a std::path::Path>,
+}
+
+fn session_of(workers: usize, epochs: [&[RecordBatch]; 2], fixed: &RecordBatch) -> Session {
+    let session = Session::builder().workers(workers).build().unwrap();
+    for (name, epochs) in ["a", "b"].into_iter().zip(epochs) {
+        session.add_source(name, source(epochs));
+    }
+    session.add_source("fixed", source(std::slice::from_ref(fixed)));
+    session
+}
+
+fn result_of(run: &JoinRun<'_>) -> Vec<RecordBatch> {
+    let session = session_of(run.workers, run.epochs, run.fixed);
+    let checkpoint = run
+        .checkpoint
+        .map(|path| format!(", 'checkpointLocation' = '{}'", path.display()))
+        .unwrap_or_default();
+    let script = format!(
+        "{TABLES} CREATE TABLE result WITH ('connector' = 'memory', 'outputMode' = '{}', 'trigger' = 'available-now'{checkpoint});
+         INSERT INTO result {};",
+        run.mode, run.query
+    );
+    let queries = session
+        .sql(&script)
+        .unwrap_or_else(|error| panic!("{error}\n{}", run.query));
+    queries[0]
+        .await_termination()
+        .unwrap_or_else(|error| panic!("{error}\n{}", run.query));
+    session.table("result").unwrap().expect("a result").1
+}
+
+fn batch_of(query: &str, tables: &Tables) -> BTreeMap<String, i64> {
+    let (a, b) = (
+        std::slice::from_ref(&tables.a),
+        std::slice::from_ref(&tables.b),
+    );
+    let session = session_of(1, [a, b], &tables.fixed);
+    let script = session
+        .parse(&format!("{TABLES} {query};"), "oracle")
+        .unwrap_or_else(|error| panic!("{error}\n{query}"));
+    let Some(Statement::Query(statement)) = script.statements.last() else {
+        panic!("no query")
+    };
+    let batches = session
+        .batch(statement)
+        .unwrap_or_else(|error| panic!("{error}\n{query}"))
+        .1;
+    bag(&batches, once)
+}
+
+#[test]
+fn changelogs_of_joins_sum_to_the_batch_answer() {
+    let mut random = StdRng::seed_from_u64(31);
+    let tables = Tables::new(&mut random, 250);
+    for query in JOINS.iter().chain(BOUNDED) {
+        let wanted = batch_of(query, &tables);
+        assert!(!wanted.is_empty(), "nothing to find\n{query}");
+        for workers in [1, 2, 4] {
+            let epochs = tables.cut(&mut random);
+            let run = JoinRun {
+                query,
+                mode: "changelog",
+                workers,
+                epochs: [&epochs[0], &epochs[1]],
+                fixed: &tables.fixed,
+                checkpoint: None,
+            };
+            let what = format!("changelog, {workers} workers");
+            compare(&what, query, &bag(&result_of(&run), change), &wanted);
+        }
+    }
+}
+
+#[test]
+fn joins_go_on_after_restarts_on_any_number_of_workers() {
+    let mut random = StdRng::seed_from_u64(32);
+    let tables = Tables::new(&mut random, 250);
+    for query in JOINS.iter().chain(BOUNDED) {
+        let wanted = batch_of(query, &tables);
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = dir.path().join("checkpoint");
+        let epochs = tables.cut(&mut random);
+        let most = epochs[0].len().max(epochs[1].len());
+        let mut changes: BTreeMap<String, i64> = BTreeMap::new();
+        let mut known = 0;
+        while known < most {
+            known = (known + random.random_range(1..=3)).min(most);
+            let run = JoinRun {
+                query,
+                mode: "changelog",
+                workers: random.random_range(1..=3),
+                epochs: [0, 1].map(|table| &epochs[table][..known.min(epochs[table].len())]),
+                fixed: &tables.fixed,
+                checkpoint: Some(&checkpoint),
+            };
+            for (row, count) in bag(&result_of(&run), change) {
+                *changes.entry(row).or_insert(0) += count;
+            }
+        }
+        changes.retain(|_, count| *count != 0);
+        compare("restarts", query, &changes, &wanted);
+    }
+}
+
+#[test]
+fn bounded_joins_end_at_the_batch_answer_in_every_mode() {
+    let mut random = StdRng::seed_from_u64(33);
+    let tables = Tables::with_an_end(&mut random, 300);
+    for query in BOUNDED {
+        let wanted = chained::but_the_end(batch_of(query, &tables));
+        assert!(!wanted.is_empty(), "nothing to find\n{query}");
+        for (mode, sign) in [
+            ("append", once as fn(&RecordBatch, usize) -> i64),
+            ("changelog", change),
+        ] {
+            let epochs = [&tables.a, &tables.b].map(|rows| {
+                let mut epochs = cut(&mut random, &rows.slice(0, rows.num_rows() - 1), 8);
+                epochs.resize(8, rows.slice(0, 0));
+                epochs.push(rows.slice(rows.num_rows() - 1, 1));
+                epochs
+            });
+            let run = JoinRun {
+                query,
+                mode,
+                workers: random.random_range(1..=3),
+                epochs: [&epochs[0], &epochs[1]],
+                fixed: &tables.fixed,
+                checkpoint: None,
+            };
+            let got = chained::but_the_end(bag(&result_of(&run), sign));
+            compare(mode, query, &got, &wanted);
+        }
+    }
+}
