@@ -112,8 +112,7 @@ impl Plan {
         match kept.growing.as_slice() {
             [] if kept.until_passed => "bounded: what the watermark has passed is forgotten".into(),
             [] if kept.tables => "bounded: the rows of static tables".into(),
-            [] if kept.few_rows => "bounded: the first rows of an order".into(),
-            [] if kept.one_row => "bounded: one row".into(),
+            [] if let Some(rows) = kept.rows => format!("bounded: {rows}"),
             [] => "none: every row is done with in its epoch".into(),
             [one] => format!(
                 "grows with each new {}: operator {one} forgets nothing",
@@ -138,10 +137,8 @@ struct Kept {
     until_passed: bool,
     /// Some keep the rows of static tables.
     tables: bool,
-    /// Some keep the one group of all rows.
-    one_row: bool,
-    /// Some keep the first rows of an order.
-    few_rows: bool,
+    /// Some keep so many rows: one group, or the first of an order.
+    rows: Option<&'static str>,
     /// The operators whose state has no end.
     growing: Vec<usize>,
 }
@@ -173,7 +170,7 @@ impl Kept {
                 if aggregate.bound.is_some() {
                     self.until_passed = true;
                 } else if aggregate.keys.is_empty() && !aggregate.calls.iter().any(values) {
-                    self.one_row = true;
+                    self.rows.get_or_insert("one row");
                 } else {
                     self.growing.push(node.id);
                 }
@@ -189,7 +186,7 @@ impl Kept {
             Operator::Rank(rank) if rank.bound.is_some() => self.until_passed = true,
             // So many rows of the one partition.
             Operator::Rank(rank) if rank.partition.is_empty() && keeps_first(node, rank) => {
-                self.few_rows = true;
+                self.rows = Some("the first rows of an order");
             }
             Operator::Over(over) if over.bound.is_some() => self.until_passed = true,
             Operator::Rank(_) | Operator::Over(_) => self.growing.push(node.id),
