@@ -105,6 +105,18 @@ pub enum ConnectorError {
         /// What to do.
         remedy: String,
     },
+    /// A schema registry that refuses or does not answer.
+    #[error("{action} (schema registry {url}): {reason}. {remedy}")]
+    Registry {
+        /// What was tried: "cannot get schema 7".
+        action: String,
+        /// Where the registry is, as the option says.
+        url: String,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// Records that were to be read are gone.
     #[error("{place}: {reason}. {remedy}")]
     DataLoss {

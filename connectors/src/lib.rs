@@ -31,7 +31,7 @@ pub use sink::{
 };
 pub use sinks::open_sink;
 pub use source::{
-    Backlog, METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, Rejected, Source, SourceReader,
-    Split, SplitReader,
+    Backlog, METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, RecordHeader, Rejected, Source,
+    SourceReader, Split, SplitReader,
 };
 pub use sources::open_source;

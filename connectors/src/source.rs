@@ -151,7 +151,7 @@ pub trait SourceReader: Send + Sync + Debug {
             .iter()
             .map(|row| Place {
                 text: format!("{} {}, row {row}", split.partition, split.range),
-                record: None,
+                ..Place::default()
             })
             .collect())
     }
@@ -164,7 +164,14 @@ pub struct Place {
     pub text: String,
     /// The record's bytes as they were read, where the source still has them.
     pub record: Option<Vec<u8>>,
+    /// Its key, where records have keys.
+    pub key: Option<Vec<u8>>,
+    /// Its headers, where records have headers.
+    pub headers: Vec<RecordHeader>,
 }
+
+/// A header of a record: its name and its value.
+pub type RecordHeader = (String, Option<Vec<u8>>);
 
 /// Reads one split, batch by batch, on a worker's thread.
 pub trait SplitReader: Send {

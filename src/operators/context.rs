@@ -333,7 +333,7 @@ impl Context {
     pub fn places(&self, epoch: Epoch, rows: &[LetterOrigin]) -> Vec<Place> {
         let unknown = |row: &LetterOrigin| Place {
             text: format!("{}, row {}", row.partition, row.row),
-            record: None,
+            ..Place::default()
         };
         let found = rows.first().and_then(|first| {
             let reads = self.0.reads.borrow();

@@ -28,6 +28,13 @@ pub struct DeadLetter {
     pub reason: String,
 }
 
+impl DeadLetter {
+    /// Where it was read, in the source's own words, where that is known.
+    pub fn place(&self) -> Option<&Place> {
+        self.origin.as_ref()?.place.as_ref()
+    }
+}
+
 /// Where a dead letter was read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LetterOrigin {

@@ -82,8 +82,6 @@ pub struct EngineOptions {
     pub on_error: OnError,
     /// `deadLetter`: the table that such rows go to.
     pub dead_letter: Option<String>,
-    /// `refreshInterval` of a static table.
-    pub refresh_interval: Option<std::time::Duration>,
 }
 
 /// `'onError'`.

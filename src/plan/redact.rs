@@ -9,7 +9,7 @@ use tidemark_connectors::Options;
 const HIDDEN: &str = "***";
 
 /// Parts of an option's name that make its value a secret.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 10] = [
     "password",
     "passwd",
     "pwd",
@@ -18,6 +18,9 @@ const SECRET: [&str; 8] = [
     "credential",
     "jaas",
     "passphrase",
+    // User and password, in the words of schema registries.
+    "user.info",
+    "user-info",
 ];
 
 /// Words beside `key` that say that it is a column or a place, not a secret.
@@ -168,6 +171,7 @@ mod tests {
             "kafka.ssl.keystore.password",
             "authToken",
             "kafka.sasl.pasword",
+            "basic.auth.user.info",
             "sasl.oauthbearer.client.credentials.id",
             "kafka.ssl.keystore.key",
         ] {

@@ -110,8 +110,8 @@ fn lead(
     let mut sink = open_sink(&plan.sink, sink_config(plan, id, &config.storage))?;
     let dead_letters = match &plan.dead_letter {
         Some(table) => {
-            let config = dead_letters::sink_config(&table.name, &id.to_string(), &config.storage);
-            Some(DeadLetters::new(plan, open_sink(table, config)?)?)
+            let config = dead_letters::sink_config(table, &id.to_string(), &config.storage);
+            Some(DeadLetters::new(plan, table, open_sink(table, config)?)?)
         }
         None => None,
     };

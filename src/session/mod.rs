@@ -385,7 +385,7 @@ impl Session {
         };
         open_sink_of(&plan.sink, MemoryTable::new(), config)?;
         if let Some(table) = &plan.dead_letter {
-            let config = dead_letters::sink_config(&table.name, "", &self.config.storage);
+            let config = dead_letters::sink_config(table, "", &self.config.storage);
             open_sink_of(table, MemoryTable::new(), config)?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Mutated input for everything that reads text or bytes from outside: SQL, JSON, CSV, options,
-//! patterns, checkpoints. Whatever comes, it is taken or refused: no panic, no hang, no lie.
+//! Mutated input for everything that reads text or bytes from outside: SQL, JSON, CSV, Avro,
+//! options, patterns, checkpoints. Whatever comes, it is taken or refused: no panic, no hang, no lie.
 //!
 //! Each target mutates its corpus (`tests/fuzz/corpus`, to which what was once found is added) for
 //! `TIDEMARK_FUZZ_SECONDS` (10), beginning at `TIDEMARK_FUZZ_SEED`. A failure prints seed and
@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod avro;
 mod checkpoint;
 mod csv;
 mod json;

@@ -1,5 +1,6 @@
 //! The built command on a real Apache Kafka; left out where there is none.
 
+mod avro;
 #[path = "../../connectors/tests/kafka/broker/mod.rs"]
 #[expect(
     dead_code,
@@ -10,7 +11,11 @@ mod broker;
 mod kills;
 mod letters;
 mod page;
+#[path = "../../connectors/tests/kafka/registry.rs"]
+#[expect(dead_code, reason = "the tests of the connectors use the rest")]
+mod registry;
 mod secrets;
+mod watermarks;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -34,6 +39,7 @@ fn start(dir: &Path, arguments: &[&str]) -> Child {
         .current_dir(dir)
         .env("ALICE_PASSWORD", "alice-secret")
         .env("KAFKA_PASSWORD", "erin-secret")
+        .env("REGISTRY_PASSWORD", "registry-secret")
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)

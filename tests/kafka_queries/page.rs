@@ -54,6 +54,7 @@ fn the_examples_of_the_page_run() {
         let table = example
             .replace("host1:9093", &cluster.sasl_servers())
             .replace("host1:9094", &cluster.tls_servers())
+            .replace("host1:9092", &servers)
             .replace("/etc/ssl/kafka-ca.pem", &file("ca.pem"))
             .replace("/etc/ssl/ada.pem", &file("client.pem"))
             .replace("/etc/ssl/ada.key", &file("client.key"))

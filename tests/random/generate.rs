@@ -68,7 +68,7 @@ impl Generator<'_> {
 
     /// Another relation on top.
     fn step(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
-        match self.random.random_range(0..15) {
+        match self.random.random_range(0..19) {
             0..=1 => self.project(relation),
             2..=6 => self.aggregate(relation),
             7 => self.distinct(relation),
@@ -76,7 +76,9 @@ impl Generator<'_> {
             9..=10 => self.ranked(relation),
             11 => self.limited(relation),
             12 => self.over(relation),
-            _ => self.union(relation, tables),
+            13..=14 => self.union(relation, tables),
+            15..=17 => self.join(relation, tables),
+            _ => self.sub_query(relation, tables),
         }
     }
 
@@ -294,6 +296,137 @@ impl Generator<'_> {
             other.from
         );
         self.relation(&text, columns)
+    }
+
+    /// Some columns under names of their own, the event time among them.
+    fn renamed(&mut self, relation: &Relation) -> Relation {
+        let (mut select, mut columns) = (vec![], vec![]);
+        let mut all = relation.columns.clone();
+        while all.len() > 4 {
+            let one = self.random.random_range(0..all.len());
+            if all[one].1 != Kind::EventTime || self.chance(0.2) {
+                all.remove(one);
+            }
+        }
+        for (column, kind) in all {
+            let name = self.name();
+            select.push(format!("{column} AS {name}"));
+            columns.push((name, kind));
+        }
+        let text = format!("SELECT {} FROM {}", select.join(", "), relation.from);
+        self.relation(&text, columns)
+    }
+
+    /// What can stand beside a relation in a join.
+    fn other(&mut self, tables: &[Table]) -> Relation {
+        let table = self.table(tables);
+        let other = if self.chance(0.3) {
+            self.aggregate(&table)
+        } else {
+            table
+        };
+        self.renamed(&other)
+    }
+
+    /// That two rows belong together.
+    fn condition(&mut self, left: &Relation, right: &Relation) -> String {
+        let kinds = [Kind::Int, Kind::Text, Kind::Date, Kind::Double];
+        let mut all = vec![];
+        let least = usize::from(!self.chance(0.1));
+        for _ in 0..self.random.random_range(least..=2) {
+            let kind = kinds[self.random.random_range(0..kinds.len())];
+            let depth = usize::from(self.chance(0.3));
+            let equal = self.one_of(&["=", "=", "=", "=", "<=>"]);
+            let one = self.expression(&left.columns, kind, depth);
+            let other = self.expression(&right.columns, kind, depth);
+            all.push(format!("{one} {equal} {other}"));
+        }
+        if let (Some((mine, _)), Some((theirs, _))) = (
+            event_times(&left.columns).next(),
+            event_times(&right.columns).next(),
+        ) && self.chance(0.6)
+        {
+            let (before, after) = (
+                self.random.random_range(-3..20),
+                self.random.random_range(0..30),
+            );
+            all.push(match self.random.random_range(0..3) {
+                0 => format!(
+                    "{theirs} BETWEEN {mine} - INTERVAL '{before}' MINUTE AND {mine} + INTERVAL '{after}' MINUTE"
+                ),
+                1 => format!(
+                    "{mine} < {theirs} + INTERVAL '{after}' MINUTE AND {theirs} < {mine} + INTERVAL '{before}' MINUTE"
+                ),
+                _ => format!("{theirs} >= {mine} - INTERVAL '{after}' SECOND"),
+            });
+        }
+        if self.chance(0.4) {
+            let both = [&left.columns[..], &right.columns[..]].concat();
+            all.push(self.expression(&both, Kind::Bool, 1));
+        }
+        if all.is_empty() {
+            all.push("true".into());
+        }
+        all.join(" AND ")
+    }
+
+    fn join(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
+        let (left, right) = (self.renamed(relation), self.other(tables));
+        let kind = self.one_of(&[
+            "JOIN",
+            "JOIN",
+            "LEFT JOIN",
+            "RIGHT JOIN",
+            "FULL JOIN",
+            "LEFT SEMI JOIN",
+            "LEFT ANTI JOIN",
+        ]);
+        let on = self.condition(&left, &right);
+        let joined = Relation {
+            from: format!("{} {kind} {} ON {on}", left.from, right.from),
+            columns: if kind.contains("SEMI") || kind.contains("ANTI") {
+                left.columns
+            } else {
+                [left.columns, right.columns].concat()
+            },
+        };
+        self.project(&joined)
+    }
+
+    fn sub_query(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
+        let (left, right) = (self.renamed(relation), self.other(tables));
+        let not = self.one_of(&["", "NOT "]);
+        let kind = [Kind::Int, Kind::Text][self.random.random_range(0..2)];
+        let filter = self.filter(&right.columns, 0.4);
+        let mine = self.expression(&left.columns, kind, 1);
+        let theirs = self.expression(&right.columns, kind, 1);
+        let condition = match self.random.random_range(0..4) {
+            0 => format!(
+                "{mine} {not}IN (SELECT {theirs} FROM {}{filter})",
+                right.from
+            ),
+            1 => format!(
+                "{not}EXISTS (SELECT 1 FROM {} WHERE {})",
+                right.from,
+                self.condition(&left, &right)
+            ),
+            2 => format!(
+                "({} OR EXISTS (SELECT 1 FROM {} WHERE {mine} = {theirs}))",
+                self.expression(&left.columns, Kind::Bool, 1),
+                right.from
+            ),
+            _ => format!(
+                "{mine} >= (SELECT max({theirs}) FROM {}{filter})",
+                right.from
+            ),
+        };
+        let columns: Vec<String> = left.columns.iter().map(|(name, _)| name.clone()).collect();
+        let text = format!(
+            "SELECT {} FROM {} WHERE {condition}",
+            columns.join(", "),
+            left.from
+        );
+        self.relation(&text, left.columns)
     }
 
     fn aggregate(&mut self, relation: &Relation) -> Relation {

@@ -104,7 +104,7 @@ fn a_stream_answers_as_the_batch_does() {
     let all: u64 = same.values().sum();
     let wrongly: u64 = refused
         .iter()
-        .filter(|(why, _)| !why.contains("is not possible"))
+        .filter(|(why, _)| !why.ends_with("is not possible"))
         .map(|(_, times)| times)
         .sum();
     assert!(all > 0, "no query ran");
@@ -170,8 +170,17 @@ fn judge(case: &Case) -> Verdict {
             let Ok(closed) = case.batch(Table::without_the_last_row) else {
                 return Verdict::BothFailed;
             };
-            // Where not all closes, what must have come is not known.
-            let closed = if case.tables.iter().all(Table::closes) {
+            // Where not all closes, what must have come is not known; nor where rows without a time wait for a match.
+            let waits = [
+                " LEFT ",
+                " RIGHT ",
+                " FULL ",
+                "NOT EXISTS",
+                "NOT IN",
+                "OR EXISTS",
+            ];
+            let waits = waits.iter().any(|word| case.query.contains(word));
+            let closed = if !waits && case.tables.iter().all(Table::closes) {
                 bag_of(&closed)
             } else {
                 Bag::new()

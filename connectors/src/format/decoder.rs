@@ -2,6 +2,7 @@
 
 use arrow::array::RecordBatch;
 
+use super::avro::AvroDecoder;
 use super::csv::CsvDecoder;
 use super::json::JsonDecoder;
 use super::{Malformed, RawDecoder};
@@ -14,6 +15,8 @@ pub enum RecordDecoder {
     Json(JsonDecoder),
     /// CSV.
     Csv(CsvDecoder),
+    /// Avro.
+    Avro(AvroDecoder),
     /// Bytes as they are.
     Raw(RawDecoder),
 }
@@ -25,7 +28,7 @@ impl RecordDecoder {
         match self {
             Self::Json(decoder) => decoder.push_lines(bytes),
             Self::Csv(decoder) => decoder.push_lines(bytes),
-            Self::Raw(_) => self.push_record(bytes).map(|()| bytes.len()),
+            Self::Avro(_) | Self::Raw(_) => self.push_record(bytes).map(|()| bytes.len()),
         }
     }
 
@@ -33,7 +36,9 @@ impl RecordDecoder {
     pub fn push_whole(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         match self {
             Self::Csv(decoder) => decoder.push_lines(bytes),
-            Self::Json(_) | Self::Raw(_) => self.push_record(bytes).map(|()| bytes.len()),
+            Self::Json(_) | Self::Avro(_) | Self::Raw(_) => {
+                self.push_record(bytes).map(|()| bytes.len())
+            }
         }
     }
 
@@ -42,6 +47,7 @@ impl RecordDecoder {
         match self {
             Self::Json(decoder) => decoder.push_record(record),
             Self::Csv(decoder) => decoder.push_record(record),
+            Self::Avro(decoder) => decoder.push_record(record),
             Self::Raw(decoder) => {
                 decoder.push(Some(record));
                 Ok(())
@@ -61,6 +67,7 @@ impl RecordDecoder {
         match self {
             Self::Json(decoder) => decoder.rows(),
             Self::Csv(decoder) => decoder.rows(),
+            Self::Avro(decoder) => decoder.rows(),
             Self::Raw(decoder) => decoder.rows(),
         }
     }
@@ -70,6 +77,7 @@ impl RecordDecoder {
         match self {
             Self::Json(decoder) => decoder.is_full(),
             Self::Csv(decoder) => decoder.is_full(),
+            Self::Avro(decoder) => decoder.is_full(),
             Self::Raw(decoder) => decoder.is_full(),
         }
     }
@@ -79,6 +87,7 @@ impl RecordDecoder {
         match self {
             Self::Json(decoder) => decoder.flush(),
             Self::Csv(decoder) => decoder.flush(),
+            Self::Avro(decoder) => decoder.flush(),
             Self::Raw(decoder) => decoder.flush(),
         }
     }

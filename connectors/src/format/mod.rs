@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`json`] | JSON records, by Spark's rules, straight into columns |
 //! | [`csv`] | CSV records, by Spark's rules |
+//! | [`avro`] | Avro records by their schemas, and back |
 //! | [`casts`] | text to typed values: what both have in common |
 //! | [`RecordDecoder`], `raw` | a decoder of any of them; bytes as they are |
 //! | [`pattern`], [`zone`], [`datetime`] | datetime patterns, time zones, timestamps |
@@ -14,6 +15,7 @@
 //!
 //! A record that cannot be decoded follows the [`ParseMode`].
 
+pub mod avro;
 mod building;
 pub mod casts;
 pub(crate) mod columns;
@@ -145,7 +147,7 @@ impl RecordOptions {
 /// corrupt record column, or where malformed records are left out or refused. Whether a record is
 /// corrupt must not depend on the columns that a query uses.
 pub(crate) fn columns_to_decode(
-    mut wanted: Vec<FieldRef>,
+    wanted: Vec<FieldRef>,
     record: &Schema,
     options: Option<&RecordOptions>,
 ) -> Vec<FieldRef> {
@@ -156,10 +158,17 @@ pub(crate) fn columns_to_decode(
                 .any(|field| *field.name() == options.corrupt_column)
     });
     if checks_all {
-        for field in record.fields() {
-            if !wanted.iter().any(|found| found.name() == field.name()) {
-                wanted.push(FieldRef::clone(field));
-            }
+        with_all(wanted, record)
+    } else {
+        wanted
+    }
+}
+
+/// All columns of `record`, `wanted` first.
+pub(crate) fn with_all(mut wanted: Vec<FieldRef>, record: &Schema) -> Vec<FieldRef> {
+    for field in record.fields() {
+        if !wanted.iter().any(|found| found.name() == field.name()) {
+            wanted.push(FieldRef::clone(field));
         }
     }
     wanted

@@ -5,6 +5,8 @@
 //! why, and can stop at once where waiting is no use.
 
 use std::error::Error;
+use std::ops::Deref;
+use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -34,6 +36,42 @@ const TOKEN: Duration = Duration::from_mins(1);
 
 /// A consumer whose troubles are remembered.
 pub(crate) type Consumer = BaseConsumer<Watch>;
+
+/// How long the end of a client is waited for.
+const END: Duration = Duration::from_secs(3);
+
+/// A client whose end is not waited for where that takes long: one that has told its group something
+/// waits for the answer as long as brokers are away. It then ends by itself when they are back.
+pub(crate) struct Ending<C: Send + 'static>(Option<C>);
+
+impl<C: Send + 'static> Ending<C> {
+    pub(crate) fn new(client: C) -> Self {
+        Self(Some(client))
+    }
+}
+
+impl<C: Send + 'static> Deref for Ending<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<C: Send + 'static> Drop for Ending<C> {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        let (ended, end) = channel();
+        let ending = std::thread::Builder::new().spawn(move || {
+            drop(client);
+            // Whoever waited may have gone on.
+            let _ = ended.send(());
+        });
+        if ending.is_ok() {
+            let _ = end.recv_timeout(END);
+        }
+    }
+}
 
 /// What a client told of its troubles.
 #[derive(Debug, Default)]

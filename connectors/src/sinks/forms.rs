@@ -26,7 +26,7 @@ pub(super) fn hex(out: &mut String, bytes: &[u8]) {
     out.push(']');
 }
 
-pub(super) fn base64(out: &mut String, bytes: &[u8]) {
+pub(crate) fn base64(out: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for group in bytes.chunks(3) {
         let bits = group

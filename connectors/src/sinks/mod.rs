@@ -24,12 +24,17 @@ pub mod result;
 pub mod show;
 mod text;
 
-pub(crate) use forms::double as java_double;
+pub(crate) use forms::{base64, double as java_double};
 
 use crate::{ConnectorError, Options, Result, Sink, SinkConfig};
 
 /// The names that `'connector' = ...` takes for a sink.
 pub const SINKS: &[&str] = &["console", "file", "kafka", "memory", "noop"];
+
+/// Whether the rows of a sink are records as they are, with the columns `key`, `value` and `headers`.
+pub fn takes_records(connector: &str, options: &Options) -> bool {
+    connector.eq_ignore_ascii_case("kafka") && options.get("format").is_none()
+}
 
 /// Opens the sink that `connector` names.
 ///

@@ -1,6 +1,6 @@
 //! What happens to topics and brokers while they are read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidemark_connectors::{PlannedRange, ReadLimit, Result, Source};
 
@@ -44,6 +44,23 @@ fn a_broker_that_restarts_is_waited_for() {
     cluster.await_ready();
     produce_values(&servers, "t", 0, &["d"]);
     assert_eq!(rows(&mut *source, &[4], 1), ["3"]);
+
+    // One that stays away is waited for as long as was asked for.
+    let options = [
+        ("subscribe", "t"),
+        EARLIEST,
+        ("kafkaConsumer.pollTimeoutMs", "5000"),
+    ];
+    let mut hasty = self::source(&cluster, &options);
+    assert_eq!(rows(&mut *hasty, &[4], 4).len(), 4);
+    cluster.kill(0);
+    let began = Instant::now();
+    let error = failure(&mut *hasty);
+    assert!(error.contains("tried for"), "{error}");
+    // Its end waits for no answer either.
+    drop(hasty);
+    let taken = began.elapsed();
+    assert!(taken < Duration::from_secs(30), "{taken:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
-use tidemark_connectors::ReadLimit;
+use tidemark_connectors::{ReadLimit, Source};
 
 use crate::broker::{Kafka, PATIENCE, await_that, config, produce, produce_values};
 use crate::read::{open, plan, rows, rows_of};
@@ -166,6 +166,80 @@ fn reading_begins_and_ends_at_a_time() {
 }
 
 #[test]
+fn reading_ends_at_a_time_or_at_an_offset() {
+    let Kafka::Real(cluster) = Kafka::shared() else {
+        return;
+    };
+    let servers = cluster.servers();
+    cluster.create_topic("ending", 1, &[]);
+    let producer: BaseProducer = config(&servers).create().expect("a producer");
+    for time in [1000, 2000, 3000, 4000] {
+        let record = BaseRecord::<str, str>::to("ending").payload("x");
+        let sent = producer.send(record.partition(0).timestamp(time));
+        sent.map_err(|(error, _)| error).expect("queued");
+    }
+    producer.flush(PATIENCE).expect("delivered");
+    let ends: [(&[(&str, &str)], &[&str]); 4] = [
+        (&[EARLIEST, ("endingTimestamp", "2500")], &["0", "1"]),
+        // None is so young: where the topic ends.
+        (
+            &[EARLIEST, ("endingTimestamp", "9000")],
+            &["0", "1", "2", "3"],
+        ),
+        (
+            &[EARLIEST, ("endingOffsets", r#"{"ending":{"0":1}}"#)],
+            &["0"],
+        ),
+        (
+            &[
+                ("startingOffsets", r#"{"ending":{"0":2}}"#),
+                ("endingOffsets", r#"{"ending":{"0":-1}}"#),
+            ],
+            &["2", "3"],
+        ),
+    ];
+    for (edges, wanted) in ends {
+        let options = [&[("subscribe", "ending")], edges].concat();
+        let mut source = open(&servers, &options, None).expect("a source");
+        let range = plan(&mut *source).expect("a range");
+        let found = rows_of(&*source, &range, &[4]).expect("rows");
+        assert_eq!(found, wanted, "{edges:?}");
+        assert!(source.exhausted());
+    }
+}
+
+#[test]
+fn what_is_not_committed_is_read_where_that_is_asked_for() {
+    let Kafka::Real(cluster) = Kafka::shared() else {
+        return;
+    };
+    let servers = cluster.servers();
+    cluster.create_topic("open", 1, &[]);
+    let producer: BaseProducer = config(&servers)
+        .set("transactional.id", "open")
+        .create()
+        .expect("a producer");
+    producer.init_transactions(PATIENCE).expect("begun");
+    producer.begin_transaction().expect("begun");
+    let record = BaseRecord::<str, str>::to("open").payload("x");
+    let sent = producer.send(record.partition(0));
+    sent.map_err(|(error, _)| error).expect("queued");
+    producer.flush(PATIENCE).expect("delivered");
+    let own = [("subscribe", "open"), EARLIEST];
+    let all = [
+        own[0],
+        own[1],
+        ("kafka.isolation.level", "read_uncommitted"),
+    ];
+    let mut source = open(&servers, &all, None).expect("a source");
+    assert_eq!(rows(&mut *source, &[4], 1), ["0"]);
+    let mut careful = open(&servers, &own, None).expect("a source");
+    let range = careful.plan(ReadLimit::default()).expect("an answer");
+    assert!(range.is_some_and(|range| range.splits.is_empty()));
+    producer.abort_transaction(PATIENCE).expect("undone");
+}
+
+#[test]
 fn a_consumer_group_is_told_how_far_a_query_is() {
     let Kafka::Real(cluster) = Kafka::shared() else {
         return;
@@ -173,12 +247,22 @@ fn a_consumer_group_is_told_how_far_a_query_is() {
     let servers = cluster.servers();
     cluster.create_topic("told", 1, &[]);
     produce_values(&servers, "told", 0, &["a", "b", "c"]);
-    let options = [("subscribe", "told"), EARLIEST, ("groupIdPrefix", "team")];
-    let mut source = open(&servers, &options, None).expect("a source");
-    source.begin("sales", "1234-5678");
-    assert_eq!(rows(&mut *source, &[4], 3).len(), 3);
-    let group: BaseConsumer = config(&servers)
-        .set("group.id", "team-sales-1234")
+    for (option, name) in [
+        (("groupIdPrefix", "team"), "team-sales-1234"),
+        (("kafka.group.id", "all-of-it"), "all-of-it"),
+    ] {
+        let options = [("subscribe", "told"), EARLIEST, option];
+        let mut source = open(&servers, &options, None).expect("a source");
+        source.begin("sales", "1234-5678");
+        assert_eq!(rows(&mut *source, &[4], 3).len(), 3);
+        is_told(&servers, &mut *source, name);
+    }
+}
+
+/// The group comes to know that three records of the topic were read.
+fn is_told(servers: &str, source: &mut dyn Source, name: &str) {
+    let group: BaseConsumer = config(servers)
+        .set("group.id", name)
         .create()
         .expect("a consumer");
     await_that("the group", || {

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayBuilder, ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int64Array, ListBuilder,
+    RecordBatch, StringArray, StringBuilder, StructBuilder, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use tidemark_connectors::storage::Disk;
 use tidemark_connectors::{
     ChangeType, Delivery, Distribution, Options, Output, OutputMode, Result, Sink, SinkConfig,
@@ -11,6 +15,7 @@ use tidemark_connectors::{
 };
 
 use crate::broker::{Kafka, consume};
+use crate::read;
 
 pub(crate) fn rows(ids: &[i64], names: &[&str]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
@@ -25,12 +30,23 @@ pub(crate) fn open(
     mode: OutputMode,
     options: &[(&str, &str)],
 ) -> Result<Box<dyn Sink>> {
+    open_for(servers, query, mode, options, rows(&[], &[]).schema())
+}
+
+/// The same for rows of these columns.
+fn open_for(
+    servers: &str,
+    query: &str,
+    mode: OutputMode,
+    options: &[(&str, &str)],
+    schema: SchemaRef,
+) -> Result<Box<dyn Sink>> {
     let all = [("kafka.bootstrap.servers", servers)];
     let options: Options = all.iter().chain(options).copied().collect();
     let config = SinkConfig {
         query_name: "q".into(),
         query_id: query.into(),
-        schema: rows(&[], &[]).schema(),
+        schema,
         mode,
         key: (mode != OutputMode::Append).then(|| vec![0]),
         storage: Arc::new(Disk),
@@ -200,6 +216,123 @@ fn changes_come_in_debeziums_envelope_at_least_once() {
             r#"{"id":1} {"before":null,"after":{"id":1,"name":"a"},"op":"c"}"#,
             r#"{"id":2} {"before":{"id":2,"name":"b"},"after":{"id":2,"name":"c"},"op":"u"}"#,
             r#"{"id":3} {"before":{"id":3,"name":"d"},"after":null,"op":"d"}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_row_with_the_columns_of_a_record_is_that_record() {
+    let kafka = Kafka::shared();
+    let servers = kafka.servers();
+    for topic in ["columns-a", "columns-b"] {
+        kafka.create_topic(topic, 3);
+    }
+    let header_columns: Vec<Box<dyn ArrayBuilder>> = vec![
+        Box::new(StringBuilder::new()),
+        Box::new(BinaryBuilder::new()),
+    ];
+    let fields = vec![
+        Field::new("key", DataType::Utf8, true),
+        Field::new("value", DataType::Binary, true),
+    ];
+    let mut headers = ListBuilder::new(StructBuilder::new(fields, header_columns));
+    for (index, name) in ["h", "i"].into_iter().enumerate() {
+        let entry = headers.values();
+        let names = entry.field_builder::<StringBuilder>(0).expect("names");
+        names.append_value(name);
+        let values = entry.field_builder::<BinaryBuilder>(1).expect("values");
+        values.append_option((index == 0).then_some([0xff_u8, 0]));
+        entry.append(true);
+    }
+    headers.append(true);
+    headers.append(false);
+    headers.append(false);
+    let topics = ["columns-a", "columns-b", "columns-a"];
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("Topic", Arc::new(StringArray::from(topics.to_vec()))),
+        (
+            "value",
+            Arc::new(BinaryArray::from(vec![Some(&b"x"[..]), None, Some(b"")])),
+        ),
+        (
+            "key",
+            Arc::new(StringArray::from(vec![Some("k"), Some("k"), None])),
+        ),
+        (
+            "partition",
+            Arc::new(Int32Array::from(vec![Some(2), Some(1), Some(0)])),
+        ),
+        ("headers", Arc::new(headers.finish())),
+    ];
+    let columns = columns.into_iter().map(|(name, array)| (name, array, true));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).expect("a batch");
+    let options = [("deliveryGuarantee", "at-least-once")];
+    let mut sink = open_for(
+        &servers,
+        "q-columns",
+        OutputMode::Append,
+        &options,
+        batch.schema(),
+    )
+    .expect("a sink");
+    write(&mut *sink, 0, batch, None);
+    let read = |topic: &str, count| {
+        let options = [
+            ("subscribe", topic),
+            ("startingOffsets", "earliest"),
+            ("includeHeaders", "true"),
+        ];
+        let mut source = read::open(&servers, &options, None).expect("a source");
+        let mut rows = read::rows(&mut *source, &[0, 1, 3, 7], count);
+        rows.sort();
+        rows
+    };
+    assert_eq!(
+        read("columns-a", 2),
+        [",,0,", "6b,78,2,[{key: h, value: ff00}, {key: i, value: }]"]
+    );
+    assert_eq!(read("columns-b", 1), ["6b,,1,"]);
+}
+
+#[test]
+fn nulls_and_times_of_json_are_as_the_options_say() {
+    let kafka = Kafka::shared();
+    let servers = kafka.servers();
+    kafka.create_topic("styled", 1);
+    let times = TimestampMicrosecondArray::from(vec![1_767_268_800_000_000]);
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("t", Arc::new(times.with_timezone("UTC"))),
+        ("n", Arc::new(StringArray::from(vec![None::<&str>]))),
+    ];
+    let columns = columns.into_iter().map(|(name, array)| (name, array, true));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).expect("a batch");
+    let own = [
+        ("topic", "styled"),
+        ("format", "json"),
+        ("keyColumns", "t"),
+        ("deliveryGuarantee", "at-least-once"),
+    ];
+    let styled = [
+        ("keyFormat", "raw"),
+        ("ignoreNullFields", "false"),
+        ("timeZone", "Europe/Berlin"),
+    ];
+    for options in [own.to_vec(), [&own[..], &styled].concat()] {
+        let mut sink = open_for(
+            &servers,
+            "q-styled",
+            OutputMode::Append,
+            &options,
+            batch.schema(),
+        )
+        .expect("a sink");
+        write(&mut *sink, 0, batch.clone(), None);
+    }
+    assert_eq!(
+        texts(&consume(&servers, "styled")),
+        [
+            r#"2026-01-01T13:00:00.000+01:00 {"t":"2026-01-01T13:00:00.000+01:00","n":null}"#,
+            r#"{"t":"2026-01-01T12:00:00.000Z"} {"t":"2026-01-01T12:00:00.000Z"}"#,
         ]
     );
 }

@@ -158,7 +158,13 @@ impl Probe<'_> {
                 .map(|column| take(column, rows, None).map_err(failed))
                 .collect()
         };
-        let mut ours = take_all(&self.delta.batch, &ours)?;
+        // Where each row met one row there is nothing to move.
+        let all = ours.len() == self.delta.rows();
+        let mut ours = if all && (0..).zip(ours.values()).all(|(at, row)| at == *row) {
+            self.delta.batch.columns().to_vec()
+        } else {
+            take_all(&self.delta.batch, &ours)?
+        };
         let mut theirs = if self.table.rows.num_rows() == 0 {
             let types = self.prepared.sides[1 - self.side].rows.types().iter();
             types.map(|of| new_null_array(of, theirs.len())).collect()

@@ -26,6 +26,16 @@ const ENGINE_OPTIONS: &[(&str, &str)] = &[
     ("refreshinterval", "refreshInterval"),
 ];
 
+/// What of a source an epoch reads at most: all of a static table is there from the first epoch on.
+const LIMITS: [&str; 6] = [
+    "maxFilesPerTrigger",
+    "maxBytesPerTrigger",
+    "maxOffsetsPerTrigger",
+    "minOffsetsPerTrigger",
+    "maxTriggerDelay",
+    "maxRatePerPartition",
+];
+
 /// Settings of the engine, without the prefix `spark.sql.` or `spark.sql.streaming.`.
 const SETTINGS: &[&str] = &[
     "outputMode",
@@ -237,6 +247,15 @@ pub(super) fn sort(pairs: &[(String, String)]) -> Result<Sorted, (usize, PlanErr
             (index, kind)
         })?;
     }
+    if !sorted.streaming {
+        let limit = (pairs.iter())
+            .position(|(key, _)| LIMITS.iter().any(|limit| limit.eq_ignore_ascii_case(key)));
+        if let Some(index) = limit {
+            let (key, value) = &pairs[index];
+            let expected = "no limit: a static table is read as a whole, at the start";
+            return Err((index, bad(key, value, expected)));
+        }
+    }
     if sorted.engine.dead_letter.is_some() && sorted.engine.on_error == OnError::Fail {
         sorted.engine.on_error = OnError::DeadLetter;
     }
@@ -265,7 +284,11 @@ fn take(sorted: &mut Sorted, key: &str, raw: &str) -> Outcome<()> {
         Some("onError") => engine.on_error = on_error(key, &value)?,
         Some("deadLetter") => engine.dead_letter = Some(value),
         Some("streaming") => sorted.streaming = boolean(key, &value)?,
-        Some("refreshInterval") => engine.refresh_interval = Some(duration(key, &value)?),
+        Some("refreshInterval") => {
+            let expected =
+                "no refresh, which is not there yet: a static table is read once, at the start";
+            return Err(bad(key, &value, expected));
+        }
         _ => sorted.options.set(key, value),
     }
     Ok(())
@@ -448,6 +471,12 @@ mod tests {
         assert_eq!(sorted.idle_timeout, Some(Duration::from_secs(5)));
         assert!(!sorted.streaming);
         assert_eq!(sorted.options.iter().collect::<Vec<_>>(), [("path", "in")]);
+        let mut limited = pairs;
+        limited.push(("maxfilespertrigger".to_owned(), "1".to_owned()));
+        assert!(matches!(
+            sort(&limited),
+            Err((5, PlanErrorKind::BadValue { .. }))
+        ));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `options` | `WITH (...)`, checked |
 //! | `records` | rows to keys, values and headers |
+//! | `avro` | rows to Avro records, and their schema in a registry |
 //! | `producer` | sending, and the transactions |
 //!
 //! | mode | a row |
@@ -15,6 +16,7 @@
 //! Exactly once: an epoch is one transaction, so one writer writes all of it. At least once: every
 //! worker writes what it has.
 
+mod avro;
 mod options;
 mod producer;
 mod records;
@@ -24,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use self::options::SinkOptions;
+use self::options::{Form, SinkOptions};
 use self::producer::Producer;
 use self::records::Records;
 use crate::{
@@ -100,6 +102,10 @@ impl Sink for KafkaSink {
     }
 
     fn writer(&self, _: usize) -> Result<Box<dyn SinkWriter>> {
+        if let Form::Avro(form) = &self.options.form {
+            // What is wrong with the registry shows before there are rows.
+            form.encoding()?;
+        }
         Ok(Box::new(KafkaWriter {
             options: Arc::clone(&self.options),
             producer: self.producer()?,

@@ -3,8 +3,9 @@
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::super::text::Zone;
-use crate::kafka::ClientOptions;
+use super::avro::AvroForm;
 use crate::kafka::config::Role;
+use crate::kafka::{ClientOptions, Registry};
 use crate::options::nearest;
 use crate::{ConnectorError, Delivery, Options, OutputMode, Result, SinkConfig};
 
@@ -18,7 +19,6 @@ const KEYS: &[&str] = &[
     "keyFormat",
     "deliveryGuarantee",
     "transactionalIdPrefix",
-    "ignoreNullFields",
     "timeZone",
 ];
 
@@ -35,6 +35,8 @@ pub(super) enum Form {
     Columns(RecordColumns),
     /// The row is the value.
     Json(JsonForm),
+    /// The same as an Avro record.
+    Avro(AvroForm),
 }
 
 /// Which columns of a row are what of a record.
@@ -47,15 +49,21 @@ pub(super) struct RecordColumns {
     pub(super) partition: Option<usize>,
 }
 
-/// A row as JSON, with some of its columns as the key.
+/// A row as JSON.
 #[derive(Clone, Debug)]
 pub(super) struct JsonForm {
-    pub(super) zone: Zone,
     pub(super) ignore_nulls: bool,
+    pub(super) key: KeyForm,
+}
+
+/// Some columns of a row as the key.
+#[derive(Clone, Debug)]
+pub(super) struct KeyForm {
+    pub(super) zone: Zone,
     /// By index; none: records have no key.
-    pub(super) key: Vec<usize>,
+    pub(super) columns: Vec<usize>,
     /// The key is the text of its one column, rather than JSON.
-    pub(super) raw_key: bool,
+    pub(super) raw: bool,
 }
 
 /// The options of a `kafka` sink.
@@ -74,6 +82,11 @@ pub(super) struct SinkOptions {
 impl SinkOptions {
     pub(super) fn new(options: &Options, config: &SinkConfig) -> Result<Self> {
         let mut known = KEYS.to_vec();
+        let format = options.get("format").map(str::to_ascii_lowercase);
+        match format.as_deref() {
+            Some("avro") => known.extend(AvroForm::KEYS.iter().chain(Registry::KEYS)),
+            _ => known.push("ignoreNullFields"),
+        }
         known.extend(
             options
                 .iter()
@@ -90,20 +103,24 @@ impl SinkOptions {
         if topic.as_deref() == Some("") {
             return Err(options.bad("topic", "the name of a topic".into()));
         }
-        let form =
-            match options
-                .get("format")
-                .map(str::to_ascii_lowercase)
-                .as_deref()
-            {
-                None => Form::Columns(record_columns(&config.schema, config.mode)?),
-                Some("json") => Form::Json(json_form(options, config)?),
-                Some(_) => return Err(options.bad(
+        let form = match format.as_deref() {
+            None => Form::Columns(record_columns(&config.schema, config.mode)?),
+            Some("json") => Form::Json(JsonForm {
+                key: key_form(options, config)?,
+                ignore_nulls: options.boolean("ignoreNullFields", true)?,
+            }),
+            Some("avro") => {
+                let key = key_form(options, config)?;
+                Form::Avro(AvroForm::new(options, config, key, topic.as_deref())?)
+            }
+            Some(_) => {
+                return Err(options.bad(
                     "format",
-                    "json, or nothing where the columns are key, value, headers, topic, partition"
+                    "json, avro, or nothing where the columns are key, value, headers, topic, partition"
                         .into(),
-                )),
-            };
+                ));
+            }
+        };
         let says_own = matches!(&form, Form::Columns(columns) if columns.topic.is_some());
         if topic.is_none() && !says_own {
             options.require(NAME, "topic", "write the topic to write to, or leave 'format' out and give each row a column 'topic'")?;
@@ -151,6 +168,8 @@ impl SinkOptions {
         if !is_set(&["delivery.timeout.ms", "message.timeout.ms"]) {
             config.set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS);
         }
+        // A record that has arrived needs no event of its own.
+        config.set("delivery.report.only.error", "true");
         if self.delivery == Delivery::ExactlyOnce {
             config.set("transactional.id", &self.transactional_id);
             if !is_set(&["transaction.timeout.ms"]) {
@@ -191,7 +210,7 @@ fn record_columns(schema: &Schema, mode: OutputMode) -> Result<RecordColumns> {
                     .map(|name| format!(" (did you mean '{name}'?)"))
                     .unwrap_or_default();
                 return Err(ConnectorError::Schema(format!(
-                    "a Kafka record has no column '{}'{nearest}: write 'format' = 'json' to have the row as the value, or select key, value, headers, topic, partition",
+                    "a Kafka record has no column '{}'{nearest}: write 'format' = 'json' or 'avro' to have the row as the value, or select key, value, headers, topic, partition",
                     field.name()
                 )));
             }
@@ -237,21 +256,21 @@ fn is_headers(data_type: &DataType) -> bool {
         && *value.data_type() == DataType::Binary
 }
 
-fn json_form(options: &Options, config: &SinkConfig) -> Result<JsonForm> {
-    let key = match options.get("keyColumns") {
+fn key_form(options: &Options, config: &SinkConfig) -> Result<KeyForm> {
+    let columns = match options.get("keyColumns") {
         None => config.key.clone().unwrap_or_default(),
         Some(names) => key_columns(options, names, &config.schema)?,
     };
     if config.mode == OutputMode::Update {
-        if key.is_empty() {
+        if columns.is_empty() {
             return Err(ConnectorError::MissingOption {
                 connector: NAME.into(),
                 key: "keyColumns".into(),
                 remedy: "update mode writes rows under their keys, and the query has none of its own: name the columns that identify a row".into(),
             });
         }
-        let own = config.key.as_deref().unwrap_or(&key);
-        if let Some(lacking) = own.iter().find(|column| !key.contains(column)) {
+        let own = config.key.as_deref().unwrap_or(&columns);
+        if let Some(lacking) = own.iter().find(|column| !columns.contains(column)) {
             return Err(options.bad(
                 "keyColumns",
                 format!(
@@ -261,23 +280,22 @@ fn json_form(options: &Options, config: &SinkConfig) -> Result<JsonForm> {
             ));
         }
     }
-    let raw_key = match options
+    let raw = match options
         .get("keyFormat")
         .map(str::to_ascii_lowercase)
         .as_deref()
     {
         None | Some("json") => false,
-        Some("raw") if key.len() == 1 => true,
+        Some("raw") if columns.len() == 1 => true,
         Some("raw") => {
             return Err(options.bad("keyFormat", "json, as the key is not one column".into()));
         }
         Some(_) => return Err(options.bad("keyFormat", "json or raw".into())),
     };
-    Ok(JsonForm {
+    Ok(KeyForm {
         zone: Zone::from_options(options)?,
-        ignore_nulls: options.boolean("ignoreNullFields", true)?,
-        key,
-        raw_key,
+        columns,
+        raw,
     })
 }
 

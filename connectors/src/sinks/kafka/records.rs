@@ -6,7 +6,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 
 use super::super::json::{self, JsonStyle};
 use super::super::text::{self, Bytes, CellWriter, Moments, Style};
-use super::options::{Form, JsonForm, RecordColumns, SinkOptions};
+use super::avro::AvroRecords;
+use super::options::{Form, JsonForm, KeyForm, RecordColumns, SinkOptions};
 use crate::{ChangeType, ConnectorError, Output, OutputMode, Result};
 
 /// A record to send.
@@ -26,6 +27,7 @@ pub(super) struct Records {
     value: String,
     /// The row before an update, as JSON, until the row after it comes.
     before: Option<String>,
+    avro: AvroRecords,
 }
 
 impl Records {
@@ -39,6 +41,10 @@ impl Records {
         match &options.form {
             Form::Columns(columns) => of_columns(output, columns, options, send),
             Form::Json(form) => self.of_json(output, form, options, send),
+            Form::Avro(form) => {
+                let key = key_writer(&output.batch, &form.key)?;
+                self.avro.of(output, (key, form.encoding()?), options, send)
+            }
         }
     }
 
@@ -51,11 +57,11 @@ impl Records {
     ) -> Result<()> {
         let batch = &output.batch;
         let style = JsonStyle {
-            zone: form.zone,
+            zone: form.key.zone,
             ignore_nulls: form.ignore_nulls,
         };
         let value_of = json::rows(batch, style)?;
-        let key_of = key_writer(batch, form)?;
+        let key_of = key_writer(batch, &form.key)?;
         let topic = options.topic.as_deref().unwrap_or_default();
         for row in 0..batch.num_rows() {
             let change = change(output, row);
@@ -122,7 +128,8 @@ impl Records {
     }
 }
 
-fn change(output: &Output, row: usize) -> ChangeType {
+/// What happened to a row.
+pub(super) fn change(output: &Output, row: usize) -> ChangeType {
     output
         .changes
         .as_ref()
@@ -130,17 +137,17 @@ fn change(output: &Output, row: usize) -> ChangeType {
 }
 
 /// Writes the key of a row; none where records have no key.
-fn key_writer(batch: &RecordBatch, form: &JsonForm) -> Result<Option<CellWriter>> {
-    if form.key.is_empty() {
+fn key_writer(batch: &RecordBatch, form: &KeyForm) -> Result<Option<CellWriter>> {
+    if form.columns.is_empty() {
         return Ok(None);
     }
     let key = batch
-        .project(&form.key)
+        .project(&form.columns)
         .map_err(|source| ConnectorError::Arrow {
             context: "the key of a Kafka record".into(),
             source,
         })?;
-    if !form.raw_key {
+    if !form.raw {
         let style = JsonStyle {
             zone: form.zone,
             // Two keys that differ must differ as text.

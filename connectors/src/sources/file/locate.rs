@@ -24,7 +24,7 @@ pub(super) fn locate(
             0 => format!("{}, row {row}", path.display()),
             start => format!("{}, row {row} from byte {start} on", path.display()),
         },
-        record: None,
+        ..Place::default()
     };
     Ok(rows.iter().map(place).collect())
 }
@@ -58,6 +58,7 @@ fn in_lines(mut text: Text, path: &Path, rows: &[u64]) -> Result<Vec<Place>> {
                 places.push(Place {
                     text: format!("{}:{number}", path.display()),
                     record: Some(block[at..end].trim_ascii_end().to_vec()),
+                    ..Place::default()
                 });
             }
             if text.decoder.is_full() {

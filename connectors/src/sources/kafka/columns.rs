@@ -81,6 +81,9 @@ pub(super) fn resolve(
         (Format::Json(_) | Format::Csv(_), None) => Err(ConnectorError::Schema(
             "the columns of a value must be declared, as in CREATE TABLE t (id BIGINT, name STRING); without 'format' the columns are Kafka's: key, value, topic, partition, offset, timestamp, timestampType".into(),
         )),
+        (Format::Avro(options, registry), declared) => {
+            options.columns(declared, registry.is_some())
+        }
         (Format::Json(record), Some(declared)) => {
             record.corrupt_index(&declared)?;
             Ok(declared)
@@ -105,7 +108,7 @@ fn check_own(field: &FieldRef, own: &Fields) -> Result<()> {
             field.data_type()
         ))),
         None => Err(ConnectorError::Schema(format!(
-            "a Kafka record has no column '{}'; it has {}. Write 'format' = 'json' or 'csv' to have the columns of its value, 'includeHeaders' = 'true' for its headers",
+            "a Kafka record has no column '{}'; it has {}. Write 'format' = 'json', 'csv' or 'avro' to have the columns of its value, 'includeHeaders' = 'true' for its headers",
             field.name(),
             own.iter()
                 .map(|f| f.name().as_str())

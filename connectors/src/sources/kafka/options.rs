@@ -1,6 +1,7 @@
 //! The options of a `kafka` source, read and checked once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -9,9 +10,10 @@ use serde_json::Value;
 
 use super::columns;
 use crate::format::RecordOptions;
+use crate::format::avro::AvroOptions;
 use crate::format::csv::CsvOptions;
 use crate::kafka::config::Role;
-use crate::kafka::{ClientOptions, Offsets, TopicPartition};
+use crate::kafka::{ClientOptions, Offsets, Registry, TopicPartition};
 use crate::{ConnectorError, Options, Result};
 
 /// The connector's name.
@@ -70,6 +72,8 @@ pub(super) enum Format {
     None,
     Json(RecordOptions),
     Csv(CsvOptions),
+    /// The registry is where the records name their schemas.
+    Avro(AvroOptions, Option<Arc<Registry>>),
     Raw,
 }
 
@@ -78,7 +82,7 @@ impl Format {
         match self {
             Self::Json(record) => Some(record),
             Self::Csv(options) => Some(&options.record),
-            Self::None | Self::Raw => None,
+            Self::None | Self::Avro(..) | Self::Raw => None,
         }
     }
 }
@@ -169,11 +173,19 @@ fn format(options: &Options) -> Result<Format> {
         Some("raw") => Format::Raw,
         Some("json") => Format::Json(RecordOptions::new(options)?),
         Some("csv") => Format::Csv(CsvOptions::new(options)?),
-        Some(_) => return Err(options.bad("format", "json, csv or raw".into())),
+        Some("avro") => Format::Avro(
+            AvroOptions::new(options)?,
+            Registry::new(options)?.map(Arc::new),
+        ),
+        Some(_) => return Err(options.bad("format", "json, csv, avro or raw".into())),
     };
     let mut of_format: Vec<&str> = vec![];
     if format.record().is_some() {
         of_format.extend(RecordOptions::KEYS);
+    }
+    if matches!(format, Format::Avro(..)) {
+        of_format.extend(AvroOptions::KEYS);
+        of_format.extend(Registry::KEYS);
     }
     if matches!(format, Format::Csv(_)) {
         of_format.extend(

@@ -11,7 +11,7 @@ use rdkafka::metadata::Metadata;
 
 use super::options::{SourceOptions, Topics};
 use crate::Result;
-use crate::kafka::client::{self, Client as _, FIRST_ANSWER};
+use crate::kafka::client::{self, Client as _, Ending, FIRST_ANSWER};
 use crate::kafka::{Consumer, Offsets, Patience, TopicPartition};
 
 /// How often topics and partitions are listed.
@@ -26,7 +26,7 @@ pub(super) const LATEST: i64 = -1;
 /// Asks the brokers, on the sequencer's thread. It never reads a record.
 pub(super) struct Planner {
     options: Arc<SourceOptions>,
-    consumer: Consumer,
+    consumer: Ending<Consumer>,
     patience: Patience,
     /// As last listed.
     partitions: BTreeSet<TopicPartition>,
@@ -55,7 +55,7 @@ impl Planner {
         // the end of a query.
         config.set("session.timeout.ms", "2000");
         Ok(Self {
-            consumer: client::create(&options.client, &config)?,
+            consumer: Ending::new(client::create(&options.client, &config)?),
             patience: Patience::new(FIRST_ANSWER),
             options,
             partitions: BTreeSet::new(),

@@ -6,16 +6,20 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use rdkafka::Message;
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::{BorrowedMessage, Headers as _};
 
 use super::columns::{self, Filled};
 use super::lanes::Lanes;
 use super::options::{Format, SourceOptions};
 use super::range::{Range, Standing};
 use super::{KafkaSplit, TopicPartition};
+use crate::format::avro::AvroDecoder;
 use crate::format::csv::CsvDecoder;
 use crate::format::json::JsonDecoder;
-use crate::format::{BATCH_BYTES, BATCH_ROWS, RawDecoder, RecordDecoder, columns_to_decode};
+use crate::format::{
+    BATCH_BYTES, BATCH_ROWS, RawDecoder, RecordDecoder, columns_to_decode, with_all,
+};
+use crate::kafka::Registry;
 use crate::{
     ConnectorError, METADATA_COLUMN, Place, Read, Rejected, Result, SourceReader, Split,
     SplitReader,
@@ -62,10 +66,7 @@ impl SourceReader for KafkaReader {
                 decoded.push(record)?;
                 let there = before + decoded.len() as u64;
                 while wanted.next_if(|row| *row < there).is_some() {
-                    places.push(Place {
-                        text: format!("{of}@{}", record.offset()),
-                        record: record.payload().map(<[u8]>::to_vec),
-                    });
+                    places.push(place(&of, record));
                 }
                 if decoded.is_full() {
                     before += decoded.take()?.0.num_rows() as u64;
@@ -79,6 +80,22 @@ impl SourceReader for KafkaReader {
             }
         }
         Ok(places)
+    }
+}
+
+/// Where a record is, and all that it is made of.
+fn place(of: &TopicPartition, record: &BorrowedMessage<'_>) -> Place {
+    let headers = record.headers().map(|headers| {
+        let owned = |value: &[u8]| value.to_vec();
+        let each = headers.iter();
+        each.map(|header| (header.key.to_owned(), header.value.map(owned)))
+            .collect()
+    });
+    Place {
+        text: format!("{of}@{}", record.offset()),
+        record: record.payload().map(<[u8]>::to_vec),
+        key: record.key().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
     }
 }
 
@@ -134,6 +151,8 @@ enum Column {
 struct Rows {
     /// The decoder of values; none where they stay as they are.
     decoder: Option<RecordDecoder>,
+    /// Where the decoder's schemas are.
+    registry: Option<Arc<Registry>>,
     own: Filled,
     own_fields: Fields,
     columns: Vec<Column>,
@@ -178,7 +197,11 @@ impl Rows {
             }
         }
         let all = &options.schema;
-        let decoded = columns_to_decode(decoded, all, options.format.record());
+        let decoded = match &options.format {
+            // A record that is broken anywhere gives nothing, whatever a query uses of it.
+            Format::Avro(..) => with_all(decoded, all),
+            format => columns_to_decode(decoded, all, format.record()),
+        };
         let wanted = Arc::new(Schema::new(decoded));
         let decoder = match &options.format {
             Format::None => None,
@@ -193,10 +216,22 @@ impl Rows {
                 csv.clone(),
                 false,
             )?)),
+            Format::Avro(avro, registry) => {
+                let open = match registry {
+                    Some(_) => AvroDecoder::framed,
+                    None => AvroDecoder::new,
+                };
+                Some(RecordDecoder::Avro(open(wanted, avro.clone())?))
+            }
+        };
+        let registry = match &options.format {
+            Format::Avro(_, registry) => registry.clone(),
+            _ => None,
         };
         let own_fields = Fields::from(own);
         Ok(Self {
             decoder,
+            registry,
             own: Filled::new(&own_fields, Arc::clone(&of.topic), of.partition)?,
             own_fields,
             columns,
@@ -216,18 +251,20 @@ impl Rows {
         match record.payload() {
             None => decoder.push_nothing(),
             Some(value) => {
+                if let (RecordDecoder::Avro(avro), Some(registry)) = (&mut *decoder, &self.registry)
+                    && let Some(id) = avro.unknown(value)
+                {
+                    avro.define(id, registry.schema(id)?);
+                }
                 if let Err(malformed) = decoder.push_record(value) {
-                    let text = format!("{}@{}", self.of, record.offset());
-                    let error = malformed.at(text.clone());
+                    let place = place(&self.of, record);
+                    let error = malformed.at(place.text.clone());
                     let Some(rejected) = &mut self.rejected else {
                         return Err(error);
                     };
                     rejected.push(Rejected {
                         row: self.taken + before as u64,
-                        place: Place {
-                            text,
-                            record: Some(value.to_vec()),
-                        },
+                        place,
                         reason: error.to_string(),
                     });
                 }

@@ -1,0 +1,2 @@
+-- The stream alone.
+SELECT id, timestamp, page_url FROM shown WHERE amount >= 0
