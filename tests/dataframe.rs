@@ -178,3 +178,46 @@ fn a_second_query_of_the_same_name_is_refused() {
     );
     first.stop().unwrap();
 }
+
+#[test]
+fn duplicates_are_dropped() {
+    let (session, source) = setup();
+    source
+        .add(rows(&[
+            ("ann", 1, 0),
+            ("ann", 2, 1),
+            ("bob", 2, 1),
+            ("ann", 1, 2),
+        ]))
+        .unwrap();
+    source.finish();
+    let clicks = session
+        .read_stream()
+        .format("memory")
+        .option("name", "clicks")
+        .load()
+        .unwrap()
+        .with_watermark("ts", "10 minutes")
+        .unwrap();
+    for (name, of, left) in [
+        ("by_user", clicks.drop_duplicates(&["user"]), 3),
+        ("by_two", clicks.drop_duplicates(&["user", "amount"]), 5),
+        ("by_all", clicks.drop_duplicates(&[]), 6),
+        (
+            "within",
+            clicks.drop_duplicates_within_watermark(&["user"]),
+            3,
+        ),
+    ] {
+        let query = of
+            .write_stream()
+            .format("memory")
+            .query_name(name)
+            .trigger(Trigger::AvailableNow)
+            .start()
+            .unwrap();
+        query.await_termination().unwrap();
+        let sum = format!("SELECT sum(amount) FROM {name}");
+        assert_eq!(number(&session, &sum), left, "{name}");
+    }
+}

@@ -63,6 +63,12 @@ const NESTED: &str = "SELECT n, count(*) AS kinds, max(kind) AS k FROM
 const DISTINCT: &str = "SELECT kind, count(*) AS n, count(DISTINCT id) AS d, sum(amount) AS s FROM events GROUP BY kind";
 const SESSIONS: &str = "SELECT session_window.start AS s, session_window.end AS e, kind, count(*) AS n, sum(amount) AS a
   FROM events GROUP BY session_window(ts, '3 seconds'), kind";
+const FIRST: &str = "SELECT DISTINCT ON (amount) amount, id, kind FROM events";
+const WITHIN: &str = "SELECT id, kind, amount FROM DEDUPLICATE_WITHIN_WATERMARK(TABLE events, DESCRIPTOR(kind, amount))";
+const RANKED: &str = "SELECT kind, r, id FROM (SELECT kind, id, ROW_NUMBER() OVER (PARTITION BY kind ORDER BY amount DESC) AS r
+  FROM events) WHERE r <= 3";
+const RANKED_COUNTS: &str = "SELECT ws, kind, n, r FROM (SELECT window.start AS ws, kind, count(*) AS n,
+  RANK() OVER (PARTITION BY window ORDER BY count(*) DESC) AS r FROM events GROUP BY window(ts, '2 minutes'), kind) WHERE r <= 2";
 const EXPLODED: &str = "SELECT id, kind, explode(sequence(1, 1 + id % 3)) AS x FROM events";
 const PAIRED: &str = "SELECT a.id, b.id AS other FROM events a LEFT JOIN events b
   ON a.kind = b.kind AND b.amount > a.amount + 100 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '10' SECOND";
@@ -200,6 +206,40 @@ const CASES: &[Case] = &[
             query: FAILING,
         }],
         letters: true,
+    },
+    Case {
+        name: "first rows",
+        targets: &[
+            Target {
+                table: "first",
+                format: "json",
+                mode: "append",
+                options: "",
+                query: FIRST,
+            },
+            Target {
+                table: "within",
+                format: "parquet",
+                mode: "append",
+                options: "",
+                query: WITHIN,
+            },
+            Target {
+                table: "ranked",
+                format: "csv",
+                mode: "changelog",
+                options: "'header' = 'true', ",
+                query: RANKED,
+            },
+            Target {
+                table: "counts",
+                format: "json",
+                mode: "append",
+                options: "",
+                query: RANKED_COUNTS,
+            },
+        ],
+        letters: false,
     },
 ];
 
@@ -614,4 +654,9 @@ fn several_queries_of_one_script() {
 #[test]
 fn dead_letters() {
     kills(&CASES[8]);
+}
+
+#[test]
+fn first_rows_of_keys_and_partitions() {
+    kills(&CASES[9]);
 }

@@ -221,6 +221,40 @@ const QUERIES: &[&str] = &[
             histogram_numeric(s, 4) AS o, percentile_disc(0.5) WITHIN GROUP (ORDER BY s DESC) AS p,
             approx_count_distinct(n) AS q, any_value(s, true) AS r
      FROM (SELECT user, kind AS k, count(*) AS n, sum(amount) AS s FROM events GROUP BY user, kind) GROUP BY k",
+    "SELECT DISTINCT ON (user, kind) user, kind, id, amount * 2 AS twice FROM events",
+    "SELECT kind, count(*) AS n, sum(amount) AS s FROM (SELECT DISTINCT ON (user, kind) * FROM events WHERE amount > 0) GROUP BY kind",
+    "SELECT DISTINCT ON (n) n, user, s FROM (SELECT user, count(*) AS n, sum(amount) AS s FROM events GROUP BY user)",
+    "SELECT DISTINCT ON (kind, user) kind, user, amount, id FROM events ORDER BY kind, user, amount DESC NULLS LAST, id",
+    "SELECT kind, id, amount, r FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY kind ORDER BY amount DESC) AS r FROM events)
+     WHERE r <= 3",
+    "SELECT user, amount, ts FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY user ORDER BY kind, ts) AS r FROM events)
+     WHERE r BETWEEN 2 AND 4 AND amount > -500",
+    "SELECT kind, n, r FROM (SELECT kind, id % 50 AS n, RANK() OVER (PARTITION BY kind ORDER BY id % 50) AS r FROM events)
+     WHERE r < 20",
+    "SELECT n, r FROM (SELECT id % 9 AS n, DENSE_RANK() OVER (ORDER BY id % 9 DESC) AS r FROM events) WHERE r IN (2)",
+    "SELECT user, n, r FROM (SELECT user, n, RANK() OVER (ORDER BY n DESC, user) AS r FROM
+       (SELECT user, count(*) AS n FROM events GROUP BY user)) WHERE r <= 5",
+    "SELECT kind, max(n) AS most, count(*) AS c FROM (SELECT kind, user, n, DENSE_RANK() OVER (PARTITION BY kind ORDER BY n DESC) AS r
+       FROM (SELECT kind, user, count(*) AS n FROM events GROUP BY kind, user)) WHERE r <= 2 GROUP BY kind",
+    "SELECT w, user, n FROM (SELECT window.start AS w, user, n, ROW_NUMBER() OVER (PARTITION BY window ORDER BY n DESC, user) AS r FROM
+       (SELECT window, user, count(*) AS n FROM events GROUP BY window(ts, '10 minutes'), user)) WHERE r <= 2",
+    "SELECT w.start AS w, id, amount FROM (SELECT window(ts, '10 minutes') AS w, id, amount, ROW_NUMBER() OVER
+       (PARTITION BY window(ts, '10 minutes') ORDER BY amount) AS r FROM events) WHERE r = 1 AND w IS NOT NULL",
+    "SELECT id, kind, sum(id) OVER (PARTITION BY kind ORDER BY id) AS s, lag(amount) OVER (PARTITION BY user ORDER BY ts, id) AS p,
+            lead(id, 2) OVER (PARTITION BY user ORDER BY ts, id) AS q, first_value(amount) OVER (PARTITION BY user ORDER BY ts, id) AS f
+     FROM events",
+    "SELECT id, avg(amount) OVER (PARTITION BY kind ORDER BY ts ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING) AS a,
+            max(amount) OVER (PARTITION BY kind ORDER BY ts RANGE BETWEEN INTERVAL '5' MINUTE PRECEDING AND CURRENT ROW) AS m
+     FROM events WHERE ts IS NOT NULL",
+    "SELECT id, ROW_NUMBER() OVER (PARTITION BY kind ORDER BY amount) AS r, ntile(3) OVER (PARTITION BY kind ORDER BY amount) AS t,
+            percent_rank() OVER (PARTITION BY kind ORDER BY amount) AS p, cume_dist() OVER (PARTITION BY kind ORDER BY amount) AS c
+     FROM events",
+    "SELECT user, n, n - lag(n, 1, 0) OVER (ORDER BY n, user) AS more FROM (SELECT user, count(*) AS n FROM events GROUP BY user)",
+    "SELECT w.start AS w, kind, n, sum(n) OVER (PARTITION BY w) AS total FROM
+       (SELECT window AS w, kind, count(*) AS n FROM events GROUP BY window(ts, '10 minutes'), kind)",
+    "SELECT id, amount FROM events ORDER BY amount DESC, id LIMIT 7 OFFSET 2",
+    "SELECT kind, count(*) AS n FROM (SELECT kind FROM events ORDER BY amount LIMIT 50) GROUP BY kind",
+    "SELECT user, s FROM (SELECT user, sum(amount) AS s FROM events GROUP BY user) WHERE s > 0 ORDER BY s DESC, user LIMIT 3",
     "SELECT kind, user, grouping(kind) AS gk, grouping_id() AS g, count(*) AS n, sum(amount) AS s, first(id) AS f
      FROM events GROUP BY CUBE (kind, user)",
     "SELECT window.start AS ws, kind, grouping_id() AS g, count(*) AS n, max(amount) AS m

@@ -12,9 +12,12 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
 
 use crate::operators::aggregate::Aggregate;
+use crate::operators::deduplicate::Deduplicate;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::join::{self, Join};
 use crate::operators::output::{OutputHandle, OutputSpec, output};
+use crate::operators::over::Over;
+use crate::operators::rank::Rank;
 use crate::operators::session_window::{self, SessionWindow};
 use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
 use crate::operators::unnest::unnest;
@@ -206,6 +209,25 @@ impl<'scope> Compiler<'scope, '_> {
                     &self.parts.recorder,
                     &mut self.parts.restored,
                 ))
+            }
+            Operator::Deduplicate(deduplicate) => {
+                let input = &node.inputs[0].schema;
+                let operator = Deduplicate::new(node.id, deduplicate, input, &self.options)?;
+                let (recorder, restored) = (&self.parts.recorder, &mut self.parts.restored);
+                Ok(operator.render(only(&mut inputs), &context, recorder, restored))
+            }
+            Operator::Rank(rank) => {
+                let input = &node.inputs[0];
+                let input = (&input.schema, !input.append_only);
+                let operator = Rank::new(node.id, rank, input, &node.schema, &self.options)?;
+                let (recorder, restored) = (&self.parts.recorder, &mut self.parts.restored);
+                Ok(operator.render(only(&mut inputs), &context, recorder, restored))
+            }
+            Operator::Over(over) => {
+                let input = &node.inputs[0].schema;
+                let operator = Over::new(node.id, over, input, &node.schema, &self.options)?;
+                let (recorder, restored) = (&self.parts.recorder, &mut self.parts.restored);
+                Ok(operator.render(only(&mut inputs), &context, recorder, restored))
             }
             Operator::Join(join) => {
                 let [left, right] = [0, 1].map(|side| &node.inputs[side].schema);

@@ -1,10 +1,11 @@
-//! Operators whose state is spread over workers by key: the loop that takes them through the epochs.
+//! Operators whose state is spread over workers by key: rows become bytes where they are, and the loop that
+//! takes their owners through the epochs.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::DistributorPact;
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::generic::{Operator, OperatorInfo};
 
 use crate::operators::container::ByKey;
@@ -30,6 +31,36 @@ pub trait Keyed: 'static {
 
     /// Merges state a little while there is nothing else to do; whether there is more.
     fn work(&mut self) -> bool;
+}
+
+/// Makes the rows of each batch of `stream` byte rows, where they are. `operator` is the operator's id in
+/// the plan.
+pub fn encoded<'scope>(
+    stream: DeltaStream<'scope>,
+    name: &str,
+    context: &Context,
+    operator: usize,
+    mut encode: impl FnMut(Delta, &EpochInfo, &Context) -> Result<Rows, OperatorError> + 'static,
+) -> RowStream<'scope> {
+    let context = context.clone();
+    stream.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, name, move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|capability, batches| {
+                for delta in batches.flat_map(Deltas::take) {
+                    let encoded = context
+                        .epoch_of(delta.time, operator)
+                        .and_then(|epoch| encode(delta, &epoch, &context));
+                    let mut rows = match encoded {
+                        Ok(rows) => rows,
+                        Err(error) => return context.fail(error),
+                    };
+                    if !rows.is_empty() {
+                        output.session(&capability).give_container(&mut rows);
+                    }
+                }
+            });
+        }
+    })
 }
 
 /// Sends the rows of `stream` to the workers that own their keys, and each complete epoch through
@@ -80,4 +111,38 @@ pub fn keyed<'scope, K: Keyed>(
             }
         },
     )
+}
+
+/// A row that came or went.
+pub struct Change<'a> {
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// How often it came; below zero: went.
+    pub diff: i64,
+}
+
+/// All changes by key and value, those of one row added up.
+pub fn changes_of(rows: &[Rows]) -> Vec<Change<'_>> {
+    let mut changes: Vec<Change<'_>> = rows
+        .iter()
+        .flat_map(|rows| {
+            (0..rows.len()).map(|row| Change {
+                key: rows.keys.get(row),
+                value: rows.vals.get(row),
+                diff: rows.diffs.get(row),
+            })
+        })
+        .collect();
+    changes.sort_unstable_by(|a, b| (a.key, a.value).cmp(&(b.key, b.value)));
+    changes.dedup_by(|next, kept| {
+        let same = (next.key, next.value) == (kept.key, kept.value);
+        if same {
+            kept.diff += next.diff;
+        }
+        same
+    });
+    changes.retain(|change| change.diff != 0);
+    changes
 }

@@ -13,12 +13,15 @@ pub mod aggregate;
 pub mod container;
 pub mod context;
 pub mod dead_letter;
+pub mod deduplicate;
 pub mod expression;
 pub mod filter_project;
 pub mod join;
 pub mod keyed;
 pub mod moment;
 pub mod output;
+pub mod over;
+pub mod rank;
 pub mod restored;
 pub mod session_window;
 pub mod source;
@@ -30,7 +33,16 @@ pub use container::{DeltaStream, Deltas, RowStream};
 pub use context::{Context, EpochCursor, EpochInfo, OperatorError, OperatorStats, SourceProgress};
 pub use restored::Restored;
 
-use crate::time::{EventTime, NO_WATERMARK};
+use crate::time::{EventTime, NEVER, NO_WATERMARK};
+
+/// The watermark at which state goes that is bounded by this moment, on an edge that runs `lag`
+/// microseconds behind. Whoever merges state, here or on disk, knows the watermark only.
+fn expires(bound: EventTime, lag: i64) -> EventTime {
+    match bound {
+        NEVER => NEVER,
+        end => end.saturating_add(lag).min(NEVER - 1),
+    }
+}
 
 /// The watermark of an edge that runs `lag` microseconds behind.
 fn behind(watermark: EventTime, lag: i64) -> EventTime {

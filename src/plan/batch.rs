@@ -21,6 +21,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, lit};
 use datafusion::prelude::SessionContext;
 use tidemark_connectors::{Read, ReadLimit, Source};
 
+use super::batch_ranks::with_places;
 use super::batch_sessions::with_islands;
 use super::catalog::QueryStatement;
 use super::context::{StreamTable, session_state};
@@ -81,7 +82,8 @@ fn run_here(
         }
         .anywhere()
     };
-    let plan = with_instant(logical.clone(), now)
+    let plan = with_places(logical.clone())
+        .and_then(|plan| with_instant(plan, now))
         .and_then(|plan| with_data(plan, tables))
         .and_then(with_islands)
         .map_err(failed)?;

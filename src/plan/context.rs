@@ -22,10 +22,12 @@ use datafusion::common::{
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions::expr_fn::get_field;
-use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, AggregateFunctionParams, WindowFunction, WindowFunctionParams,
+};
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr,
-    RawFieldAccessExpr, RelationPlanner, TypePlanner,
+    RawFieldAccessExpr, RawWindowExpr, RelationPlanner, TypePlanner,
 };
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{
@@ -458,6 +460,30 @@ impl ExprPlanner for SparkOperators {
             data_type = found.data_type().clone();
         }
         Ok(PlannerResult::Planned(expr))
+    }
+
+    /// Spark's numbers of rows are INT.
+    fn plan_window(&self, raw: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        const NUMBERS: [&str; 4] = ["row_number", "rank", "dense_rank", "ntile"];
+        if !NUMBERS.contains(&raw.func_def.name()) {
+            return Ok(PlannerResult::Original(raw));
+        }
+        let call = WindowFunction {
+            fun: raw.func_def,
+            params: WindowFunctionParams {
+                args: raw.args,
+                partition_by: raw.partition_by,
+                order_by: raw.order_by,
+                window_frame: raw.window_frame,
+                filter: raw.filter,
+                null_treatment: raw.null_treatment,
+                distinct: raw.distinct,
+            },
+        };
+        Ok(PlannerResult::Planned(cast(
+            Expr::from(call),
+            DataType::Int32,
+        )))
     }
 
     fn plan_aggregate(&self, raw: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {

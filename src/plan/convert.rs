@@ -9,6 +9,7 @@
 //! | `expr` | `current_timestamp()` and random values become functions of supplied columns; what no plan can hold is refused |
 //! | `join` | joins, and how long their rows are kept |
 //! | `sorted` | `ORDER BY` over a whole result |
+//! | `rank` | `DISTINCT ON`, the first rows of an order or of each partition |
 //! | `order` | one order of columns for one text |
 //! | `key` | which columns of the result identify a row |
 //!
@@ -24,6 +25,7 @@ mod join;
 mod key;
 mod nodes;
 mod order;
+mod rank;
 mod sorted;
 #[cfg(test)]
 pub(super) mod testing;
@@ -52,17 +54,25 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         draws: &Cell::new(0),
     };
     let sorted = sorted::unsorted(&statement.logical)?;
-    let (logical, order) = match &sorted {
-        Some((logical, order)) => (logical, Some(order)),
+    let sorted = sorted.filter(|(_, order)| modes::is_given_whole(order, statement.mode));
+    let (logical, mut order) = match &sorted {
+        Some((logical, order)) => (logical, Some(order.clone())),
         None => (&statement.logical, None),
     };
     let mut root = nodes::node(logical, scope)?;
+    if let Some(order) = order.as_mut().filter(|order| order.fetch.is_some())
+        && !modes::has_result(&root)
+    {
+        root = rank::first_rows(root, order, scope)?;
+        (order.skip, order.fetch) = (0, None);
+    }
+    let mut root = rank::unnumbered(root);
     let sources: Vec<SourceTable> = statement.sources.iter().map(source_table).collect();
     let schema = Arc::new(statement.logical.schema().as_arrow().clone());
     let derived = key::of_result(&root);
     // What the result is ordered by may be in the key, and not in the result.
     let derived = derived.filter(|key| key.iter().all(|column| *column < schema.fields().len()));
-    let asked = match order {
+    let asked = match &order {
         Some(order) => Some(modes::for_order(&root, order, statement.mode)?),
         None => statement.mode,
     };
@@ -80,7 +90,7 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         sources,
         schema,
         root,
-        order: sorted.map(|(_, order)| order),
+        order,
         sink: statement.sink.clone(),
         mode,
         mode_reason,
@@ -107,6 +117,10 @@ fn gives_keys_whole(node: &Node) -> bool {
     match &node.operator {
         Operator::FilterProject { .. } => node.inputs.iter().all(gives_keys_whole),
         Operator::SessionWindow(sessions) => sessions.calls.is_some(),
+        // Another key than the partition's may move from partition to partition.
+        Operator::Rank(rank) => rank.partition.is_empty() || key::is_of_partition(rank),
+        Operator::Over(over) => over.partition.is_empty(),
+        Operator::Deduplicate(_) => true,
         Operator::Join(_) => false,
         _ => !has_sessions(node),
     }

@@ -6,6 +6,7 @@
 //! ([`super::redact`]).
 
 mod joins;
+mod ranks;
 
 use std::fmt::Write;
 
@@ -17,9 +18,10 @@ use super::modes::describe_join;
 use super::redact::shown_options;
 use super::text::duration;
 use super::{
-    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind, Node,
-    Operator, OutputMode, Plan, SessionWindow, SourceTable, Trigger, WatermarkPolicy,
+    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeColumn, EventTimeKind,
+    Known, Node, Operator, OutputMode, Plan, SessionWindow, SourceTable, Trigger, WatermarkPolicy,
 };
+use ranks::keeps_first;
 
 /// A line below an operator or a source: what it is about, and what there is to say.
 type Note = (&'static str, String);
@@ -110,7 +112,7 @@ impl Plan {
         match kept.growing.as_slice() {
             [] if kept.until_passed => "bounded: what the watermark has passed is forgotten".into(),
             [] if kept.tables => "bounded: the rows of static tables".into(),
-            [] if kept.one_row => "bounded: one row".into(),
+            [] if let Some(rows) = kept.rows => format!("bounded: {rows}"),
             [] => "none: every row is done with in its epoch".into(),
             [one] => format!(
                 "grows with each new {}: operator {one} forgets nothing",
@@ -135,8 +137,8 @@ struct Kept {
     until_passed: bool,
     /// Some keep the rows of static tables.
     tables: bool,
-    /// Some keep the one group of all rows.
-    one_row: bool,
+    /// Some keep so many rows: one group, or the first of an order.
+    rows: Option<&'static str>,
     /// The operators whose state has no end.
     growing: Vec<usize>,
 }
@@ -168,7 +170,7 @@ impl Kept {
                 if aggregate.bound.is_some() {
                     self.until_passed = true;
                 } else if aggregate.keys.is_empty() && !aggregate.calls.iter().any(values) {
-                    self.one_row = true;
+                    self.rows.get_or_insert("one row");
                 } else {
                     self.growing.push(node.id);
                 }
@@ -177,6 +179,17 @@ impl Kept {
                 self.until_passed = true;
             }
             Operator::SessionWindow(_) => self.growing.push(node.id),
+            Operator::Deduplicate(deduplicate) if deduplicate.known != Known::Always => {
+                self.until_passed = true;
+            }
+            Operator::Deduplicate(_) => self.growing.push(node.id),
+            Operator::Rank(rank) if rank.bound.is_some() => self.until_passed = true,
+            // So many rows of the one partition.
+            Operator::Rank(rank) if rank.partition.is_empty() && keeps_first(node, rank) => {
+                self.rows = Some("the first rows of an order");
+            }
+            Operator::Over(over) if over.bound.is_some() => self.until_passed = true,
+            Operator::Rank(_) | Operator::Over(_) => self.growing.push(node.id),
             Operator::Join(join) => {
                 let streaming = |source: usize| plan.sources[source].streaming;
                 for (input, side) in node.inputs.iter().zip(&join.sides) {
@@ -336,6 +349,25 @@ fn headline(plan: &Plan, node: &Node) -> String {
             }
         }
         Operator::Join(join) => describe_join(node, join),
+        Operator::Deduplicate(deduplicate) => {
+            let keys: Vec<String> = (deduplicate.keys.iter())
+                .map(|key| below.expression(key))
+                .collect();
+            let within = match deduplicate.known {
+                Known::Within(delay) => format!(" within {}", duration(delay)),
+                _ => String::new(),
+            };
+            format!("First row of each ({}){within}", keys.join(", "))
+        }
+        Operator::Rank(rank) => {
+            let over = rank.over(&|expr| below.expression(expr));
+            let number = if rank.numbered { ", with the rank" } else { "" };
+            format!("Rows of {over} {}{number}", rank.range())
+        }
+        Operator::Over(over) => {
+            let calls = over.texts(&|expr| below.expression(expr));
+            format!("Each row with {}", calls.join(", "))
+        }
         Operator::Values { rows } => match rows.len() {
             1 => "Values: 1 row, given in the first epoch".into(),
             count => format!("Values: {count} rows, given in the first epoch"),
@@ -357,6 +389,9 @@ fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
         Operator::Aggregate(aggregate) => notes.extend(state_notes(plan, node, aggregate)),
         Operator::SessionWindow(session) => notes.extend(session_notes(plan, session)),
         Operator::Join(join) => notes.extend(join_notes(plan, node, join)),
+        Operator::Deduplicate(deduplicate) => notes.extend(ranks::first_notes(plan, deduplicate)),
+        Operator::Rank(rank) => notes.extend(ranks::rank_notes(plan, node, rank)),
+        Operator::Over(over) => notes.extend(ranks::over_notes(plan, over)),
         _ => {}
     }
     let names = column_texts(node, Naming::Shown);

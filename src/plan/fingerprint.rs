@@ -14,7 +14,7 @@
 
 use std::fmt::Write;
 
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, ExprSchemable};
 use tidemark_connectors::Options;
 
 use super::join::{Join, Kept};
@@ -23,8 +23,8 @@ use super::redact::redact;
 use super::sql::{DEFAULT_TIME_ZONE, type_name};
 use super::text;
 use super::{
-    Aggregate, AggregateCall, AggregateFunction, Bound, Emit, EventTimeKind, Node, Operator, Plan,
-    SourceTable,
+    Aggregate, AggregateCall, AggregateFunction, Bound, Deduplicate, Emit, EventTimeKind, Known,
+    Node, Operator, Plan, SourceTable,
 };
 
 /// The options that say where a table is.
@@ -157,6 +157,70 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 ),
             ));
         }
+        Operator::Deduplicate(deduplicate) => {
+            let below = Below::new(node, Naming::Expanded(sources));
+            let typed = |key: &Expr| match key.get_type(&node.schema) {
+                Ok(found) => format!("{} {}", below.expression(key), type_name(&found)),
+                Err(_) => below.expression(key),
+            };
+            let keys: Vec<String> = deduplicate.keys.iter().map(typed).collect();
+            let known = match deduplicate.known {
+                Known::Always => "never forgotten".to_owned(),
+                Known::UntilPassed => {
+                    format!("forgotten with {}", event_time_of(deduplicate, &below))
+                }
+                Known::Within(_) => {
+                    format!(
+                        "forgotten within the watermark of {}",
+                        event_time_of(deduplicate, &below)
+                    )
+                }
+            };
+            parts.push((
+                format!("operator {}", node.id),
+                format!("first of [{}], {known}", keys.join(", ")),
+            ));
+        }
+        Operator::Rank(rank) => {
+            let below = Below::new(node, Naming::Expanded(sources));
+            let fields = node.inputs.iter().flat_map(|input| input.schema.fields());
+            let held: Vec<String> = (below.texts.iter().zip(fields))
+                .map(|(text, field)| format!("{text} {}", type_name(field.data_type())))
+                .collect();
+            let retractions = if node.inputs.iter().all(|input| input.append_only) {
+                "append-only input"
+            } else {
+                "retracting input"
+            };
+            parts.push((
+                format!("operator {}", node.id),
+                format!(
+                    "{} {} of [{}], {}, {}, {retractions}",
+                    rank.over(&|expr| below.expression(expr)),
+                    rank.range(),
+                    held.join(", "),
+                    rank.bound.map_or("never complete".to_owned(), end),
+                    gives(rank.emit),
+                ),
+            ));
+        }
+        Operator::Over(over) => {
+            let below = Below::new(node, Naming::Expanded(sources));
+            let calls = over.texts(&|expr| below.expression(expr));
+            let typed: Vec<String> = (below.texts.iter().chain(&calls))
+                .zip(node.schema.fields())
+                .map(|(text, field)| format!("{text} {}", type_name(field.data_type())))
+                .collect();
+            parts.push((
+                format!("operator {}", node.id),
+                format!(
+                    "over [{}], {}, {}",
+                    typed.join(", "),
+                    over.bound.map_or("never complete".to_owned(), end),
+                    gives(over.emit),
+                ),
+            ));
+        }
         Operator::Join(join) => {
             parts.push((
                 format!("operator {}", node.id),
@@ -180,6 +244,15 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
         | Operator::Union
         | Operator::Values { .. } => {}
     }
+}
+
+/// What says when a key is forgotten.
+fn event_time_of(deduplicate: &Deduplicate, below: &Below<'_>) -> String {
+    let time = deduplicate.time.as_ref();
+    time.map_or(String::new(), |(expr, column)| {
+        let kind = of_kind(column.kind);
+        format!("{} ({kind}, lag {})", below.expression(expr), column.lag)
+    })
 }
 
 fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {

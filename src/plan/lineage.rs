@@ -178,7 +178,31 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
             }
             texts
         }
-        Operator::Union | Operator::FilterProject { project: None, .. } => below.texts,
+        Operator::Rank(rank) if rank.numbered => {
+            let text = if expanded {
+                format!("operator{}.rank", node.id)
+            } else {
+                rank.over(&|expr| below.expression(expr))
+            };
+            let mut texts = below.texts;
+            texts.push(text);
+            texts
+        }
+        Operator::Over(over) => {
+            let calls = over.texts(&|expr| below.expression(expr));
+            let mut texts = below.texts;
+            if expanded {
+                let numbered = |call| format!("operator{}.call{call}", node.id);
+                texts.extend((0..calls.len()).map(numbered));
+            } else {
+                texts.extend(calls);
+            }
+            texts
+        }
+        Operator::Union
+        | Operator::FilterProject { project: None, .. }
+        | Operator::Deduplicate(_)
+        | Operator::Rank(_) => below.texts,
     };
     match naming {
         Naming::Expanded(_) => computed,

@@ -15,11 +15,13 @@
 //!    disk is named by them.
 
 pub mod batch;
+mod batch_ranks;
 mod batch_sessions;
 pub mod catalog;
 pub mod coercion;
 pub mod context;
 pub mod convert;
+pub mod deduplicate;
 pub mod error;
 pub mod event_time;
 pub mod explain;
@@ -31,6 +33,7 @@ mod lineage;
 pub mod modes;
 mod ordering;
 pub mod panes;
+mod ranks;
 pub mod reason;
 pub mod redact;
 mod room;
@@ -46,6 +49,7 @@ pub use convert::plan_query;
 pub use error::PlanError;
 pub use join::{Join, JoinKind};
 pub use ordering::{OrderBy, ResultOrder};
+pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction};
 pub use supplied::Supplied;
 
 use std::fmt;
@@ -198,6 +202,9 @@ impl Node {
             Operator::Aggregate(_)
             | Operator::SessionWindow(_)
             | Operator::Join(_)
+            | Operator::Deduplicate(_)
+            | Operator::Rank(_)
+            | Operator::Over(_)
             | Operator::Values { .. } => false,
         }
     }
@@ -261,6 +268,12 @@ pub enum Operator {
     SessionWindow(SessionWindow),
     /// Rows of the first input and of the second that belong together.
     Join(Box<Join>),
+    /// The first row of each key to arrive, at once. Over input that never retracts.
+    Deduplicate(Deduplicate),
+    /// The first rows of each partition by an order.
+    Rank(Rank),
+    /// Results of window functions behind the columns of each row.
+    Over(Over),
     /// Constant rows, given once in the first epoch.
     Values {
         /// The rows, in this node's schema.

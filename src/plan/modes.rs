@@ -6,12 +6,16 @@
 //! | update, changelog | its changes, each epoch | always |
 //! | complete | its changes, each epoch; nothing is late, nothing forgotten | with an aggregate |
 //!
+//! Sessions are as aggregates: in append mode the rows of a session are given once it is complete. So are
+//! the first rows of a partition. A deduplication gives its rows at once; over rows that can be taken
+//! back it is the first row of each key by event time.
 //! Sessions are as aggregates: in append mode the rows of a session are given once it is complete. A join gives
 //! pairs at once in every mode; a row without a match in append mode when it can find none any more, else at
 //! once, and takes it back when it finds one.
 //!
 //! Without a mode: append where that is possible, else update.
 
+use datafusion::logical_expr::{Expr, SortExpr};
 use tidemark_connectors::OutputMode;
 
 use super::convert::error::unsupported;
@@ -20,7 +24,10 @@ use super::convert::{ConvertError, Result};
 use super::join::{Join, JoinKind};
 use super::lineage::{Below, Naming};
 use super::sql::type_name;
-use super::{Aggregate, Emit, Node, Operator, ResultOrder, SourceTable};
+use super::{
+    Aggregate, Bound, Deduplicate, Emit, Known, Node, Operator, Rank, RankFunction, ResultOrder,
+    SourceTable,
+};
 
 /// Decides the mode, sets every aggregate's `emit` and `bound` and every node's `append_only`, and
 /// says in a sentence why the mode is allowed. `keyed`: the columns of the result identify a row.
@@ -48,9 +55,14 @@ pub fn assign(
             Err(other) => return Err(other),
         },
     };
-    settle(root, mode);
+    settle(root, mode)?;
     check_clock(root, mode, keyed, false)?;
     Ok((mode, reason))
+}
+
+/// Whether a result in this order is given whole. Its first rows can be kept up to date instead.
+pub fn is_given_whole(order: &ResultOrder, asked: Option<OutputMode>) -> bool {
+    order.fetch.is_none() || matches!(asked, None | Some(OutputMode::Complete))
 }
 
 /// The mode of a result in an order: complete, in which all of it is there.
@@ -60,11 +72,11 @@ pub fn for_order(
     asked: Option<OutputMode>,
 ) -> Result<OutputMode> {
     let what = format!("ORDER BY {}", order.by(root));
-    if aggregates(root).is_empty() {
+    if !has_result(root) {
         return Err(unsupported(
             what,
             "an unbounded result is never all there to be put in order",
-            "leave it out and sort when the result is read",
+            "ask for its first rows with LIMIT, or leave it out and sort when the result is read",
         ));
     }
     match asked {
@@ -80,16 +92,28 @@ pub fn for_order(
     }
 }
 
+/// Whether something says which rows are of the result, rather than each row that is read.
+pub fn has_result(node: &Node) -> bool {
+    let own = matches!(
+        node.operator,
+        Operator::Aggregate(_) | Operator::Deduplicate(_) | Operator::Rank(_) | Operator::Over(_)
+    );
+    own || node.inputs.iter().any(has_result)
+}
+
 fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<String> {
     let aggregates = aggregates(root);
     let all_distinct = aggregates
         .iter()
         .all(|(_, aggregate)| aggregate.calls.is_empty());
+    let ranks = has_ranks(root);
     Ok(match mode {
         OutputMode::Append => {
             check_append(root, sources)?;
             if has_sessions(root) {
                 "each session is given once, when the watermark says that it is complete".into()
+            } else if ranks {
+                "the rows of a partition are given once, when the watermark says that it is complete".into()
             } else if aggregates.is_empty() {
                 if joins(root).iter().any(|(_, join)| !join.is_final()) {
                     "a pair is given at once, and a row without a match when the watermark says that it will find none".into()
@@ -102,7 +126,9 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
                 "each group is given once, when the watermark says that it is complete".into()
             }
         }
-        OutputMode::Update if has_sessions(root) => "each epoch gives the rows that changed".into(),
+        OutputMode::Update if has_sessions(root) || ranks => {
+            "each epoch gives the rows that changed".into()
+        }
         OutputMode::Update if joins(root).iter().any(|(_, join)| !join.is_final()) => {
             "each epoch gives the rows that changed: a row without a match is taken back when it finds one".into()
         }
@@ -111,7 +137,7 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
         }
         OutputMode::Update => "each epoch gives the rows that changed".into(),
         OutputMode::Changelog => "each epoch gives every insertion and retraction".into(),
-        OutputMode::Complete if aggregates.is_empty() => {
+        OutputMode::Complete if !has_result(root) => {
             return Err(ConvertError::Mode {
                 mode,
                 operator: "a query without an aggregation".into(),
@@ -147,6 +173,29 @@ fn has_sessions(node: &Node) -> bool {
     matches!(node.operator, Operator::SessionWindow(_)) || node.inputs.iter().any(has_sessions)
 }
 
+fn has_ranks(node: &Node) -> bool {
+    matches!(node.operator, Operator::Rank(_) | Operator::Over(_))
+        || node.inputs.iter().any(has_ranks)
+}
+
+/// The first ranks or window functions in partitions that are never complete, as SQL, and what can
+/// still happen to a row.
+fn endless_partitions(node: &Node) -> Option<(String, &'static str)> {
+    let below = Below::new(node, Naming::Shown);
+    let text = |expr: &Expr| below.expression(expr);
+    (node.inputs.iter().find_map(endless_partitions)).or_else(|| match &node.operator {
+        Operator::Rank(rank) if rank.bound.is_none() => {
+            let operator = format!("{} {}", rank.over(&text), rank.range());
+            Some((operator, "take the place of one that was given"))
+        }
+        Operator::Over(over) if over.bound.is_none() => {
+            let operator = over.texts(&text).join(", ");
+            Some((operator, "change the result of one that was given"))
+        }
+        _ => None,
+    })
+}
+
 /// The first sessions that are never complete.
 fn endless_sessions(node: &Node) -> Option<&Node> {
     let below = node.inputs.iter().find_map(endless_sessions);
@@ -168,6 +217,14 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
             operator: Below::new(node, Naming::Shown).expression(&session.window),
             reason,
             remedy,
+        });
+    }
+    if let Some((operator, happens)) = endless_partitions(root) {
+        return Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator,
+            reason: format!("a row that comes later can {happens}, and no partition is ever complete"),
+            remedy: "partition by a window of the event time, such as window(ts, '5 minutes'), or use 'outputMode' = 'update'".into(),
         });
     }
     for (node, join) in joins(root) {
@@ -318,11 +375,16 @@ pub(super) fn describe_join(node: &Node, join: &Join) -> String {
 }
 
 /// Sets `emit`, `bound` and `append_only` from the inputs up.
-fn settle(node: &mut Node, mode: OutputMode) {
+fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
     for input in &mut node.inputs {
-        settle(input, mode);
+        settle(input, mode)?;
     }
     let of_inputs = node.inputs.iter().all(|input| input.append_only);
+    if let Operator::Deduplicate(deduplicate) = &node.operator
+        && !of_inputs
+    {
+        node.operator = Operator::Rank(first_by_time(deduplicate)?);
+    }
     let retracting: Vec<usize> = (0..node.inputs.len())
         .filter(|input| !node.inputs[*input].append_only)
         .collect();
@@ -343,6 +405,28 @@ fn settle(node: &mut Node, mode: OutputMode) {
             session.emit = if closes { Emit::OnClose } else { Emit::Changes };
             closes
         }
+        Operator::Rank(rank) => {
+            if mode == OutputMode::Complete {
+                rank.bound = None;
+            }
+            let closes = mode == OutputMode::Append;
+            rank.emit = if closes { Emit::OnClose } else { Emit::Changes };
+            closes
+        }
+        Operator::Over(over) => {
+            if mode == OutputMode::Complete {
+                over.bound = None;
+            }
+            let closes = mode == OutputMode::Append;
+            over.emit = if closes { Emit::OnClose } else { Emit::Changes };
+            closes
+        }
+        Operator::Deduplicate(deduplicate) => {
+            if mode == OutputMode::Complete {
+                (deduplicate.time, deduplicate.known) = (None, Known::Always);
+            }
+            of_inputs
+        }
         Operator::Join(join) => {
             if mode == OutputMode::Complete {
                 join.keep_all();
@@ -361,6 +445,37 @@ fn settle(node: &mut Node, mode: OutputMode) {
         | Operator::Union
         | Operator::Values { .. } => of_inputs,
     };
+    Ok(())
+}
+
+/// A deduplication over rows that can be taken back: then the next row takes the place of the first.
+fn first_by_time(deduplicate: &Deduplicate) -> Result<Rank> {
+    if let Known::Within(_) = deduplicate.known {
+        return Err(unsupported(
+            "DEDUPLICATE_WITHIN_WATERMARK over rows that can change",
+            "a key that is forgotten could not be given to another row when its first row is taken back",
+            "deduplicate before the aggregation, or use SELECT DISTINCT ON",
+        ));
+    }
+    let by = |expr: &Expr| SortExpr::new(expr.clone(), true, true);
+    let time = deduplicate.time.as_ref();
+    let bound = (deduplicate.known == Known::UntilPassed).then(|| {
+        let (expr, column) = time?;
+        let key = deduplicate.keys.iter().position(|key| key == expr)?;
+        Some(Bound {
+            key,
+            column: *column,
+        })
+    });
+    Ok(Rank {
+        partition: deduplicate.keys.clone(),
+        order: deduplicate.order.iter().map(by).collect(),
+        function: RankFunction::RowNumber,
+        ranks: (1, 1),
+        numbered: false,
+        bound: bound.flatten(),
+        emit: Emit::Changes,
+    })
 }
 
 /// The clock over rows that can be retracted: the retraction would be computed at another time
@@ -368,7 +483,12 @@ fn settle(node: &mut Node, mode: OutputMode) {
 fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) -> Result<()> {
     let stateful = matches!(
         node.operator,
-        Operator::Aggregate(_) | Operator::SessionWindow(_) | Operator::Join(_)
+        Operator::Aggregate(_)
+            | Operator::SessionWindow(_)
+            | Operator::Deduplicate(_)
+            | Operator::Rank(_)
+            | Operator::Over(_)
+            | Operator::Join(_)
     );
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;
@@ -390,6 +510,9 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
             }
             Operator::SessionWindow(session) => std::iter::once(&session.window)
                 .chain(&session.partition)
+                .find(|expr| uses_clock(expr)),
+            Operator::Rank(rank) => (rank.partition.iter())
+                .chain(rank.order.iter().map(|by| &by.expr))
                 .find(|expr| uses_clock(expr)),
             Operator::Join(join) => (join.on.iter())
                 .flat_map(|(left, right)| [left, right])

@@ -91,7 +91,12 @@ impl Sequencer {
         let stateful = any(&plan.root, &|operator| {
             matches!(
                 operator,
-                Operator::Aggregate(_) | Operator::SessionWindow(_) | Operator::Join(_)
+                Operator::Aggregate(_)
+                    | Operator::SessionWindow(_)
+                    | Operator::Deduplicate(_)
+                    | Operator::Rank(_)
+                    | Operator::Over(_)
+                    | Operator::Join(_)
             )
         });
         let always_answers = any(&plan.root, &|operator| match operator {

@@ -161,6 +161,11 @@ fn quote(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
+fn names(columns: &[&str]) -> String {
+    let quoted: Vec<String> = columns.iter().map(|name| quote(name)).collect();
+    quoted.join(", ")
+}
+
 fn text(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
@@ -359,6 +364,26 @@ impl DataFrame {
     #[must_use]
     pub fn distinct(&self) -> Self {
         self.then(format!("SELECT DISTINCT * FROM {}", self.from()))
+    }
+
+    /// The first row to arrive of each combination of these columns; of all columns where there are none.
+    #[must_use]
+    pub fn drop_duplicates(&self, columns: &[&str]) -> Self {
+        if columns.is_empty() {
+            return self.distinct();
+        }
+        let (keys, from) = (names(columns), self.from());
+        self.then(format!("SELECT DISTINCT ON ({keys}) * FROM {from}"))
+    }
+
+    /// The same, but what came is forgotten once the watermark has passed the event time of the first row
+    /// by the delay of [`DataFrame::with_watermark`].
+    #[must_use]
+    pub fn drop_duplicates_within_watermark(&self, columns: &[&str]) -> Self {
+        let (keys, from) = (names(columns), self.from());
+        self.then(format!(
+            "SELECT * FROM DEDUPLICATE_WITHIN_WATERMARK(TABLE {from}, DESCRIPTOR({keys}))"
+        ))
     }
 
     /// All rows of both, by position.

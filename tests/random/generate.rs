@@ -68,12 +68,16 @@ impl Generator<'_> {
 
     /// Another relation on top.
     fn step(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
-        match self.random.random_range(0..14) {
+        match self.random.random_range(0..19) {
             0..=1 => self.project(relation),
             2..=6 => self.aggregate(relation),
             7 => self.distinct(relation),
-            8..=9 => self.union(relation, tables),
-            10..=12 => self.join(relation, tables),
+            8 => self.first(relation),
+            9..=10 => self.ranked(relation),
+            11 => self.limited(relation),
+            12 => self.over(relation),
+            13..=14 => self.union(relation, tables),
+            15..=17 => self.join(relation, tables),
             _ => self.sub_query(relation, tables),
         }
     }
@@ -126,6 +130,128 @@ impl Generator<'_> {
             relation.from
         );
         self.relation(&text, columns)
+    }
+
+    /// The first row of each key: of what arrives only the keys are the same in any cut.
+    fn first(&mut self, relation: &Relation) -> Relation {
+        let (key, kind) = self.column(&relation.columns);
+        let (first, second) = (self.name(), self.name());
+        let mut columns = vec![(first.clone(), kind)];
+        let mut select = format!("{key} AS {first}");
+        let mut order = String::new();
+        if self.chance(0.7) {
+            let (by, kind) = self.column(&relation.columns);
+            select.push_str(&format!(", {by} AS {second}"));
+            order = format!(" ORDER BY {key}, {by}{}", self.direction());
+            columns.push((second, kind));
+        }
+        let filter = self.filter(&relation.columns, 0.3);
+        let text = format!(
+            "SELECT DISTINCT ON ({key}) {select} FROM {}{filter}{order}",
+            relation.from
+        );
+        self.relation(&text, columns)
+    }
+
+    /// Rows of some ranks.
+    fn ranked(&mut self, relation: &Relation) -> Relation {
+        let function = self.one_of(&["ROW_NUMBER", "RANK", "DENSE_RANK"]);
+        let (key, _) = self.column(&relation.columns);
+        let (by, _) = self.any(&relation.columns);
+        let partition = if self.chance(0.7) {
+            format!("PARTITION BY {key} ")
+        } else {
+            String::new()
+        };
+        let way = self.direction();
+        let rank = self.name();
+        let ranks = self.one_of(&["= 1", "<= 3", "< 3", "BETWEEN 2 AND 4", "= 2"]);
+        let names: Vec<&str> = relation
+            .columns
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut columns = relation.columns.clone();
+        let mut shown = names.join(", ");
+        if self.chance(0.5) {
+            shown.push_str(&format!(", {rank}"));
+            columns.push((rank.clone(), Kind::Int));
+        }
+        let text = format!(
+            "SELECT {shown} FROM (SELECT {}, {function}() OVER ({partition}ORDER BY {by}{way}) AS {rank} FROM {}) WHERE {rank} {ranks}",
+            names.join(", "),
+            relation.from
+        );
+        self.relation(&text, columns)
+    }
+
+    /// Results of window functions.
+    fn over(&mut self, relation: &Relation) -> Relation {
+        let partition = if self.chance(0.7) {
+            format!("PARTITION BY {} ", self.column(&relation.columns).0)
+        } else {
+            String::new()
+        };
+        let (by, _) = self.column(&relation.columns);
+        let over = format!("OVER ({partition}ORDER BY {by}{}", self.direction());
+        let frame = self.one_of(&["", "", " ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING"]);
+        let names: Vec<&str> = relation
+            .columns
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut select = names.join(", ");
+        let mut columns = relation.columns.clone();
+        for _ in 0..self.random.random_range(1..3) {
+            let (value, kind) = self.column(&relation.columns);
+            let kind = if kind == Kind::EventTime {
+                Kind::Time
+            } else {
+                kind
+            };
+            let (call, kind) = match self.random.random_range(0..6) {
+                0 => (format!("count(*) {over}{frame})"), Kind::Long),
+                1 => (
+                    format!(
+                        "sum({}) {over}{frame})",
+                        self.expression(&relation.columns, Kind::Int, 1)
+                    ),
+                    Kind::Long,
+                ),
+                2 => (format!("max({value}) {over})"), kind),
+                3 => (format!("lag({value}) {over})"), kind),
+                4 => (format!("lead({value}, 2) {over})"), kind),
+                _ => (format!("row_number() {over})"), Kind::Int),
+            };
+            let name = self.name();
+            select.push_str(&format!(", {call} AS {name}"));
+            columns.push((name, kind));
+        }
+        let text = format!("SELECT {select} FROM {}", relation.from);
+        self.relation(&text, columns)
+    }
+
+    /// The first rows of an order.
+    fn limited(&mut self, relation: &Relation) -> Relation {
+        let names: Vec<&str> = relation
+            .columns
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let (by, _) = self.column(&relation.columns);
+        let text = format!(
+            "SELECT {} FROM {} ORDER BY {by}{} LIMIT {}{}",
+            names.join(", "),
+            relation.from,
+            self.direction(),
+            self.random.random_range(1..9),
+            self.one_of(&["", " OFFSET 2"]),
+        );
+        self.relation(&text, relation.columns.clone())
+    }
+
+    fn direction(&mut self) -> &'static str {
+        self.one_of(&["", " DESC", " DESC NULLS FIRST", " NULLS LAST"])
     }
 
     fn union(&mut self, relation: &Relation, tables: &[Table]) -> Relation {

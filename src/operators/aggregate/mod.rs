@@ -35,7 +35,7 @@ use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
 use crate::operators::moment::moments;
 use crate::operators::{
-    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind,
+    Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, Restored, behind, expires,
 };
 use crate::plan::panes::PaneColumn;
 use crate::plan::{self, Bound, Emit};
@@ -138,16 +138,11 @@ impl Prepared {
         self.bound.map_or(0, |bound| bound.column.lag)
     }
 
-    /// The watermark at which the group of this key is complete: its bound and the lag. Whoever
-    /// merges state, here or on disk, knows the watermark only.
+    /// The watermark at which the group of this key is complete: its bound and the lag.
     fn expiry_of(&self, key: &[u8]) -> EventTime {
-        match self.bound {
-            Some(bound) => match crate::row::read_bound(key) {
-                NEVER => NEVER,
-                end => end.saturating_add(bound.column.lag).min(NEVER - 1),
-            },
-            None => NEVER,
-        }
+        self.bound.map_or(NEVER, |bound| {
+            expires(crate::row::read_bound(key), bound.column.lag)
+        })
     }
 
     /// Groups whose bound lies at or below this are complete in `epoch`.

@@ -11,7 +11,7 @@
 //! What is given of a row by itself (an outer row without a match, a row that has one) depends on whether it
 //! has a match. How that is known:
 //!
-//! | [`Known`] | where | state |
+//! | `Known` | where | state |
 //! |---|---|---|
 //! | `ByKey` | only keys must be equal, and the other input's rows are kept for ever | none: whether the key has rows there |
 //! | `Counts` | changes are given | how many matches each row has |

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::operators::expression::record_batch;
-use crate::operators::keyed::Keyed;
+use crate::operators::keyed::{Change, Keyed, changes_of};
 use crate::operators::session_window::index::{Session, Sessions, timed};
 use crate::operators::session_window::spans::{Span, holding, regions};
 use crate::operators::session_window::{BATCH, IDLE_EFFORT, NAME, Prepared, session_column};
@@ -29,15 +29,8 @@ pub(super) struct Assign {
     rows: Multiset,
 }
 
-/// A row that came or went.
-struct Change<'a> {
-    key: &'a [u8],
-    /// Start, end and row.
-    value: &'a [u8],
-    diff: i64,
-}
-
 impl Change<'_> {
+    /// Its value is start, end and row.
     fn span(&self) -> Span {
         Span::take(self.value)
     }
@@ -245,7 +238,7 @@ impl Keyed for Assign {
                 ..OperatorStats::default()
             },
         };
-        let changes = sorted(rows);
+        let changes = changes_of(rows);
         for changes in changes.chunk_by(|one, other| one.key == other.key) {
             self.key(changes, &mut effects)?;
         }
@@ -275,30 +268,6 @@ fn bare(span: Span) -> Session {
         span,
         payload: Box::default(),
     }
-}
-
-/// All changes by key and value, those of one row added up.
-fn sorted(rows: &[Rows]) -> Vec<Change<'_>> {
-    let mut changes: Vec<Change<'_>> = rows
-        .iter()
-        .flat_map(|rows| {
-            (0..rows.len()).map(|row| Change {
-                key: rows.keys.get(row),
-                value: rows.vals.get(row),
-                diff: rows.diffs.get(row),
-            })
-        })
-        .collect();
-    changes.sort_unstable_by(|a, b| (a.key, a.value).cmp(&(b.key, b.value)));
-    changes.dedup_by(|next, kept| {
-        let same = (next.key, next.value) == (kept.key, kept.value);
-        if same {
-            kept.diff += next.diff;
-        }
-        same
-    });
-    changes.retain(|change| change.diff != 0);
-    changes
 }
 
 impl Effects<'_> {

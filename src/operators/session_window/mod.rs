@@ -29,17 +29,13 @@ use arrow::array::{ArrayRef, StructArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 
 use crate::operators::aggregate::calls::{Arguments, Calls};
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema};
-use crate::operators::keyed::keyed;
+use crate::operators::keyed::{encoded, keyed};
 use crate::operators::{
-    Context, DeltaStream, Deltas, EpochInfo, OperatorError, OperatorStats, Restored, RowStream,
-    behind,
+    Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, Restored, behind,
 };
 use crate::plan::{self, Emit, EventTimeColumn};
 use crate::row::{Bytes, Delta, KeyCodec, RowError, ValueCodec};
@@ -247,8 +243,16 @@ impl SessionWindow {
         recorder: &Recorder,
         restored: &mut Restored,
     ) -> DeltaStream<'scope> {
-        let rows = self.render_encode(input, context);
         let prepared = self.prepared;
+        let encoding = Arc::clone(&prepared);
+        let name = "session window, rows";
+        let rows = encoded(
+            input,
+            name,
+            context,
+            prepared.operator,
+            move |delta, epoch, context| encoding.encode(delta, epoch, context),
+        );
         let recorder = recorder.clone();
         let mut restored = restored.part(prepared.operator as u32);
         match prepared.calls.clone() {
@@ -259,36 +263,5 @@ impl SessionWindow {
                 Fold::new(&prepared, &calls, info, &recorder, &mut restored)
             }),
         }
-    }
-
-    fn render_encode<'scope>(
-        &self,
-        input: DeltaStream<'scope>,
-        context: &Context,
-    ) -> RowStream<'scope> {
-        let prepared = Arc::clone(&self.prepared);
-        let context = context.clone();
-        input.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
-            Pipeline,
-            "session window, rows",
-            move |_, _| {
-                move |input, output| {
-                    input.for_each_stamp(|capability, batches| {
-                        for delta in batches.flat_map(Deltas::take) {
-                            let encoded = context
-                                .epoch_of(delta.time, prepared.operator)
-                                .and_then(|epoch| prepared.encode(delta, &epoch, &context));
-                            let mut rows = match encoded {
-                                Ok(rows) => rows,
-                                Err(error) => return context.fail(error),
-                            };
-                            if !rows.is_empty() {
-                                output.session(&capability).give_container(&mut rows);
-                            }
-                        }
-                    });
-                }
-            },
-        )
     }
 }

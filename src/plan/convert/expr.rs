@@ -134,8 +134,8 @@ fn unfit(expr: &Expr, positioned: bool) -> Option<ConvertError> {
         }
         Expr::WindowFunction(call) => unsupported(
             format!("the window function {}", call.fun.name()),
-            "its result for a row can change with every later row",
-            "group by window(ts, ...) and aggregate",
+            "it stands where no window function can",
+            "compute it in a sub-query in FROM",
         ),
         Expr::Placeholder(placeholder) => unsupported(
             format!("the parameter {}", placeholder.id),

@@ -127,6 +127,9 @@ pub(super) fn renamed(node: Node, schema: DFSchemaRef) -> Node {
         | Operator::Aggregate(_)
         | Operator::SessionWindow(_)
         | Operator::Join(_)
+        | Operator::Deduplicate(_)
+        | Operator::Rank(_)
+        | Operator::Over(_)
         | Operator::Values { .. } => Node { schema, ..node },
     }
 }

@@ -4,12 +4,13 @@
 //! as all of them survive what stands above it. A window of fixed size is known by its start or
 //! its end alone, and so is a session of fixed gap; with gaps that differ a session is known by its end.
 
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, ExprSchemable};
 
 use super::super::event_time::window_base;
+use super::super::functions::cast::as_cast;
 use super::super::functions::session::has_constant_gap;
 use super::super::join::{JoinKind, LEFT, RIGHT};
-use super::super::{Node, Operator};
+use super::super::{Node, Operator, Rank, RankFunction};
 use super::error::Result;
 use super::fuse::origin;
 
@@ -31,6 +32,15 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
     match &node.operator {
         Operator::Aggregate(aggregate) => parts_of_keys(&aggregate.keys, node.inputs.first()?),
         Operator::FilterProject { project: None, .. } => parts(node.inputs.first()?),
+        Operator::Deduplicate(deduplicate) => of_columns(&deduplicate.keys, node.inputs.first()?),
+        Operator::Rank(rank) if is_of_partition(rank) => {
+            let mut parts = of_columns(&rank.partition, node.inputs.first()?)?;
+            if !rank.is_first() {
+                parts.push(vec![node.columns.len() - 1]);
+            }
+            Some(parts)
+        }
+        Operator::Rank(_) | Operator::Over(_) => parts(node.inputs.first()?),
         Operator::FilterProject {
             project: Some(exprs),
             ..
@@ -67,6 +77,26 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
     }
 }
 
+/// Whether a row of these ranks is known by its partition, with its rank where there are several.
+pub(super) fn is_of_partition(rank: &Rank) -> bool {
+    rank.is_first() || (rank.numbered && rank.function == RankFunction::RowNumber)
+}
+
+/// Keys as the columns of `input` that are computed alike, behind an operator that keeps the columns.
+fn of_columns(keys: &[Expr], input: &Node) -> Option<Vec<Part>> {
+    let computed = |expr: Expr| origin(expr, input).map(|(expr, _)| expr.unalias()).ok();
+    let columns: Vec<Option<Expr>> = (input.schema.columns().into_iter())
+        .map(|column| computed(Expr::Column(column)))
+        .collect();
+    let part = |key: &Expr| {
+        let key = computed(key.clone())?;
+        let same = |index: &usize| columns[*index].as_ref() == Some(&key);
+        let part: Part = (0..columns.len()).filter(same).collect();
+        (!part.is_empty()).then_some(part)
+    };
+    keys.iter().map(part).collect()
+}
+
 /// The keys; those that are parts of one window of fixed size count as one.
 fn parts_of_keys(keys: &[Expr], input: &Node) -> Option<Vec<Part>> {
     let origins: Vec<(Expr, &Node)> = keys
@@ -96,6 +126,11 @@ fn surviving(part: &[usize], exprs: &[Expr], input: &Node) -> Option<Part> {
             Expr::Alias(alias) => &alias.expr,
             other => other,
         };
+        // A whole number that does not fit fails, so no two become one.
+        let whole = match as_cast(whole) {
+            Some((number, to, true)) if to.is_integer() && is_integer(number, input) => number,
+            _ => whole,
+        };
         let base = window_base(whole);
         let Expr::Column(column) = base else {
             return false;
@@ -110,6 +145,11 @@ fn surviving(part: &[usize], exprs: &[Expr], input: &Node) -> Option<Part> {
         .filter(|index| says(&exprs[*index]))
         .collect();
     (!columns.is_empty()).then_some(columns)
+}
+
+fn is_integer(expr: &Expr, input: &Node) -> bool {
+    expr.get_type(&input.schema)
+        .is_ok_and(|found| found.is_integer())
 }
 
 /// What alone tells a window from the others of its group.
@@ -175,7 +215,16 @@ fn column_known_by(node: &Node, index: usize) -> Option<KnownBy> {
                 Some(KnownBy::End)
             }
         }
-        Operator::SessionWindow(_) => column_known_by(input, index),
+        Operator::SessionWindow(_)
+        | Operator::Deduplicate(_)
+        | Operator::Rank(_)
+        | Operator::Over(_) => {
+            if index < input.columns.len() {
+                column_known_by(input, index)
+            } else {
+                None
+            }
+        }
         Operator::Join(join) => match join.kind {
             JoinKind::Semi(side) | JoinKind::Anti(side) | JoinKind::Mark(side) => {
                 column_known_by(node.inputs.get(side)?, index)

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::catalog::QuerySource;
+use super::super::deduplicate::deduplicate_of;
 use super::super::event_time::WallClock;
 use super::super::functions::collections::holds_map;
 use super::super::sessions::{self, session_window_of};
@@ -23,6 +24,7 @@ use super::expr::{resolve, resolve_constant};
 use super::fuse::{filter, project, renamed};
 use super::join::join;
 use super::order::settled;
+use super::rank;
 
 /// What a query's operators stand in.
 #[derive(Clone, Copy)]
@@ -51,6 +53,9 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
             project(input, exprs, Arc::clone(&projection.schema), scope.clock)
         }
         LogicalPlan::Filter(inner) => {
+            if let Some(ranked) = rank::top_n(inner, scope)? {
+                return Ok(ranked);
+            }
             let input = child(&inner.input)?;
             let predicate = resolve(inner.predicate.clone(), &input, scope)?;
             filter(input, predicate)
@@ -90,6 +95,11 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
         }
         other if let Some(sessions) = session_window_of(other) => {
             session_window(sessions, child(&sessions.input)?, scope)
+        }
+        other if let Some(asked) = deduplicate_of(other) => rank::deduplicate(asked, scope),
+        LogicalPlan::Window(window) => rank::over(window, scope),
+        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => {
+            rank::limited(plan, scope)?.ok_or_else(|| refusal(plan))
         }
         LogicalPlan::Distinct(Distinct::All(input)) => {
             let input = child(input)?;
@@ -344,19 +354,13 @@ fn limit() -> ConvertError {
     unsupported(
         "LIMIT",
         "a stream has no last row, so the first rows by arrival would depend on timing",
-        "filter by a condition, or limit when the result is read",
+        "say which rows with ORDER BY ... LIMIT, filter by a condition, or limit when the result is read",
     )
 }
 
 /// Why there is no such operator, and what there is.
 fn refusal(plan: &LogicalPlan) -> ConvertError {
     match plan {
-        LogicalPlan::Window(window) => unsupported(
-            format!("the window function {}", text::list(&window.window_expr)),
-            "its result for a row can change with every later row",
-            "group by window(ts, ...) and aggregate",
-        ),
-        LogicalPlan::Sort(sort) if sort.fetch.is_some() => limit(),
         LogicalPlan::Sort(sort) => unsupported(
             format!(
                 "ORDER BY {}",
@@ -366,11 +370,6 @@ fn refusal(plan: &LogicalPlan) -> ConvertError {
             "leave it out, or order the whole result in complete mode",
         ),
         LogicalPlan::Limit(_) => limit(),
-        LogicalPlan::Distinct(Distinct::On(on)) => unsupported(
-            format!("DISTINCT ON ({})", text::list(&on.on_expr)),
-            "keeping the first row that arrives is not there yet",
-            "use SELECT DISTINCT over the key columns, or GROUP BY them with min(...) or max(...)",
-        ),
         LogicalPlan::RecursiveQuery(_) => unsupported(
             "WITH RECURSIVE",
             "the dataflow has no loops",

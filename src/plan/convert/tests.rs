@@ -43,6 +43,9 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
             Operator::Union => "union",
             Operator::Aggregate(_) => "aggregate",
             Operator::SessionWindow(_) => "sessions",
+            Operator::Deduplicate(_) => "deduplicate",
+            Operator::Rank(_) => "rank",
+            Operator::Over(_) => "over",
             Operator::Join(_) => "join",
             Operator::Values { .. } => "values",
         })

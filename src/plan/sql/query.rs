@@ -28,7 +28,7 @@ use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
 use crate::plan::error::{PlanErrorKind, Result};
-use crate::plan::sessions;
+use crate::plan::{deduplicate, sessions};
 
 /// Where a query's rows go.
 #[derive(Debug)]
@@ -429,6 +429,7 @@ fn planned(
         .sql_statement_to_plan(SqlStatement::Query(query))
         .and_then(literals::typed)
         .and_then(sessions::introduced)
+        .and_then(deduplicate::introduced)
 }
 
 /// Whether an expression must follow.

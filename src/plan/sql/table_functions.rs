@@ -4,9 +4,12 @@
 //!   `CUMULATE(.., step, size)` become sub-selects with `window_start`, `window_end` and
 //!   `window_time` (Flink's: the last millisecond); so does `SESSION(TABLE t [PARTITION BY k],
 //!   DESCRIPTOR(ts), gap)`;
+//! - `DEDUPLICATE_WITHIN_WATERMARK(TABLE t, DESCRIPTOR(k))` becomes a sub-select with `DISTINCT ON`;
 //! - `FROM STREAM t` is `FROM t`;
 //! - `FROM t WATERMARK ts DELAY OF INTERVAL 10 MINUTES` reads the table under another name, with
 //!   that watermark.
+
+mod deduplicate;
 
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
@@ -62,6 +65,14 @@ pub(super) fn rewrite(
         {
             cursor.at += name_at;
             table_function(&mut cursor, function, &mut out, watermarks)?;
+            if wrapped {
+                cursor.expect(&Token::RParen, "')' after the table function")?;
+            }
+            continue;
+        }
+        if (in_from || after_comma) && deduplicate::is_at(&cursor, name_at) {
+            cursor.at += name_at;
+            deduplicate::table_function(&mut cursor, &mut out, watermarks)?;
             if wrapped {
                 cursor.expect(&Token::RParen, "')' after the table function")?;
             }

@@ -133,6 +133,9 @@ fn collect_lags(node: &Node, lags: &mut BTreeMap<usize, i64>) {
     let lag = match &node.operator {
         Operator::Aggregate(aggregate) => aggregate.bound.map(|bound| bound.column.lag),
         Operator::SessionWindow(sessions) => sessions.bound.map(|bound| bound.lag),
+        Operator::Deduplicate(deduplicate) => deduplicate.time.as_ref().map(|(_, time)| time.lag),
+        Operator::Rank(rank) => rank.bound.map(|bound| bound.column.lag),
+        Operator::Over(over) => over.bound.map(|bound| bound.column.lag),
         Operator::Source { .. }
         | Operator::Join(_)
         | Operator::FilterProject { .. }

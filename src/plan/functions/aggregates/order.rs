@@ -17,6 +17,7 @@ use datafusion::optimizer::AnalyzerRule;
 use super::super::random;
 use super::{function_of, is_ordered};
 use crate::plan::context::StreamTable;
+use crate::plan::deduplicate::deduplicate_of;
 
 /// Orders the rows of the aggregates that depend on it by event time and by position.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ fn ordered(aggregate: Aggregate, order: &[SortExpr]) -> Result<Transformed<Logic
 }
 
 /// Whether the rows of a plan are rows of one table, or elements of them.
-fn is_read(plan: &LogicalPlan) -> bool {
+pub fn is_read(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::TableScan(scan) => {
             let source: &dyn Any = &*scan.source;
@@ -104,7 +105,7 @@ fn is_read(plan: &LogicalPlan) -> bool {
 }
 
 /// The column of a plan that is its event time, the one that a table's watermark names.
-fn event_time(plan: &LogicalPlan) -> Option<Column> {
+pub fn event_time(plan: &LogicalPlan) -> Option<Column> {
     let column = |index: usize| Some(Column::from(plan.schema().qualified_field(index)));
     let same_place = |input: &LogicalPlan| {
         let time = event_time(input)?;
@@ -124,6 +125,7 @@ fn event_time(plan: &LogicalPlan) -> Option<Column> {
         LogicalPlan::Filter(filter) => same_place(&filter.input),
         LogicalPlan::Repartition(inner) => same_place(&inner.input),
         LogicalPlan::Sort(sort) => same_place(&sort.input),
+        other if let Some(deduplicate) = deduplicate_of(other) => same_place(&deduplicate.input),
         LogicalPlan::Projection(projection) => {
             let time = event_time(&projection.input)?;
             column(position(&projection.expr, &time)?)
