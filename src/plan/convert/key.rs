@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use super::super::event_time::window_base;
 use super::super::functions::cast::as_cast;
 use super::super::functions::session::has_constant_gap;
-use super::super::join::{JoinKind, LEFT, RIGHT};
+use super::super::join::{Join, JoinKind, LEFT, RIGHT};
 use super::super::{Node, Operator, Rank, RankFunction};
 use super::error::Result;
 use super::fuse::origin;
@@ -51,24 +51,7 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
                 .map(|part| surviving(part, exprs, input))
                 .collect()
         }
-        Operator::Join(join) => {
-            let parts_of = |side: usize, shift: usize| {
-                let parts = parts(node.inputs.get(side)?)?.into_iter();
-                let shifted =
-                    parts.map(|part| part.into_iter().map(|column| column + shift).collect());
-                Some(shifted.collect::<Vec<Part>>())
-            };
-            match join.kind {
-                JoinKind::Semi(side) | JoinKind::Anti(side) | JoinKind::Mark(side) => {
-                    parts_of(side, 0)
-                }
-                JoinKind::Inner | JoinKind::Outer(_) => {
-                    let mut both = parts_of(LEFT, 0)?;
-                    both.extend(parts_of(RIGHT, node.inputs.first()?.columns.len())?);
-                    Some(both)
-                }
-            }
-        }
+        Operator::Join(join) => parts_of_join(node, join),
         Operator::Source { .. }
         | Operator::Unnest { .. }
         | Operator::Union
@@ -95,6 +78,46 @@ fn of_columns(keys: &[Expr], input: &Node) -> Option<Vec<Part>> {
         (!part.is_empty()).then_some(part)
     };
     keys.iter().map(part).collect()
+}
+
+/// A row of one input that can match one row of the other at most identifies their pair; else both rows do.
+fn parts_of_join(node: &Node, join: &Join) -> Option<Vec<Part>> {
+    let [left, right] = &node.inputs[..] else {
+        return None;
+    };
+    if let JoinKind::Semi(side) | JoinKind::Anti(side) | JoinKind::Mark(side) = join.kind {
+        return parts(&node.inputs[side]);
+    }
+    let index = |expr: &Expr, input: &Node| match expr {
+        Expr::Column(column) => input.schema.maybe_index_of_column(column),
+        _ => None,
+    };
+    let equal: Vec<[usize; 2]> = (join.on.iter())
+        .filter_map(|(one, other)| Some([index(one, left)?, index(other, right)?]))
+        .collect();
+    let of = [parts(left)?, parts(right)?];
+    // Whether a row of the other input meets one row of this side at most.
+    let is_met_once = |side: usize| {
+        let is_equal = |column: &usize| equal.iter().any(|pair| pair[side] == *column);
+        of[side].iter().all(|part| part.iter().any(is_equal))
+    };
+    let preserved = match join.kind {
+        JoinKind::Outer(preserved) => preserved,
+        _ => [false, false],
+    };
+    let width = left.columns.len();
+    let shifted = |parts: &[Part]| -> Vec<Part> {
+        (parts.iter())
+            .map(|part| part.iter().map(|column| column + width).collect())
+            .collect()
+    };
+    Some(if !preserved[RIGHT] && is_met_once(RIGHT) {
+        of[LEFT].clone()
+    } else if !preserved[LEFT] && is_met_once(LEFT) {
+        shifted(&of[RIGHT])
+    } else {
+        [of[LEFT].clone(), shifted(&of[RIGHT])].concat()
+    })
 }
 
 /// The keys; those that are parts of one window of fixed size count as one.
