@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::operators::join::encode::LONE;
-use crate::row::Bytes;
+use crate::row::{Bytes, RowError};
 use crate::state::{Rows, places_by_key};
 use crate::time::EventTime;
 
@@ -35,13 +35,13 @@ impl<'a> Side<'a> {
         start..self.ends[key]
     }
 
-    fn add(&mut self, key: &[u8], tag: u8, row: Row<'a>) {
+    fn add(&mut self, key: &[u8], tag: u8, row: Row<'a>) -> Result<(), RowError> {
         if row.diff == 0 {
-            return;
+            return Ok(());
         }
         if tag >= LONE {
             self.lone.push(row);
-            return;
+            return Ok(());
         }
         self.rows.push(row);
         if self.keys.last() == Some(key) {
@@ -49,14 +49,15 @@ impl<'a> Side<'a> {
                 *end += 1;
             }
         } else {
-            self.keys.push(key);
+            self.keys.try_push(key)?;
             self.ends.push(self.rows.len());
         }
+        Ok(())
     }
 }
 
 /// The rows of both inputs.
-pub(super) fn fresh(parts: &[Rows]) -> [Side<'_>; 2] {
+pub(super) fn fresh(parts: &[Rows]) -> Result<[Side<'_>; 2], RowError> {
     let mut sides = [Side::default(), Side::default()];
     let mut places = places_by_key(parts);
     let value = |place: &(u64, u32, u32)| parts[place.1 as usize].vals.get(place.2 as usize);
@@ -75,8 +76,8 @@ pub(super) fn fresh(parts: &[Rows]) -> [Side<'_>; 2] {
                 diff: diffs.sum(),
                 expiry: parts[same[0].1 as usize].expiry.get(same[0].2 as usize),
             };
-            sides[usize::from(tag % LONE)].add(key(&same[0]), *tag, row);
+            sides[usize::from(tag % LONE)].add(key(&same[0]), *tag, row)?;
         }
     }
-    sides
+    Ok(sides)
 }

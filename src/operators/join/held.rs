@@ -115,7 +115,8 @@ impl Keyed for Held {
             });
         }
         result?;
-        let fresh = &fresh(rows)[self.side];
+        let fresh = fresh(rows).map_err(|source| prepared.row_error(source))?;
+        let fresh = &fresh[self.side];
         let mut parts = Vec::new();
         for (key, name) in fresh.keys.iter().enumerate() {
             for row in &fresh.rows[fresh.of_key(key)] {

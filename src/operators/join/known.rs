@@ -5,7 +5,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use crate::operators::join::singles::{Out, Singles};
 use crate::operators::join::{IDLE_EFFORT, Known, Prepared};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats};
-use crate::row::{Bytes, bound_prefix};
+use crate::row::{Bytes, RowError, bound_prefix};
 use crate::state::{Multiset, Recorder, RestoredSections, Rows, StateError};
 use crate::time::{EventTime, Time};
 
@@ -24,14 +24,19 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// Adds a row, and gives its number.
-    pub(super) fn push(&mut self, (key, value): (&[u8], &[u8]), before: i64, change: i64) -> usize {
-        self.keys.push(key);
-        self.values.push(value);
+    /// Adds a row, and gives its number. An epoch has no more than fit into a column.
+    pub(super) fn push(
+        &mut self,
+        (key, value): (&[u8], &[u8]),
+        before: i64,
+        change: i64,
+    ) -> Result<usize, RowError> {
+        self.keys.try_push(key)?;
+        self.values.try_push(value)?;
         self.before.push(before);
         self.change.push(change);
         self.matches.push(0);
-        self.keys.len() - 1
+        Ok(self.before.len() - 1)
     }
 
     pub(super) fn before(&self, row: usize) -> i64 {
@@ -90,8 +95,10 @@ impl Tracked {
         let (mut sought_keys, mut sought_rows) = (Bytes::default(), Bytes::default());
         for group in &same {
             let (key, value) = of(&group[0]);
-            sought_keys.push(key);
-            sought_rows.push(value);
+            let pushed = sought_keys
+                .try_push(key)
+                .and_then(|()| sought_rows.try_push(value));
+            pushed.map_err(|source| prepared.row_error(source))?;
         }
         let mut known = vec![0; same.len()];
         self.trace

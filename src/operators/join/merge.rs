@@ -12,7 +12,7 @@ use crate::operators::join::{IDLE_EFFORT, Known, NAME, Prepared};
 use crate::operators::keyed::Keyed;
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::join::{LEFT, RIGHT};
-use crate::row::{Bytes, Delta};
+use crate::row::{Bytes, Delta, RowError};
 use crate::state::{Multiset, Recorder, Rows};
 
 const SIDES: [usize; 2] = [LEFT, RIGHT];
@@ -57,24 +57,24 @@ impl Merge {
     }
 
     /// The new rows of a side whose matches are counted, with how often each was there before.
-    fn touch(&self, side: usize, fresh: &fresh::Side<'_>) -> Touched {
+    fn touch(&self, side: usize, fresh: &fresh::Side<'_>) -> Result<Touched, RowError> {
         let mut touched = Touched::default();
         if self.prepared.tracked(side).is_none() {
-            return touched;
+            return Ok(touched);
         }
         let (mut keys, mut values) = (Bytes::default(), Bytes::default());
         for (key, name) in fresh.keys.iter().enumerate() {
             for row in &fresh.rows[fresh.of_key(key)] {
-                keys.push(name);
-                values.push(row.value);
+                keys.try_push(name)?;
+                values.try_push(row.value)?;
             }
         }
         let mut before = vec![0; keys.len()];
         self.rows[side].counts((&keys, &values), &mut |at, count| before[at] = count);
         for (at, row) in fresh.rows.iter().enumerate() {
-            touched.push((keys.get(at), values.get(at)), before[at], row.diff);
+            touched.push((keys.get(at), values.get(at)), before[at], row.diff)?;
         }
-        touched
+        Ok(touched)
     }
 
     /// The new rows of `side` meet those kept of the other.
@@ -91,8 +91,18 @@ impl Merge {
         let is_counted = self.prepared.tracked(side).is_some();
         let mut result = Ok(());
         self.rows[other].each(&fresh.keys, &mut |key, value, count| {
+            if result.is_err() {
+                return false;
+            }
             let met = (self.prepared.tracked(other))
                 .map(|_| touched[other].push((fresh.keys.get(key), value), count, 0));
+            let met = match met.transpose() {
+                Ok(met) => met,
+                Err(error) => {
+                    result = Err(self.prepared.row_error(error));
+                    return false;
+                }
+            };
             let kept = Half {
                 row: of_other.row(value),
                 count,
@@ -106,8 +116,8 @@ impl Merge {
                     // One that was there has met what is kept.
                     touched: (is_counted && touched[side].before(at) == 0).then_some(at),
                 };
-                result = pairs.add(in_order(side, new, kept), touched, out);
-                if result.is_err() {
+                if let Err(error) = pairs.add(in_order(side, new, kept), touched, out) {
+                    result = Err(error);
                     return false;
                 }
             }
@@ -249,13 +259,13 @@ fn in_order<'a>(side: usize, of_side: Half<'a>, of_other: Half<'a>) -> [Half<'a>
 }
 
 /// The keys of both, each once.
-fn all_keys([left, right]: &[fresh::Side<'_>; 2]) -> Bytes {
+fn all_keys([left, right]: &[fresh::Side<'_>; 2]) -> Result<Bytes, RowError> {
     let mut keys: Vec<&[u8]> = left.keys.iter().chain(right.keys.iter()).collect();
     keys.sort_unstable();
     keys.dedup();
     let mut all = Bytes::default();
-    keys.into_iter().for_each(|key| all.push(key));
-    all
+    keys.into_iter().try_for_each(|key| all.try_push(key))?;
+    Ok(all)
 }
 
 impl Keyed for Merge {
@@ -276,14 +286,18 @@ impl Keyed for Merge {
             time,
             give,
         };
-        let fresh = fresh(rows);
+        let fresh = fresh(rows).map_err(|source| prepared.row_error(source))?;
         let mut singles = SIDES.map(Singles::of);
         for side in SIDES {
             for row in &fresh[side].lone {
                 singles[side].tell(row.value, false, row.diff, &mut out)?;
             }
         }
-        let mut touched = SIDES.map(|side| self.touch(side, &fresh[side]));
+        let touched = |side: usize| {
+            let touched = self.touch(side, &fresh[side]);
+            touched.map_err(|source| prepared.row_error(source))
+        };
+        let mut touched = [touched(LEFT)?, touched(RIGHT)?];
         if prepared.looks_at_pairs() {
             let mut pairs = Pairs::new(epoch);
             for side in SIDES {
@@ -296,7 +310,7 @@ impl Keyed for Merge {
         let keys = if by_key == [false, false] {
             Bytes::default()
         } else {
-            all_keys(&fresh)
+            all_keys(&fresh).map_err(|source| prepared.row_error(source))?
         };
         let had = SIDES.map(|side| self.has_rows(1 - side, &keys));
         self.keep(&fresh, epoch)?;
