@@ -254,3 +254,23 @@ fn bounded_joins_end_at_the_batch_answer_in_every_mode() {
         }
     }
 }
+
+#[test]
+fn a_batch_of_nothing_but_rows_without_a_match_is_given_whole() {
+    let mut random = StdRng::seed_from_u64(34);
+    let tables = Tables {
+        a: rows(&mut random, 20_000, 20 * MINUTE),
+        ..Tables::new(&mut random, 10)
+    };
+    let query = "SELECT a.id, f.id AS fixed FROM a LEFT JOIN fixed f ON a.kind = f.kind AND f.amount > a.amount + 100000";
+    let wanted = batch_of(query, &tables);
+    let run = JoinRun {
+        query,
+        mode: "append",
+        workers: 1,
+        epochs: [&[tables.a.clone()], &[]],
+        fixed: &tables.fixed,
+        checkpoint: None,
+    };
+    compare("append", query, &bag(&result_of(&run), once), &wanted);
+}

@@ -128,6 +128,8 @@ struct Probe<'a> {
     delta: &'a Delta,
     epoch: &'a EpochInfo,
     table: &'a Table,
+    /// The condition is asked of pairs; not of rows without a match and the nulls beside them.
+    asks: bool,
     matched: Vec<bool>,
     /// Pairs that wait: the row of the batch, and that of the table.
     ours: Vec<u32>,
@@ -140,7 +142,7 @@ impl Probe<'_> {
         self.ours.push(row as u32);
         self.theirs.push(of_table);
         if self.ours.len() == BATCH {
-            self.flush(true)?;
+            self.flush()?;
         }
         Ok(())
     }
@@ -189,8 +191,8 @@ impl Probe<'_> {
             .collect()
     }
 
-    /// Gives the pairs that wait; `asked`: those for which the condition is true.
-    fn flush(&mut self, asked: bool) -> Result<(), OperatorError> {
+    /// Gives the pairs that wait and match.
+    fn flush(&mut self) -> Result<(), OperatorError> {
         let count = self.ours.len();
         if count == 0 {
             return Ok(());
@@ -198,7 +200,7 @@ impl Probe<'_> {
         let gives = self.prepared.kind.gives_pairs();
         let mut diffs = self.diffs();
         let rows = self.ours.clone();
-        let condition = self.prepared.filter.as_ref().filter(|_| asked);
+        let condition = self.prepared.filter.as_ref().filter(|_| self.asks);
         let mut columns = if gives || condition.is_some() {
             self.columns()?
         } else {
@@ -215,7 +217,7 @@ impl Probe<'_> {
         let holds = |pair: usize| {
             (matches.as_ref()).is_none_or(|holds| holds.is_valid(pair) && holds.value(pair))
         };
-        if asked {
+        if self.asks {
             for (pair, row) in rows.iter().enumerate() {
                 self.matched[*row as usize] |= holds(pair);
             }
@@ -255,12 +257,13 @@ impl Probe<'_> {
         let kept = match self.prepared.kind {
             JoinKind::Inner => return Ok(()),
             JoinKind::Outer(preserved) => {
+                self.asks = false;
                 for row in 0..self.matched.len() {
                     if preserved[self.side] && !self.matched[row] {
                         self.pair(row, NO_ROW)?;
                     }
                 }
-                return self.flush(false);
+                return self.flush();
             }
             JoinKind::Semi(_) => BooleanArray::from(self.matched.clone()),
             JoinKind::Anti(_) => self.matched.iter().map(|matched| Some(!matched)).collect(),
@@ -310,6 +313,7 @@ fn probe(
         delta: &delta,
         epoch,
         table,
+        asks: true,
         matched: vec![false; delta.rows()],
         ours: Vec::new(),
         theirs: Vec::new(),
@@ -331,7 +335,7 @@ fn probe(
             probe.pair(row, Some(*of_table))?;
         }
     }
-    probe.flush(true)?;
+    probe.flush()?;
     probe.singles()?;
     Ok(probe.given)
 }
