@@ -243,18 +243,13 @@ impl Keyed for Partitions {
         let prepared = &self.prepared;
         let time = epoch.time();
         let mut given = Given::new(prepared, time, give);
-        let mut kept = vec![Rows::new(time)];
+        let mut kept = Vec::new();
         let changes = changes_of(rows);
         for changes in changes.chunk_by(|one, other| one.key == other.key) {
             let key = changes[0].key;
             for change in changes {
-                if kept.last().is_none_or(Rows::is_full) {
-                    kept.push(Rows::new(time));
-                }
-                if let Some(rows) = kept.last_mut() {
-                    let expiry = prepared.layout.expiry(key);
-                    rows.push(key, change.value, change.diff, expiry);
-                }
+                let expiry = prepared.layout.expiry(key);
+                Rows::push_to(&mut kept, (key, change.value), change.diff, expiry);
             }
             if prepared.emit == Emit::OnClose {
                 continue;

@@ -97,12 +97,7 @@ impl TableChanges {
             self.too_large = Some(longest);
             return;
         }
-        if self.parts.last().is_none_or(Rows::is_full) {
-            self.parts.push(Rows::default());
-        }
-        if let Some(part) = self.parts.last_mut() {
-            part.push(key, val, count, expiry);
-        }
+        Rows::push_to(&mut self.parts, (key, val), count, expiry);
     }
 
     /// The number of rows that a trace will get.

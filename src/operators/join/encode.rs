@@ -6,15 +6,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::NullBuffer;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 
 use crate::operators::dead_letter::sift;
 use crate::operators::join::{Limit, NAME, Prepared, Side};
-use crate::operators::{
-    Context, DeltaStream, Deltas, EpochInfo, OperatorError, OperatorStats, RowStream,
-};
+use crate::operators::keyed::encoded;
+use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, RowStream};
 use crate::row::{Bytes, Delta};
 use crate::state::Rows;
 use crate::time::{EventTime, NEVER};
@@ -91,26 +87,12 @@ pub(super) fn render<'scope>(
     side: usize,
     context: &Context,
 ) -> RowStream<'scope> {
+    let operator = prepared.operator;
     let prepared = Arc::clone(prepared);
-    let context = context.clone();
-    input.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "join, rows", move |_, _| {
-        move |input, output| {
-            input.for_each_stamp(|capability, batches| {
-                for delta in batches.flat_map(Deltas::take) {
-                    let encoded = context
-                        .epoch_of(delta.time, prepared.operator)
-                        .and_then(|epoch| prepared.encode(side, delta, &epoch, &context));
-                    let mut rows = match encoded {
-                        Ok(rows) => rows,
-                        Err(error) => return context.fail(error),
-                    };
-                    if !rows.is_empty() {
-                        output.session(&capability).give_container(&mut rows);
-                    }
-                }
-            });
-        }
-    })
+    let encode = move |delta, epoch: &EpochInfo, context: &Context| {
+        prepared.encode(side, delta, epoch, context)
+    };
+    encoded(input, "join, rows", context, operator, encode)
 }
 
 impl Prepared {
@@ -126,7 +108,7 @@ impl Prepared {
         let (delta, evaluated) = sift(delta, context, |delta| of.evaluate(delta, epoch))?;
         let keys = of.encoded_keys(&evaluated, self)?;
         // Rows of no columns are only counted.
-        let encoded = if delta.batch.num_columns() == 0 {
+        let values = if delta.batch.num_columns() == 0 {
             Bytes::default()
         } else {
             let rows = of.rows.encode(delta.batch.columns());
@@ -153,8 +135,8 @@ impl Prepared {
             if of.is_stamped() {
                 value.extend_from_slice(&expiry.to_be_bytes());
             }
-            if !encoded.is_empty() {
-                value.extend_from_slice(encoded.get(row));
+            if !values.is_empty() {
+                value.extend_from_slice(values.get(row));
             }
             let key = keys.as_ref().map_or(&[][..], |keys| keys.get(row));
             rows.push(key, &value, delta.diff(row), expiry);

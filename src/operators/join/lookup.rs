@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{concat_batches, filter, take};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{concat_batches, take};
 use hashbrown::HashTable;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
@@ -91,12 +91,8 @@ impl Table {
             return Ok(());
         }
         let parts = std::iter::once(&self.rows).chain(&self.parts);
-        self.rows = concat_batches(self.rows.schema_ref(), parts).map_err(|error| {
-            OperatorError::Unsupported {
-                expression: self.prepared.kind.name().into(),
-                reason: error.to_string(),
-            }
-        })?;
+        self.rows = concat_batches(self.rows.schema_ref(), parts)
+            .map_err(|error| self.prepared.arrow_error(&error))?;
         self.parts.clear();
         if self.counts.iter().all(|count| *count >= 0) {
             return Ok(());
@@ -149,10 +145,7 @@ impl Probe<'_> {
 
     /// The columns of the pairs that wait, the left input's first.
     fn columns(&mut self) -> Result<Vec<ArrayRef>, OperatorError> {
-        let failed = |error: arrow::error::ArrowError| OperatorError::Unsupported {
-            expression: self.prepared.kind.name().into(),
-            reason: error.to_string(),
-        };
+        let failed = |error| self.prepared.arrow_error(&error);
         let ours = UInt32Array::from(std::mem::take(&mut self.ours));
         let theirs = UInt32Array::from(std::mem::take(&mut self.theirs));
         let take_all = |batch: &RecordBatch, rows: &UInt32Array| -> Result<Vec<ArrayRef>, _> {
@@ -200,8 +193,8 @@ impl Probe<'_> {
         let gives = self.prepared.kind.gives_pairs();
         let mut diffs = self.diffs();
         let rows = self.ours.clone();
-        let condition = self.prepared.filter.as_ref().filter(|_| self.asks);
-        let mut columns = if gives || condition.is_some() {
+        let asks = self.asks && self.prepared.filter.is_some();
+        let mut columns = if gives || asks {
             self.columns()?
         } else {
             self.ours.clear();
@@ -209,14 +202,10 @@ impl Probe<'_> {
             vec![]
         };
         let mut matches = None;
-        if let Some(condition) = condition {
-            let batch = record_batch(&self.prepared.pair_schema, columns.clone(), count)?;
-            let delta = Delta::inserts(batch, self.delta.time);
-            matches = Some(condition.condition(&delta, self.epoch)?);
+        if asks {
+            matches = self.prepared.matches(&columns, count, self.epoch)?;
         }
-        let holds = |pair: usize| {
-            (matches.as_ref()).is_none_or(|holds| holds.is_valid(pair) && holds.value(pair))
-        };
+        let holds = |pair: usize| matches.as_ref().is_none_or(|matches| matches.value(pair));
         if self.asks {
             for (pair, row) in rows.iter().enumerate() {
                 self.matched[*row as usize] |= holds(pair);
@@ -225,18 +214,8 @@ impl Probe<'_> {
         if !gives {
             return Ok(());
         }
-        if matches.is_some() {
-            let keep: BooleanArray = (0..count).map(|pair| Some(holds(pair))).collect();
-            diffs = (diffs.iter().enumerate())
-                .filter(|(pair, _)| keep.value(*pair))
-                .map(|(_, diff)| *diff)
-                .collect();
-            for column in &mut columns {
-                *column = filter(column, &keep).map_err(|error| OperatorError::Unsupported {
-                    expression: self.prepared.kind.name().into(),
-                    reason: error.to_string(),
-                })?;
-            }
+        if let Some(matches) = &matches {
+            self.prepared.keep(&mut columns, &mut diffs, matches)?;
         }
         if diffs.is_empty() {
             return Ok(());
@@ -281,10 +260,7 @@ impl Probe<'_> {
         let kept = self
             .delta
             .filter(&kept)
-            .map_err(|error| OperatorError::Unsupported {
-                expression: self.prepared.kind.name().into(),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| self.prepared.arrow_error(&error))?;
         if kept.rows() > 0 {
             let columns = kept.batch.columns().to_vec();
             let batch = record_batch(&self.prepared.schema, columns, kept.rows())?;

@@ -33,6 +33,7 @@ mod singles;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
 use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
 use timely::dataflow::operators::Concatenate;
@@ -40,12 +41,12 @@ use timely::dataflow::operators::Concatenate;
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::keyed;
 use crate::operators::moment::moments;
-use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, Restored};
+use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, Restored, expires};
 use crate::plan::join::{JoinSide, Kept, LEFT, Moment, RIGHT};
 use crate::plan::{self, Emit, EventTimeKind, JoinKind};
 use crate::row::{Delta, KeyCodec, RowError, ValueCodec};
 use crate::state::{Recorder, StateError};
-use crate::time::{EventTime, NEVER};
+use crate::time::EventTime;
 
 use held::Held;
 use lookup::lookup;
@@ -159,12 +160,12 @@ impl Limit {
         })
     }
 
-    /// The limit of each row; [`NEVER`] where there is none.
+    /// The limit of each row; [`NEVER`](crate::time::NEVER) where there is none.
     fn evaluate(&self, delta: &Delta, epoch: &EpochInfo) -> Result<Vec<EventTime>, OperatorError> {
         let column = self.time.evaluate(delta, epoch)?.swap_remove(0);
         let mut limits = moments(self.kind, &column, delta.rows());
-        for limit in limits.iter_mut().filter(|limit| **limit != NEVER) {
-            *limit = limit.saturating_add(self.more).min(NEVER - 1);
+        for limit in &mut limits {
+            *limit = expires(*limit, self.more);
         }
         Ok(limits)
     }
@@ -241,6 +242,13 @@ impl Prepared {
         OperatorError::State {
             operator: self.operator,
             source,
+        }
+    }
+
+    fn arrow_error(&self, error: &ArrowError) -> OperatorError {
+        OperatorError::Unsupported {
+            expression: self.kind.name().into(),
+            reason: error.to_string(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Pairs of rows with equal keys: which of them match, and what is given of them.
 
-use arrow::array::{Array, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::filter;
 
 use crate::operators::expression::record_batch;
-use crate::operators::join::BATCH;
 use crate::operators::join::known::Touched;
 use crate::operators::join::singles::Out;
+use crate::operators::join::{BATCH, Prepared};
 use crate::operators::{EpochInfo, OperatorError};
 use crate::plan::join::{LEFT, RIGHT};
 use crate::row::{Bytes, Delta};
@@ -81,15 +81,8 @@ impl<'a> Pairs<'a> {
                 columns.extend(decoded.map_err(|source| prepared.row_error(source))?);
             }
         }
-        if let Some(condition) = &prepared.filter {
-            let batch = record_batch(&prepared.pair_schema, columns.clone(), count)?;
-            let condition = condition.condition(&Delta::inserts(batch, out.time), self.epoch)?;
-            // Null is not true.
-            let condition = match condition.nulls() {
-                Some(nulls) => BooleanArray::new(condition.values() & nulls.inner(), None),
-                None => condition,
-            };
-            matches = (condition.true_count() < count).then_some(condition);
+        if prepared.filter.is_some() {
+            matches = prepared.matches(&columns, count, self.epoch)?;
         }
         let is_match = |pair: usize| matches.as_ref().is_none_or(|matches| matches.value(pair));
         for (counted, touched) in self.counted.iter_mut().zip(touched) {
@@ -107,21 +100,51 @@ impl<'a> Pairs<'a> {
             return Ok(());
         }
         if let Some(matches) = &matches {
-            let mut pair = 0;
-            diffs.retain(|_| {
-                pair += 1;
-                matches.value(pair - 1)
-            });
-            for column in &mut columns {
-                *column = filter(column, matches).map_err(|error| OperatorError::Unsupported {
-                    expression: prepared.kind.name().into(),
-                    reason: error.to_string(),
-                })?;
-            }
+            prepared.keep(&mut columns, &mut diffs, matches)?;
         }
         if diffs.is_empty() {
             return Ok(());
         }
         out.give(columns, diffs)
+    }
+}
+
+impl Prepared {
+    /// For which of so many pairs of these columns the condition is true; `None`: for all.
+    pub(super) fn matches(
+        &self,
+        columns: &[ArrayRef],
+        pairs: usize,
+        epoch: &EpochInfo,
+    ) -> Result<Option<BooleanArray>, OperatorError> {
+        let Some(condition) = &self.filter else {
+            return Ok(None);
+        };
+        let batch = record_batch(&self.pair_schema, columns.to_vec(), pairs)?;
+        let condition = condition.condition(&Delta::inserts(batch, epoch.time()), epoch)?;
+        // Null is not true.
+        let condition = match condition.nulls() {
+            Some(nulls) => BooleanArray::new(condition.values() & nulls.inner(), None),
+            None => condition,
+        };
+        Ok((condition.true_count() < pairs).then_some(condition))
+    }
+
+    /// Keeps the pairs that match.
+    pub(super) fn keep(
+        &self,
+        columns: &mut [ArrayRef],
+        diffs: &mut Vec<i64>,
+        matches: &BooleanArray,
+    ) -> Result<(), OperatorError> {
+        let mut pair = 0;
+        diffs.retain(|_| {
+            pair += 1;
+            matches.value(pair - 1)
+        });
+        for column in columns {
+            *column = filter(column, matches).map_err(|error| self.arrow_error(&error))?;
+        }
+        Ok(())
     }
 }

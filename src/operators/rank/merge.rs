@@ -121,7 +121,7 @@ impl Keyed for Merge {
         let mut effects = Effects {
             prepared: &prepared,
             time,
-            kept: vec![Rows::new(time)],
+            kept: Vec::new(),
             keys: Bytes::default(),
             values: Bytes::default(),
             ranks: Vec::new(),
@@ -270,15 +270,8 @@ struct Effects<'a> {
 impl Effects<'_> {
     /// A row is there so often more than before.
     fn keep(&mut self, key: &[u8], value: &[u8], diff: i64) {
-        if diff == 0 {
-            return;
-        }
-        if self.kept.last().is_none_or(Rows::is_full) {
-            self.kept.push(Rows::new(self.time));
-        }
-        if let Some(rows) = self.kept.last_mut() {
-            rows.push(key, value, diff, self.prepared.layout.expiry(key));
-        }
+        let expiry = self.prepared.layout.expiry(key);
+        Rows::push_to(&mut self.kept, (key, value), diff, expiry);
     }
 
     /// A row had these ranks, and has those now.

@@ -284,13 +284,8 @@ impl Effects<'_> {
         if longest > Bytes::MAX_VALUE {
             return Err(self.prepared.too_large(longest));
         }
-        if self.kept.last().is_none_or(Rows::is_full) {
-            self.kept.push(Rows::new(self.time));
-        }
-        if let Some(kept) = self.kept.last_mut() {
-            let at = [key, &value[..8]].concat();
-            kept.push(&at, &value[8..], diff, NEVER);
-        }
+        let at = [key, &value[..8]].concat();
+        Rows::push_to(&mut self.kept, (&at, &value[8..]), diff, NEVER);
         if diff > 0 {
             self.stats.rows_updated += 1;
         } else {
