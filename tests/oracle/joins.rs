@@ -268,7 +268,7 @@ fn a_batch_of_nothing_but_rows_without_a_match_is_given_whole() {
         query,
         mode: "append",
         workers: 1,
-        epochs: [&[tables.a.clone()], &[]],
+        epochs: [std::slice::from_ref(&tables.a), &[]],
         fixed: &tables.fixed,
         checkpoint: None,
     };
