@@ -27,11 +27,12 @@ pub mod storage;
 pub use error::{ConnectorError, Result};
 pub use options::Options;
 pub use sink::{
-    ChangeType, Delivery, Distribution, Output, OutputMode, Sink, SinkConfig, SinkWriter, Staged,
+    Acknowledged, ChangeType, Delivery, Distribution, Output, OutputMode, Sink, SinkConfig,
+    SinkWriter, Staged, Staging, Visible,
 };
 pub use sinks::open_sink;
 pub use source::{
-    Backlog, METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, RecordHeader, Rejected, Source,
-    SourceReader, Split, SplitReader,
+    Backlog, Follower, METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, RecordHeader,
+    Rejected, Source, SourceReader, Split, SplitReader, Wake,
 };
 pub use sources::open_source;

@@ -8,6 +8,9 @@
 //! Where epochs follow each other without a pause, writers write and stage the next epoch while the one before
 //! is being committed, unless the sink says that it cannot ([`Sink::overlaps`]).
 //!
+//! In continuous mode several epochs (ticks) are written, then staged and committed together under the number of
+//! the last, unless the sink takes each tick by itself ([`Visible::EachTick`]).
+//!
 //! An epoch that was staged and not committed is written again after a restart: `stage` of the
 //! second try replaces the first, and what the first left behind is removed by
 //! [`Sink::discard_uncommitted`].
@@ -119,6 +122,17 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
+/// When readers of a sink's target see the rows of a continuous query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visible {
+    /// When they are committed: with the checkpoint.
+    WhenCommitted,
+    /// With each tick, which is staged and committed by itself: that must be cheap.
+    EachTick,
+    /// As they are written, at least by readers who do not wait for commits.
+    AsWritten,
+}
+
 /// What a sink is opened with, beside its options.
 #[derive(Clone, Debug)]
 pub struct SinkConfig {
@@ -134,6 +148,8 @@ pub struct SinkConfig {
     pub key: Option<Vec<usize>>,
     /// Where a sink that writes files writes them.
     pub storage: Arc<dyn Storage>,
+    /// The query is continuous: rows leave as they are written.
+    pub continuous: bool,
 }
 
 /// What a writer hands to the commit: plain bytes in the sink's own terms (a list of files, a
@@ -162,6 +178,11 @@ pub trait Sink: Send + Debug {
         true
     }
 
+    /// When readers see the rows of a continuous query.
+    fn visible(&self) -> Visible {
+        Visible::WhenCommitted
+    }
+
     /// The newest epoch that the target holds of this query, where the target can say.
     fn last_committed(&mut self) -> Result<Option<u64>>;
 
@@ -182,4 +203,24 @@ pub trait SinkWriter: Send {
 
     /// Makes the rows written since the last `stage` durable; they will be committed as `epoch`.
     fn stage(&mut self, epoch: u64) -> Result<Staged>;
+
+    /// As [`stage`](Self::stage), where what takes long may be done on another thread, while later epochs are
+    /// written.
+    fn stage_apart(&mut self, epoch: u64) -> Result<Staging> {
+        let staged = self.stage(epoch)?;
+        Ok(Box::new(move || Ok(staged)))
+    }
+
+    /// Calls `then` once the target has the rows of `epoch`, all of which are written, where rows leave
+    /// [as they are written](Visible::AsWritten).
+    fn when_acknowledged(&mut self, epoch: u64, then: Acknowledged) {
+        let _ = epoch;
+        then();
+    }
 }
+
+/// Called when rows have arrived, on any thread.
+pub type Acknowledged = Box<dyn FnOnce() + Send>;
+
+/// The part of staging that takes long.
+pub type Staging = Box<dyn FnOnce() -> Result<Staged> + Send>;

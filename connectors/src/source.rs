@@ -8,6 +8,10 @@
 //! Life of a source: `begin` and `restore` (once, with all that the log remembers), then any number of
 //! `plan` -> (logged) -> splits are read -> `committed`. `freeze` may come once, after which
 //! `plan` gives only what was there at that moment.
+//!
+//! In continuous mode a source that can be followed is not planned: `follow` says which partitions there are,
+//! each is read by a [`Follower`] as its records arrive, and what they have read becomes a range afterwards
+//! (`followed`), which is logged before its rows are committed.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,7 +21,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Result;
+use crate::{ConnectorError, Result};
 
 /// The name of the hidden struct column that says where a row came from.
 pub const METADATA_COLUMN: &str = "_metadata";
@@ -112,6 +116,25 @@ pub trait Source: Send + Debug {
     /// Decides the next range; `None` when nothing is new. Counts as planned from here on.
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>>;
 
+    /// Has `wake` called, on any thread, when there may be something to plan. A source that cannot say so is
+    /// asked again and again.
+    fn wake(&mut self, wake: Wake) {
+        drop(wake);
+    }
+
+    /// The partitions that are to be followed from now on, beside those of earlier calls: each as a split
+    /// that begins where reading goes on. `None` where this source is read in planned ranges only.
+    fn follow(&mut self) -> Result<Option<Vec<Split>>> {
+        Ok(None)
+    }
+
+    /// The range that followers have read: the splits that they [cut](Follower::cut) since the last range.
+    /// `None` where there is nothing that the log must know.
+    fn followed(&mut self, splits: Vec<Split>) -> Result<Option<PlannedRange>> {
+        let _ = splits;
+        Ok(None)
+    }
+
     /// All sinks hold the rows of `range`: it will never be asked for again.
     fn committed(&mut self, range: &PlannedRange) -> Result<()>;
 
@@ -141,6 +164,16 @@ pub trait SourceReader: Send + Sync + Debug {
     /// Opens `split`. `projection` names the wanted columns by index into
     /// [`Source::schema`], ascending; index `schema.fields().len()` is the metadata column.
     fn open(&self, split: &Split, projection: &[usize]) -> Result<Box<dyn SplitReader>>;
+
+    /// Follows the partition of a split that [`Source::follow`] gave. `wake` is called, on any thread, when
+    /// there is something to read after there was nothing.
+    fn follow(&self, split: &Split, projection: &[usize], wake: Wake) -> Result<Box<dyn Follower>> {
+        let _ = (projection, wake);
+        Err(ConnectorError::Inconsistent(format!(
+            "partition {} cannot be followed",
+            split.partition
+        )))
+    }
 
     /// Where some rows of a split came from. `rows` counts from 0 in the order in which the split
     /// gives them, ascending; `projection` is the one that it was opened with. Only asked for rows
@@ -186,6 +219,22 @@ pub trait SplitReader: Send {
     fn rejected(&mut self) -> Vec<Rejected> {
         Vec::new()
     }
+}
+
+/// Tells whoever reads that there is something.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Reads a partition as its records arrive; it has no end. [`Read::Pending`]: nothing is here.
+pub trait Follower: SplitReader {
+    /// What is being read since the last cut, as a split without an end: for the places of rows.
+    fn since(&self) -> Split;
+
+    /// What was read since the last cut, as a split that gives the same rows in the same order; `None`
+    /// where it is nothing. The rows of a split count from 0, so those after a cut do.
+    fn cut(&mut self) -> Option<Split>;
+
+    /// When the oldest record of the batch last read arrived, microseconds since 1970 UTC.
+    fn arrived(&self) -> i64;
 }
 
 /// A record that was set aside.

@@ -133,6 +133,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         {
             fail(format!("query '{}': {error}", query.name()));
         }
+        if let Some(latency) = query.latency() {
+            bars.say(&format!("query '{}': latency {latency}", query.name()));
+        }
     }
     if failed { Err(Failure::told()) } else { Ok(()) }
 }

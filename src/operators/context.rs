@@ -1,6 +1,6 @@
 //! What the operators of one worker share: the epochs' decisions, the first failure, statistics.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -141,6 +141,14 @@ impl OperatorStats {
         self.memory_used_bytes += other.memory_used_bytes;
     }
 
+    /// Takes in what the same operator tells of a later epoch.
+    pub fn then(&mut self, later: &Self) {
+        let before = std::mem::replace(self, later.clone());
+        self.rows_updated += before.rows_updated;
+        self.rows_removed += before.rows_removed;
+        self.rows_dropped_by_watermark += before.rows_dropped_by_watermark;
+    }
+
     /// Takes in the size of one trace.
     pub fn add_size(&mut self, size: StateSize) {
         self.rows_total += size.rows;
@@ -196,10 +204,29 @@ struct Inner {
     sources: RefCell<SourceReports>,
     /// What is read in each open epoch, for the places of rows.
     reads: RefCell<BTreeMap<Epoch, Arc<Vec<Vec<Split>>>>>,
+    /// What is followed, by epoch, source and number.
+    followed: RefCell<BTreeMap<(Epoch, usize, u32), Split>>,
+    /// What was read of the partitions that are followed, by epoch and source.
+    cuts: RefCell<BTreeMap<Epoch, BTreeMap<usize, Vec<Split>>>>,
+    /// What arrived by itself in the epoch that is open.
+    arrivals: RefCell<Arrivals>,
+    /// The epoch that stays open until it is ended.
+    ticking: Cell<Option<Epoch>>,
     /// How each source is read, by its index in the plan.
     readers: RefCell<BTreeMap<usize, ReadSource>>,
     /// `None`: a row that fails ends the query.
     dead_letters: RefCell<Option<BTreeMap<Epoch, Vec<DeadLetter>>>>,
+}
+
+/// What arrived by itself in an epoch.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// The epoch of something that nobody was told of.
+    pub fresh: Option<Epoch>,
+    /// The epoch takes no more.
+    pub full: bool,
+    /// When batches arrived (microseconds since 1970 UTC), and how many rows each has, by epoch.
+    pub times: BTreeMap<Epoch, Vec<(i64, u64)>>,
 }
 
 /// How a source is read.
@@ -226,6 +253,10 @@ impl Context {
             stats: RefCell::default(),
             sources: RefCell::default(),
             reads: RefCell::default(),
+            followed: RefCell::default(),
+            cuts: RefCell::default(),
+            arrivals: RefCell::default(),
+            ticking: Cell::default(),
             readers: RefCell::default(),
             dead_letters: RefCell::default(),
         }))
@@ -265,9 +296,64 @@ impl Context {
             })
     }
 
-    /// Whether no epoch is open: what is done now delays none.
+    /// Whether no epoch waits to be done: what is done now delays none. One that is open for what may
+    /// arrive does not wait.
     pub fn is_idle(&self) -> bool {
-        self.0.epochs.borrow().is_empty()
+        let ticking = self.0.ticking.get();
+        self.0
+            .epochs
+            .borrow()
+            .keys()
+            .all(|epoch| Some(*epoch) == ticking)
+    }
+
+    /// The epoch that stays open until it is ended; `None`: there is none.
+    pub fn tick(&self, epoch: Option<Epoch>) {
+        self.0.ticking.set(epoch);
+    }
+
+    /// Rows of a partition that is followed, and when the oldest of them arrived.
+    pub fn arrived(&self, epoch: Epoch, since: i64, rows: u64) {
+        let mut arrivals = self.0.arrivals.borrow_mut();
+        arrivals.fresh = Some(epoch);
+        let times = arrivals.times.entry(epoch).or_default();
+        times.push((since, rows));
+    }
+
+    /// The open epoch takes no more of what arrives.
+    pub fn epoch_full(&self, epoch: Epoch) {
+        let mut arrivals = self.0.arrivals.borrow_mut();
+        if !std::mem::replace(&mut arrivals.full, true) {
+            arrivals.fresh = Some(epoch);
+        }
+    }
+
+    /// The epoch in which something arrived since this was last asked, and whether it is full.
+    pub fn take_arrival(&self) -> Option<(Epoch, bool)> {
+        let mut arrivals = self.0.arrivals.borrow_mut();
+        let full = arrivals.full;
+        arrivals.fresh.take().map(|epoch| (epoch, full))
+    }
+
+    /// Where a partition that is followed is read from in an epoch.
+    pub fn follows(&self, epoch: Epoch, source: usize, number: u32, since: Split) {
+        let mut followed = self.0.followed.borrow_mut();
+        followed.insert((epoch, source, number), since);
+    }
+
+    /// What followers of a source have read in an epoch that ends.
+    pub fn followed(&self, epoch: Epoch, source: usize, splits: Vec<Split>) {
+        self.0.arrivals.borrow_mut().full = false;
+        let mut cuts = self.0.cuts.borrow_mut();
+        let all = cuts.entry(epoch).or_default();
+        all.entry(source).or_default().extend(splits);
+    }
+
+    /// Takes what followers have read in an epoch, by source, and when that arrived.
+    pub fn take_followed(&self, epoch: Epoch) -> (BTreeMap<usize, Vec<Split>>, Vec<(i64, u64)>) {
+        let cuts = self.0.cuts.borrow_mut().remove(&epoch);
+        let times = self.0.arrivals.borrow_mut().times.remove(&epoch);
+        (cuts.unwrap_or_default(), times.unwrap_or_default())
     }
 
     /// Activates an operator whenever the last open epoch is closed.
@@ -279,13 +365,16 @@ impl Context {
     pub fn close(&self, epoch: Epoch) {
         let mut epochs = self.0.epochs.borrow_mut();
         *epochs = epochs.split_off(&(epoch + 1));
-        if epochs.is_empty() {
+        drop(epochs);
+        if self.is_idle() {
             for idler in &*self.0.idlers.borrow() {
                 idler.activate();
             }
         }
         let mut reads = self.0.reads.borrow_mut();
         *reads = reads.split_off(&(epoch + 1));
+        let mut followed = self.0.followed.borrow_mut();
+        *followed = followed.split_off(&(epoch + 1, 0, 0));
     }
 
     /// Makes known what is read in an epoch: the splits of each source, by its index in the plan.
@@ -337,10 +426,11 @@ impl Context {
         };
         let found = rows.first().and_then(|first| {
             let reads = self.0.reads.borrow();
-            let split = reads
-                .get(&epoch)?
-                .get(first.source)?
-                .get(first.split as usize)?;
+            let followed = self.0.followed.borrow();
+            let planned = reads.get(&epoch).and_then(|of| of.get(first.source));
+            let split = planned
+                .and_then(|splits| splits.get(first.split as usize))
+                .or_else(|| followed.get(&(epoch, first.source, first.split)))?;
             let readers = self.0.readers.borrow();
             let how = readers.get(&first.source)?;
             let numbers: Vec<u64> = rows.iter().map(|row| row.row).collect();

@@ -15,7 +15,9 @@ use std::rc::Rc;
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
-use tidemark_connectors::{ChangeType, Distribution, Output, OutputMode, SinkWriter, Staged};
+use tidemark_connectors::{
+    Acknowledged, ChangeType, Distribution, Output, OutputMode, SinkWriter, Staged, Staging,
+};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::generic::Operator;
@@ -72,6 +74,22 @@ impl OutputHandle {
         match self.writer.borrow_mut().as_mut() {
             Some(writer) => Ok(Some(writer.stage(epoch)?)),
             None => Ok(None),
+        }
+    }
+
+    /// The same, where what takes long is left to do.
+    pub fn stage_apart(&self, epoch: Epoch) -> Result<Option<Staging>, OperatorError> {
+        match self.writer.borrow_mut().as_mut() {
+            Some(writer) => Ok(Some(writer.stage_apart(epoch)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Calls `then` once the target has what this worker wrote in `epoch`.
+    pub fn when_acknowledged(&self, epoch: Epoch, then: Acknowledged) {
+        match self.writer.borrow_mut().as_mut() {
+            Some(writer) => writer.when_acknowledged(epoch, then),
+            None => then(),
         }
     }
 }

@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::checkpoint::{RestorePlan, StateFile};
 use crate::operators::dead_letter::DeadLetter;
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
+use crate::runtime::latency::{Arrivals, Latencies};
 use crate::time::Epoch;
 
 /// What the sequencer tells every worker.
@@ -37,6 +38,13 @@ pub enum Command {
     Start(Start),
     /// Read and process an epoch.
     Open(Order),
+    /// End an epoch that was opened as a [tick](Order::tick).
+    Close {
+        /// The epoch.
+        epoch: Epoch,
+        /// As [`Order::commit_from`].
+        commit_from: Option<Epoch>,
+    },
     /// End at once; nothing is in flight, or what is does not count.
     Stop {
         /// Why, if the query failed.
@@ -64,6 +72,20 @@ pub struct Order {
     pub splits: Vec<Vec<Split>>,
     /// Make all since the last commit durable when this epoch is done: the first epoch of those.
     pub commit_from: Option<Epoch>,
+    /// The epoch is one of a continuous query.
+    pub tick: Option<Tick>,
+}
+
+/// An epoch that takes in what arrives until it is closed. Making it durable happens apart, and is reported as
+/// [`Report::Stored`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Tick {
+    /// The partitions of each source that are followed from now on, with their numbers.
+    pub follow: Vec<Vec<(u32, Split)>>,
+    /// The rows of each epoch are staged by themselves.
+    pub stage: bool,
+    /// Writers know when rows have arrived; else they have when they are committed.
+    pub acknowledged: bool,
 }
 
 /// What a worker tells the sequencer.
@@ -73,6 +95,17 @@ pub enum Report {
     Ready,
     /// An epoch is done, and durable where that was asked for.
     Done(Box<Done>),
+    /// Something arrived in an open tick.
+    Arrived {
+        /// The tick.
+        epoch: Epoch,
+        /// It takes no more.
+        full: bool,
+    },
+    /// What a worker has of the ticks of a commit is durable.
+    Stored(Box<Stored>),
+    /// Nothing; whoever sleeps is to look up.
+    Nudge,
     /// The user asks another process than the first to stop the query.
     StopAsked,
     /// The query cannot go on.
@@ -101,6 +134,23 @@ pub struct Done {
     pub staged: Option<Staged>,
     /// The state file that it wrote.
     pub state: Option<StateFile>,
+    /// What it read of the partitions that it follows, by source.
+    pub followed: BTreeMap<usize, Vec<Split>>,
+    /// When batches of those arrived (microseconds since 1970 UTC), and their rows.
+    pub arrivals: Arrivals,
+}
+
+/// See [`Report::Stored`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stored {
+    /// Which worker.
+    pub worker: usize,
+    /// What its writer staged.
+    pub staged: Option<Staged>,
+    /// The state file that it wrote.
+    pub state: Option<StateFile>,
+    /// How many rows took how long to be acknowledged (microseconds), as far as its process knows.
+    pub latencies: Latencies,
 }
 
 /// The sequencer's end, handed to the first worker.

@@ -80,6 +80,7 @@ pub fn sink_config(table: &SinkTable, query_id: &str, storage: &Arc<dyn Storage>
         mode: OutputMode::Append,
         key: None,
         storage: Arc::clone(storage),
+        continuous: false,
     }
 }
 

@@ -9,7 +9,9 @@ use tidemark_connectors::Staged;
 use crate::checkpoint::{OffsetEntry, StateFile};
 use crate::operators::dead_letter::DeadLetter;
 use crate::operators::{OperatorStats, SourceProgress};
+use crate::runtime::clock;
 use crate::runtime::control::Done;
+use crate::runtime::latency::{Arrivals, Latencies, since};
 
 /// An epoch as it was decided.
 pub(super) struct Decided {
@@ -36,12 +38,18 @@ pub(super) struct Outcome {
     pub(super) shares: Vec<Share>,
     /// What the writers staged, by worker.
     pub(super) staged: Vec<Staged>,
+    /// Rows of ticks that the sink has already.
+    pub(super) written: u64,
     /// The state files, by worker.
     pub(super) files: Vec<StateFile>,
     /// The rows that were set aside, until they are written.
     pub(super) letters: Vec<DeadLetter>,
     /// How many those are.
     pub(super) dead_letters: u64,
+    /// When what was read arrived, where nobody knows yet that it is acknowledged.
+    pub(super) arrivals: Arrivals,
+    /// How long what is acknowledged took.
+    pub(super) latencies: Latencies,
     /// What went wrong without harm to the query.
     pub(super) warnings: Vec<String>,
 }
@@ -101,12 +109,49 @@ impl Outcome {
             all.staged.extend(report.staged);
             all.files.extend(report.state);
             all.letters.extend(report.dead_letters);
+            all.arrivals.extend(report.arrivals);
         }
         all
     }
 
+    /// Takes in what a later epoch of the same commit came to.
+    pub(super) fn then(&mut self, later: Self) {
+        for (all, read) in self.read.iter_mut().zip(&later.read) {
+            all.add(read);
+        }
+        for (all, failed) in self.failed.iter_mut().zip(&later.failed) {
+            all.records += failed.records;
+            all.rows += failed.rows;
+        }
+        for (operator, stats) in &later.operators {
+            self.operators.entry(*operator).or_default().then(stats);
+        }
+        self.shares.resize(later.shares.len(), Share::default());
+        for (all, share) in self.shares.iter_mut().zip(&later.shares) {
+            all.read += share.read;
+            all.state_bytes = share.state_bytes;
+        }
+        self.staged.extend(later.staged);
+        self.files.extend(later.files);
+        self.letters.extend(later.letters);
+        self.dead_letters += later.dead_letters;
+        self.warnings.extend(later.warnings);
+        self.written += later.written;
+        self.arrivals.extend(later.arrivals);
+        self.latencies.extend(later.latencies);
+    }
+
+    /// The sink has all of it.
+    pub(super) fn acknowledge(&mut self) {
+        let now = clock::now();
+        let arrivals = self.arrivals.drain(..);
+        self.latencies
+            .extend(arrivals.map(|(arrived, rows)| (since(arrived, now), rows)));
+    }
+
     /// Rows written.
     pub(super) fn output_rows(&self) -> u64 {
-        self.staged.iter().map(|staged| staged.rows).sum()
+        let staged: u64 = self.staged.iter().map(|staged| staged.rows).sum();
+        self.written + staged
     }
 }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity, fold_rows};
 use crate::compile::source_uses;
-use crate::plan::{Plan, SinkTable};
+use crate::plan::{Plan, SinkTable, Trigger};
 use crate::runtime::QueryError;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
@@ -76,6 +76,7 @@ fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) -> SinkConf
         mode: plan.mode,
         key: plan.key.clone(),
         storage: Arc::clone(storage),
+        continuous: matches!(plan.trigger, Trigger::Continuous(_)),
     }
 }
 
@@ -141,6 +142,7 @@ fn lead(
     let (report_sender, reports) = mpsc::channel();
     let waker = Waker::default();
     let failures = Mutex::new(report_sender.clone());
+    let nudges = report_sender.clone();
     let setup = Arc::new(Setup {
         readers: sources.iter().map(|source| source.reader()).collect(),
         distribution,
@@ -175,7 +177,7 @@ fn lead(
         (
             command_sender,
             Reports::new(
-                reports,
+                (nudges, reports),
                 (config.workers * processes, config.workers),
                 Arc::clone(&shared),
             ),
@@ -389,6 +391,7 @@ impl Setup {
             link: Arc::default(),
             process: config.cluster.as_ref().map_or(0, |c| c.process()),
             local_workers: config.workers,
+            latencies: Arc::default(),
         }
     }
 }

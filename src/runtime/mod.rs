@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod control;
 pub mod dead_letters;
 mod epoch;
+pub mod latency;
 pub mod launch;
 pub mod metrics;
 pub mod progress;
@@ -33,6 +34,7 @@ pub mod sequencer;
 pub mod watermark;
 pub mod worker;
 
+pub use latency::LatencySummary;
 pub use launch::start;
 pub use progress::Progress;
 pub use query::{QueryConfig, QueryStatus, StreamingQuery};

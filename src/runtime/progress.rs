@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
-use tidemark_connectors::{Sink, Source};
+use tidemark_connectors::Source;
 use uuid::Uuid;
 
 use crate::operators::SourceProgress;
 use crate::runtime::clock::iso;
 use crate::runtime::epoch::{Decided, Outcome};
+use crate::runtime::latency::{self, LatencySummary};
 use crate::time::{EventTime, NO_WATERMARK};
 
 /// One epoch of a query.
@@ -45,6 +46,9 @@ pub struct Progress {
     pub sources: Vec<SourceProgressReport>,
     /// What was written.
     pub sink: SinkProgress,
+    /// How long records took, from their arrival to the sink's acknowledgement: continuous queries only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<LatencySummary>,
     /// What went wrong without harm to the query: files that could not be folded, say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -57,7 +61,7 @@ impl Progress {
         decided: Decided,
         outcome: &Outcome,
         last_began: Option<i64>,
-        (sources, sink): (&[Box<dyn Source>], &dyn Sink),
+        (sources, sink): (&[Box<dyn Source>], &str),
     ) -> Self {
         let entry = decided.entry;
         let since = last_began.map_or(0, |began| entry.timestamp_us - began);
@@ -111,9 +115,10 @@ impl Progress {
                 .collect(),
             sources,
             sink: SinkProgress {
-                description: sink.description(),
+                description: sink.to_owned(),
                 num_output_rows: outcome.output_rows(),
             },
+            latency_ms: latency::summary(&outcome.latencies),
             warnings: outcome.warnings.clone(),
         }
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::plan::Plan;
 use crate::runtime::cluster::Cluster;
+use crate::runtime::latency::{Latencies, LatencyHistogram, LatencySummary};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::{Progress, QueryError};
 
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     state: Mutex<SharedState>,
     changed: Condvar,
     listener: Option<Listener>,
+    /// How long records took since the query was started.
+    latencies: LatencyHistogram,
 }
 
 /// Called with each epoch's progress, on the query's own thread.
@@ -92,8 +95,18 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// Rows of a continuous query took this long.
+    pub(crate) fn took(&self, latencies: &Latencies) {
+        self.latencies.add(latencies);
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.lock().stopping
+    }
+
+    /// Somebody waits for all that is there to be committed.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.lock().hurry
     }
 
     /// The sources hold nothing new.
@@ -142,6 +155,7 @@ impl Shared {
             }),
             changed: Condvar::new(),
             listener,
+            latencies: LatencyHistogram::default(),
         }
     }
 
@@ -227,6 +241,12 @@ impl StreamingQuery {
     /// Whether it has not ended.
     pub fn is_active(&self) -> bool {
         self.shared.lock().ended.is_none()
+    }
+
+    /// How long records took since it was started, from their arrival to the sink's acknowledgement; `None`
+    /// where it is not continuous, or nothing came.
+    pub fn latency(&self) -> Option<LatencySummary> {
+        self.shared.latencies.summary()
     }
 
     /// The progress of the last epoch.

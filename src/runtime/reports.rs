@@ -1,7 +1,7 @@
 //! The sequencer's ear: what the workers report.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::runtime::QueryError;
@@ -18,6 +18,7 @@ const NAP: Duration = Duration::from_millis(200);
 /// See the module.
 pub(crate) struct Reports {
     receiver: Receiver<Report>,
+    sender: Sender<Report>,
     workers: usize,
     local_workers: usize,
     shared: Arc<Shared>,
@@ -26,12 +27,13 @@ pub(crate) struct Reports {
 impl Reports {
     /// Of this many workers, the first of which are this process's.
     pub(super) fn new(
-        receiver: Receiver<Report>,
+        (sender, receiver): (Sender<Report>, Receiver<Report>),
         (workers, local_workers): (usize, usize),
         shared: Arc<Shared>,
     ) -> Self {
         Self {
             receiver,
+            sender,
             workers,
             local_workers,
             shared,
@@ -57,7 +59,11 @@ impl Reports {
                 self.shared.ask_to_stop();
                 Ok(None)
             }
-            Report::Ready | Report::Done(_) => Ok(Some(report)),
+            Report::Ready
+            | Report::Done(_)
+            | Report::Arrived { .. }
+            | Report::Stored(_)
+            | Report::Nudge => Ok(Some(report)),
         }
     }
 
@@ -96,6 +102,32 @@ impl Reports {
         }
         all.sort_by_key(|done| done.worker);
         Ok(all)
+    }
+
+    /// The next report, if one comes until `deadline`.
+    pub(super) fn next_until(&self, deadline: Instant) -> Result<Option<Report>, QueryError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let report = match self.receiver.recv_timeout(left) {
+                Ok(report) => report,
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(QueryError::Worker(SILENT.into()));
+                }
+            };
+            if let Some(report) = self.hear(report)? {
+                return Ok(Some(report));
+            }
+        }
+    }
+
+    /// What has whoever waits for reports look up.
+    pub(super) fn nudge(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let sender = self.sender.clone();
+        Arc::new(move || {
+            // One that has ended is not waiting.
+            let _ = sender.send(Report::Nudge);
+        })
     }
 
     /// Hears what has come while nothing is in flight.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,10 @@ use crate::plan::catalog::OnError;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
 use crate::runtime::cluster::Link;
-use crate::runtime::control::{self, Command, Control, Done, Order, Report, SequencerEnd, Start};
+use crate::runtime::control::{
+    self, Command, Control, Done, Order, Report, SequencerEnd, Start, Stored,
+};
+use crate::runtime::latency::LatencyHistogram;
 use crate::runtime::launch::OpenWriter;
 use crate::state::{HEADER_LEN, RecordedBatch, Recorder, Sections};
 use crate::time::{Epoch, Time};
@@ -60,6 +64,8 @@ pub struct Setup {
     pub process: usize,
     /// How many workers each process has.
     pub local_workers: usize,
+    /// How long records took to be acknowledged, where writers know.
+    pub latencies: Arc<LatencyHistogram>,
 }
 
 /// The life of one worker.
@@ -119,6 +125,11 @@ fn follow(worker: &mut Worker, setup: &Setup) {
                         running.open(order, setup);
                     }
                 }
+                Command::Close { epoch, commit_from } => {
+                    if let Some(running) = &mut running {
+                        running.close(epoch, commit_from);
+                    }
+                }
                 Command::Stop { cause } => {
                     (setup.ended)(cause);
                     // What is on its way to other processes leaves.
@@ -148,8 +159,13 @@ struct Running {
     context: Context,
     dataflow: Dataflow,
     recorder: Recorder,
+    latencies: Arc<LatencyHistogram>,
     state_dir: Option<StateDir>,
     orders: VecDeque<Order>,
+    /// What is being made durable on threads of their own, in order.
+    storing: VecDeque<Receiver<Result<Stored, QueryError>>>,
+    /// The last tick that was closed.
+    closed: Option<Epoch>,
     /// The state came from another number of workers: the file of the next commit, which begins with
     /// all of it.
     snapshot: Option<StateFileWriter>,
@@ -196,8 +212,11 @@ impl Running {
             context,
             dataflow,
             recorder,
+            latencies: Arc::clone(&setup.latencies),
             state_dir,
             orders: VecDeque::new(),
+            storing: VecDeque::new(),
+            closed: None,
             snapshot,
         })
     }
@@ -207,6 +226,19 @@ impl Running {
         let splits = Arc::new(std::mem::take(&mut order.splits));
         self.context.reads(order.info.epoch, Arc::clone(&splits));
         let processes = self.peers / setup.local_workers;
+        if let Some(tick) = &mut order.tick {
+            self.context.tick(Some(order.info.epoch));
+            for (index, partitions) in tick.follow.drain(..).enumerate() {
+                let handle = self.dataflow.sources.iter().find(|(of, _)| *of == index);
+                for (number, split) in partitions {
+                    if let Some((_, handle)) = handle
+                        && number as usize % self.peers == self.worker
+                    {
+                        handle.follow(order.info.epoch, number, split);
+                    }
+                }
+            }
+        }
         for (source, handle) in &self.dataflow.sources {
             let splits: Vec<(u32, Split)> = match *source {
                 CLOCK => vec![],
@@ -222,16 +254,36 @@ impl Running {
         self.orders.push_back(order);
     }
 
+    /// Ends a tick.
+    fn close(&mut self, epoch: Epoch, commit_from: Option<Epoch>) {
+        self.context.tick(None);
+        let order = self.orders.iter_mut().find(|o| o.info.epoch == epoch);
+        if let Some(order) = order {
+            order.commit_from = commit_from;
+        }
+        self.closed = Some(epoch);
+        for (_, handle) in &self.dataflow.sources {
+            handle.end(epoch);
+        }
+    }
+
     /// Reports what is done, and a failure.
     fn advance(&mut self, control: &Control) -> Result<(), QueryError> {
         if let Some(error) = self.context.take_failure() {
             return Err(error.into());
         }
+        if let Some((epoch, full)) = self.context.take_arrival() {
+            control.report(&Report::Arrived { epoch, full });
+        }
         while let Some(order) = self.orders.front()
+            && (order.tick.is_none() || self.closed >= Some(order.info.epoch))
             && self.dataflow.output.is_complete(order.info.epoch)
         {
             let epoch = order.info.epoch;
+            let (followed, arrivals) = self.context.take_followed(epoch);
             let mut done = Done {
+                followed,
+                arrivals,
                 worker: self.worker,
                 epoch,
                 sources: self.context.take_source_reports(epoch),
@@ -239,19 +291,73 @@ impl Running {
                 dead_letters: take_letters(&self.context, epoch),
                 ..Done::default()
             };
-            if let Some(first) = order.commit_from {
-                done.staged = self.dataflow.output.stage(epoch)?;
-                done.state = self.write_state(first, epoch)?;
+            match (&order.tick, order.commit_from) {
+                (None, Some(first)) => {
+                    done.staged = self.dataflow.output.stage(epoch)?;
+                    let file = self.write_state(first, epoch)?;
+                    done.state = file.map(Unfinished::finish).transpose()?;
+                }
+                (Some(tick), first) => {
+                    if tick.stage {
+                        done.staged = self.dataflow.output.stage(epoch)?;
+                    }
+                    if tick.acknowledged && !done.arrivals.is_empty() {
+                        let arrivals = std::mem::take(&mut done.arrivals);
+                        let latencies = Arc::clone(&self.latencies);
+                        let then = Box::new(move || latencies.acknowledged(&arrivals));
+                        self.dataflow.output.when_acknowledged(epoch, then);
+                    }
+                    if let Some(first) = first {
+                        self.store(first, epoch)?;
+                    }
+                }
+                (None, None) => {}
             }
             self.context.close(epoch);
             self.orders.pop_front();
             control.report(&Report::Done(Box::new(done)));
         }
+        while let Some(storing) = self.storing.front() {
+            let Ok(stored) = storing.try_recv() else {
+                break;
+            };
+            self.storing.pop_front();
+            control.report(&Report::Stored(Box::new(stored?)));
+        }
+        Ok(())
+    }
+
+    /// Makes what the ticks of a commit wrote durable, while later ones go on.
+    fn store(&mut self, first: Epoch, last: Epoch) -> Result<(), QueryError> {
+        let staging = self.dataflow.output.stage_apart(last)?;
+        let file = self.write_state(first, last)?;
+        let (sender, receiver) = mpsc::channel();
+        self.storing.push_back(receiver);
+        let (worker, latencies) = (self.worker, Arc::clone(&self.latencies));
+        let wake = std::thread::current();
+        let store = move || -> Result<Stored, QueryError> {
+            Ok(Stored {
+                worker,
+                staged: staging.map(|staging| staging()).transpose()?,
+                state: file.map(Unfinished::finish).transpose()?,
+                latencies: latencies.take(),
+            })
+        };
+        std::thread::Builder::new()
+            .name(format!("tidemark-store-{worker}"))
+            .spawn(move || {
+                let stored = catch_unwind(AssertUnwindSafe(store))
+                    .unwrap_or_else(|panic| Err(QueryError::Worker(panicked("a commit", &*panic))));
+                // A worker that has ended does not ask.
+                let _ = sender.send(stored);
+                wake.unpark();
+            })
+            .map_err(|error| QueryError::Start(error.to_string()))?;
         Ok(())
     }
 
     /// Writes what the epochs added to the state, or all of it where the workers' number changed.
-    fn write_state(&mut self, first: Epoch, last: Epoch) -> Result<Option<StateFile>, QueryError> {
+    fn write_state(&mut self, first: Epoch, last: Epoch) -> Result<Option<Unfinished>, QueryError> {
         let Some(dir) = &self.state_dir else {
             return Ok(None);
         };
@@ -273,7 +379,25 @@ impl Running {
             batch.encode(&mut bytes);
             writer.section(operator, trace, &bytes)?;
         }
-        Ok(Some(writer.finish(kind, first, last)?))
+        Ok(Some(Unfinished {
+            writer,
+            kind,
+            epochs: (first, last),
+        }))
+    }
+}
+
+/// A state file that is not durable yet.
+struct Unfinished {
+    writer: StateFileWriter,
+    kind: FileKind,
+    epochs: (Epoch, Epoch),
+}
+
+impl Unfinished {
+    fn finish(self) -> Result<StateFile, QueryError> {
+        let (first, last) = self.epochs;
+        Ok(self.writer.finish(self.kind, first, last)?)
     }
 }
 

@@ -35,7 +35,7 @@ use tidemark_connectors::{
 use crate::plan::catalog::{QueryStatement, Script, Statement};
 use crate::plan::error::{Excerpt, PlanErrorKind};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
-use crate::plan::{Plan, PlanError, SinkTable, Trigger, batch, plan_query};
+use crate::plan::{Plan, PlanError, SinkTable, batch, plan_query};
 use crate::runtime::cluster::{Cluster, ClusterConfig};
 use crate::runtime::dead_letters;
 use crate::runtime::metrics::{Metrics, MetricsError, MetricsServer};
@@ -382,6 +382,7 @@ impl Session {
             mode: plan.mode,
             key: plan.key.clone(),
             storage: Arc::clone(&self.config.storage),
+            continuous: false,
         };
         open_sink_of(&plan.sink, MemoryTable::new(), config)?;
         if let Some(table) = &plan.dead_letter {
@@ -506,10 +507,6 @@ fn refuse_twins(script: &Script) -> Result<(), (&QueryStatement, Box<PlanErrorKi
 
 /// What a plan asks for and cannot get: what it is, and what there is instead.
 fn not_there(plan: &Plan) -> Option<(String, String)> {
-    if let Trigger::Continuous(_) = plan.trigger {
-        let instead = "write a short interval such as 'trigger' = '50 ms'";
-        return Some(("the continuous trigger".into(), instead.into()));
-    }
     reads_its_output(plan).map(|name| {
         (
             format!("writing into the directory that table '{name}' reads"),

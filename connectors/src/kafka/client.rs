@@ -19,6 +19,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use super::ClientOptions;
+use super::acks::Acks;
 use super::config::TOKEN_FILE;
 use crate::{ConnectorError, Result};
 
@@ -77,6 +78,8 @@ impl<C: Send + 'static> Drop for Ending<C> {
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     troubles: Mutex<Troubles>,
+    /// Which records of a producer have arrived, where they are counted.
+    pub(crate) acks: Acks,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -162,9 +165,11 @@ impl ClientContext for Watch {
 impl ConsumerContext for Watch {}
 
 impl ProducerContext for Watch {
-    type DeliveryOpaque = ();
+    /// See [`Acks`].
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, epoch: usize) {
+        self.acks.arrived(epoch);
         if let Err((error, message)) = result {
             use rdkafka::Message as _;
             let code = error

@@ -20,7 +20,7 @@ use super::held::Held;
 use super::show::{ShowOptions, show};
 use crate::{
     ChangeType, ConnectorError, Delivery, Distribution, Options, Output, OutputMode, Result, Sink,
-    SinkConfig, SinkWriter, Staged,
+    SinkConfig, SinkWriter, Staged, Visible,
 };
 
 /// Prints each epoch.
@@ -120,6 +120,10 @@ impl Sink for ConsoleSink {
         Delivery::AtLeastOnce
     }
 
+    fn visible(&self) -> Visible {
+        Visible::EachTick
+    }
+
     fn distribution(&self) -> Distribution {
         Distribution::Single
     }
@@ -197,6 +201,7 @@ mod tests {
             mode,
             key: None,
             storage: Arc::new(crate::storage::Disk),
+            continuous: false,
         };
         let screen = Screen::default();
         let mut sink = ConsoleSink::to(Box::new(screen.clone()), &Options::new(), config).unwrap();
@@ -259,6 +264,7 @@ mod tests {
             mode: OutputMode::Append,
             key: None,
             storage: Arc::new(crate::storage::Disk),
+            continuous: false,
         };
         let options: Options = [("numRow", "1")].into_iter().collect();
         let error = ConsoleSink::open(&options, config).unwrap_err();

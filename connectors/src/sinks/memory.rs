@@ -25,7 +25,7 @@ use super::changes;
 use super::held::Held;
 use crate::{
     ChangeType, ConnectorError, Delivery, Distribution, Options, Output, OutputMode, Result, Sink,
-    SinkConfig, SinkWriter, Staged,
+    SinkConfig, SinkWriter, Staged, Visible,
 };
 
 /// The rows that a table may hold unless `maxRows` says otherwise.
@@ -322,6 +322,10 @@ impl Sink for MemorySink {
         Delivery::ExactlyOnce
     }
 
+    fn visible(&self) -> Visible {
+        Visible::EachTick
+    }
+
     fn distribution(&self) -> Distribution {
         Distribution::Single
     }
@@ -393,6 +397,7 @@ mod tests {
             mode,
             key,
             storage: Arc::new(crate::storage::Disk),
+            continuous: false,
         }
     }
 

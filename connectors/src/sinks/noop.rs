@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Delivery, Distribution, Options, Output, Result, Sink, SinkWriter, Staged};
+use crate::{Delivery, Distribution, Options, Output, Result, Sink, SinkWriter, Staged, Visible};
 
 /// Takes rows and forgets them.
 #[derive(Debug)]
@@ -23,6 +23,10 @@ impl Sink for NoopSink {
 
     fn delivery(&self) -> Delivery {
         Delivery::ExactlyOnce
+    }
+
+    fn visible(&self) -> Visible {
+        Visible::EachTick
     }
 
     fn distribution(&self) -> Distribution {

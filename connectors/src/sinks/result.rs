@@ -283,6 +283,7 @@ mod tests {
             mode,
             key: None,
             storage: Arc::new(crate::storage::Disk),
+            continuous: false,
         };
         (table.clone(), ResultSink::new(table, &config))
     }

@@ -5,6 +5,7 @@
 //! again with the same handle can read its last epoch once more.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,17 +14,37 @@ use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::{Value, json};
 
 use crate::{
-    ConnectorError, PlannedRange, Read, ReadLimit, Result, Source, SourceReader, Split, SplitReader,
+    ConnectorError, PlannedRange, Read, ReadLimit, Result, Source, SourceReader, Split,
+    SplitReader, Wake,
 };
 
 /// The partition that [`MemorySource::add`] feeds.
 const PARTITION: &str = "memory-0";
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Store {
     /// Every batch, in the order in which they came, with its partition.
     batches: Vec<(Arc<str>, RecordBatch)>,
     finished: bool,
+    /// Who waits for more.
+    wake: Option<Wake>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("batches", &self.batches.len())
+            .field("finished", &self.finished)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    fn wake(&self) {
+        if let Some(wake) = &self.wake {
+            wake();
+        }
+    }
 }
 
 /// Batches in memory as a stream.
@@ -78,13 +99,17 @@ impl MemorySource {
                 describe(&self.schema)
             )));
         }
-        self.lock().batches.push((partition.into(), batch));
+        let mut store = self.lock();
+        store.batches.push((partition.into(), batch));
+        store.wake();
         Ok(())
     }
 
     /// There will be no more rows.
     pub fn finish(&self) {
-        self.lock().finished = true;
+        let mut store = self.lock();
+        store.finished = true;
+        store.wake();
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -176,6 +201,10 @@ impl Source for MemorySource {
         drop(store);
         self.planned = end;
         Ok(Some(range))
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        self.lock().wake = Some(wake);
     }
 
     fn committed(&mut self, _: &PlannedRange) -> Result<()> {

@@ -50,6 +50,7 @@ fn open_for(
         mode,
         key: (mode != OutputMode::Append).then(|| vec![0]),
         storage: Arc::new(Disk),
+        continuous: false,
     };
     open_sink("kafka", &options, config)
 }

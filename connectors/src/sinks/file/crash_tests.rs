@@ -78,6 +78,7 @@ fn sink(place: &Place, mode: OutputMode) -> Result<FileSink> {
         mode,
         key: None,
         storage: Arc::new(place.storage.clone()),
+        continuous: false,
     };
     let root = place.root().display().to_string();
     let options: Options = [

@@ -25,6 +25,7 @@ fn config(mode: OutputMode) -> SinkConfig {
         mode,
         key: None,
         storage: Arc::new(Disk),
+        continuous: false,
     }
 }
 

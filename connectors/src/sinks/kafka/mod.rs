@@ -30,7 +30,8 @@ use self::options::{Form, SinkOptions};
 use self::producer::Producer;
 use self::records::Records;
 use crate::{
-    Delivery, Distribution, Options, Output, Result, Sink, SinkConfig, SinkWriter, Staged,
+    Acknowledged, Delivery, Distribution, Options, Output, Result, Sink, SinkConfig, SinkWriter,
+    Staged, Staging, Visible,
 };
 
 /// Writes records to a topic.
@@ -84,6 +85,11 @@ impl Sink for KafkaSink {
         }
     }
 
+    /// Those who read uncommitted records see them, transaction or not.
+    fn visible(&self) -> Visible {
+        Visible::AsWritten
+    }
+
     /// A producer has one transaction at a time.
     fn overlaps(&self) -> bool {
         self.options.delivery == Delivery::AtLeastOnce
@@ -134,16 +140,39 @@ impl SinkWriter for KafkaWriter {
         producer.begin(options, epoch)?;
         records.of(output, options, |record| {
             *rows += 1;
-            producer.send(options, record)
+            producer.send(options, epoch, record)
         })?;
         producer.check(options)
     }
 
     fn stage(&mut self, _: u64) -> Result<Staged> {
         self.producer.flush(&self.options)?;
-        Ok(Staged {
+        Ok(self.staged())
+    }
+
+    fn stage_apart(&mut self, epoch: u64) -> Result<Staging> {
+        if !self.options.counts() {
+            let staged = self.stage(epoch)?;
+            return Ok(Box::new(move || Ok(staged)));
+        }
+        let (options, producer) = (Arc::clone(&self.options), Arc::clone(&self.producer));
+        let staged = self.staged();
+        Ok(Box::new(move || {
+            producer.settle(&options, epoch)?;
+            Ok(staged)
+        }))
+    }
+
+    fn when_acknowledged(&mut self, epoch: u64, then: Acknowledged) {
+        self.producer.when_arrived(epoch, then);
+    }
+}
+
+impl KafkaWriter {
+    fn staged(&mut self) -> Staged {
+        Staged {
             rows: std::mem::take(&mut self.rows),
             token: Value::Null,
-        })
+        }
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct SinkOptions {
     pub(super) delivery: Delivery,
     /// Of the transactions, and of the consumer group that says how far they are.
     pub(super) transactional_id: String,
+    /// The query is continuous: records wait for no others.
+    pub(super) continuous: bool,
 }
 
 impl SinkOptions {
@@ -158,7 +160,13 @@ impl SinkOptions {
             mode: config.mode,
             delivery,
             transactional_id,
+            continuous: config.continuous,
         })
+    }
+
+    /// Records go on being sent while those of a commit arrive: they are counted.
+    pub(super) fn counts(&self) -> bool {
+        self.continuous && self.delivery == Delivery::AtLeastOnce
     }
 
     /// The configuration of the producer.
@@ -168,8 +176,13 @@ impl SinkOptions {
         if !is_set(&["delivery.timeout.ms", "message.timeout.ms"]) {
             config.set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS);
         }
-        // A record that has arrived needs no event of its own.
-        config.set("delivery.report.only.error", "true");
+        if self.continuous && !is_set(&["linger.ms", "queue.buffering.max.ms"]) {
+            config.set("linger.ms", "0");
+        }
+        if !self.counts() {
+            // A record that has arrived needs no event of its own.
+            config.set("delivery.report.only.error", "true");
+        }
         if self.delivery == Delivery::ExactlyOnce {
             config.set("transactional.id", &self.transactional_id);
             if !is_set(&["transaction.timeout.ms"]) {

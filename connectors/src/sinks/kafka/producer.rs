@@ -1,13 +1,13 @@
 //! Sending records, and the transactions around them.
 //!
-//! An epoch is one transaction of one producer: its rows, and in the end the offset `epoch + 1` of a
+//! An epoch (or the ticks of a continuous query that are committed together) is one transaction of one producer: its rows, and in the end the offset `epoch + 1` of a
 //! consumer group that has the transactional id's name. Transaction and offset become visible
 //! together, so the group says which epoch the topic holds. A new producer with the same
 //! transactional id ends what a former one has left: a transaction that was being committed is
 //! committed, any other is undone, and the former one can write no more. Only after that is the
 //! group asked.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -17,19 +17,25 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::options::SinkOptions;
 use super::records::Record;
+use crate::kafka::acks::UNCOUNTED;
 use crate::kafka::client::{self, Client as _, FIRST_ANSWER, TRY, broker_error};
 use crate::kafka::{Consumer, Patience, Watch};
-use crate::{ConnectorError, Delivery, Result};
+use crate::{Acknowledged, ConnectorError, Delivery, Result};
 
 /// How long the end of a transaction may take: what a coordinator needs to come back.
 const COMMIT: Duration = Duration::from_mins(2);
 
+/// How long one look for what has arrived takes at most.
+const LISTEN: Duration = Duration::from_millis(100);
+
 /// The producer of a process.
 pub(super) struct Producer {
-    client: BaseProducer<Watch>,
+    client: Arc<BaseProducer<Watch>>,
+    /// What has arrived is counted.
+    counts: bool,
     /// A member in name of the group that notes epochs; none without transactions.
     group: Option<Consumer>,
-    /// The epoch of the open transaction.
+    /// The first epoch of the open transaction.
     open: Mutex<Option<u64>>,
 }
 
@@ -40,10 +46,14 @@ impl Producer {
         let transactions = options.delivery == Delivery::ExactlyOnce;
         let group = transactions.then(|| client::create(&options.client, &group_config(options)));
         let this = Self {
-            client: client::create(&options.client, &options.producer())?,
+            client: Arc::new(client::create(&options.client, &options.producer())?),
+            counts: options.counts(),
             group: group.transpose()?,
             open: Mutex::new(None),
         };
+        if this.counts {
+            this.listen()?;
+        }
         if let Some(topic) = &options.topic {
             this.check_topic(options, topic)?;
         }
@@ -51,6 +61,22 @@ impl Producer {
             this.begin_life(options)?;
         }
         Ok(this)
+    }
+
+    /// Takes in what has arrived as soon as the brokers say so.
+    fn listen(&self) -> Result<()> {
+        let client = Arc::downgrade(&self.client);
+        std::thread::Builder::new()
+            .name("kafka-acks".into())
+            .spawn(move || {
+                while let Some(client) = client.upgrade() {
+                    client.poll(LISTEN);
+                }
+            })
+            .map_err(|error| {
+                ConnectorError::Inconsistent(format!("cannot start a thread: {error}"))
+            })?;
+        Ok(())
     }
 
     fn check_topic(&self, options: &SinkOptions, topic: &str) -> Result<()> {
@@ -111,31 +137,31 @@ impl Producer {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens the transaction of an epoch, unless it is.
+    /// Opens a transaction with an epoch, unless one is open.
     pub(super) fn begin(&self, options: &SinkOptions, epoch: u64) -> Result<()> {
         if options.delivery == Delivery::AtLeastOnce {
             return Ok(());
         }
         let mut open = self.open();
-        match *open {
-            Some(own) if own == epoch => Ok(()),
-            Some(other) => Err(ConnectorError::Inconsistent(format!(
-                "rows of epoch {epoch} came while the transaction of epoch {other} is open"
-            ))),
-            None => {
-                self.client
-                    .begin_transaction()
-                    .map_err(|error| self.error(options, "cannot begin a transaction", &error))?;
-                *open = Some(epoch);
-                Ok(())
-            }
+        if open.is_none() {
+            self.client
+                .begin_transaction()
+                .map_err(|error| self.error(options, "cannot begin a transaction", &error))?;
+            *open = Some(epoch);
         }
+        Ok(())
     }
 
     /// Queues a record, waiting for room where there is none.
-    pub(super) fn send(&self, options: &SinkOptions, record: Record<'_>) -> Result<()> {
+    pub(super) fn send(&self, options: &SinkOptions, epoch: u64, record: Record<'_>) -> Result<()> {
         let action = || format!("cannot write to topic '{}'", record.topic);
-        let mut next = BaseRecord::<[u8], [u8]>::to(record.topic);
+        let acks = &self.client.context().acks;
+        let number = if self.counts {
+            acks.send(epoch)
+        } else {
+            UNCOUNTED
+        };
+        let mut next = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, number);
         next.key = record.key;
         next.payload = record.value;
         next.partition = record.partition;
@@ -145,6 +171,7 @@ impl Producer {
                 Ok(()) => return Ok(()),
                 Err((error, back)) => {
                     if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                        acks.arrived(number);
                         return Err(self.error(options, &action(), &error));
                     }
                     self.check(options)?;
@@ -194,11 +221,30 @@ impl Producer {
         }
     }
 
-    /// Commits the transaction of an epoch; there is none where the epoch has no rows.
+    /// Waits until the brokers have the records of an epoch and all before it, where they are counted.
+    pub(super) fn settle(&self, options: &SinkOptions, epoch: u64) -> Result<()> {
+        while !self.client.context().acks.has_arrived(epoch) {
+            self.check(options)?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.check(options)
+    }
+
+    /// Calls `then` when the brokers have the records of an epoch and all before it.
+    pub(super) fn when_arrived(&self, epoch: u64, then: Acknowledged) {
+        self.client.context().acks.when_arrived(epoch, then);
+    }
+
+    /// Commits the transaction, whose last epoch this is; there is none where there were no rows.
     pub(super) fn commit(&self, options: &SinkOptions, epoch: u64) -> Result<()> {
         let mut open = self.open();
-        if *open != Some(epoch) {
+        let Some(first) = *open else {
             return Ok(());
+        };
+        if epoch < first {
+            return Err(ConnectorError::Inconsistent(format!(
+                "epoch {epoch} is committed while the transaction that began with epoch {first} is open"
+            )));
         }
         let Some(group) = &self.group else {
             return Ok(());

@@ -30,11 +30,12 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::limits::Limits;
 use self::options::{Edge, Format, SourceOptions, Topics};
 use self::planner::{EARLIEST, LATEST, Planner};
+use self::range::ENDLESS;
 use self::reader::KafkaReader;
 use crate::kafka::{Offsets, TopicPartition};
 use crate::{
@@ -76,6 +77,21 @@ impl KafkaSplit {
     }
 }
 
+impl From<KafkaSplit> for Split {
+    fn from(split: KafkaSplit) -> Self {
+        Self {
+            partition: Arc::from(split.partition().to_string()),
+            bytes: split.end.abs_diff(split.start).saturating_mul(RECORD_BYTES),
+            range: json!({
+                "topic": split.topic,
+                "partition": split.partition,
+                "start": split.start,
+                "end": split.end,
+            }),
+        }
+    }
+}
+
 /// Topics of a Kafka cluster.
 #[derive(Debug)]
 pub struct KafkaSource {
@@ -98,6 +114,8 @@ pub struct KafkaSource {
     rated: Instant,
     /// How many ranges the log holds.
     logged: usize,
+    /// The partitions that are followed.
+    following: BTreeSet<TopicPartition>,
 }
 
 impl KafkaSource {
@@ -117,6 +135,7 @@ impl KafkaSource {
             last: Instant::now(),
             rated: Instant::now(),
             logged: 0,
+            following: BTreeSet::new(),
         })
     }
 
@@ -229,7 +248,7 @@ impl KafkaSource {
         }
     }
 
-    fn splits(from: &Offsets, to: &Offsets) -> Result<Vec<Split>> {
+    fn splits(from: &Offsets, to: &Offsets) -> Vec<Split> {
         let mut splits = Vec::new();
         for (of, end) in &to.0 {
             let Some(start) = from.get(of) else {
@@ -242,18 +261,12 @@ impl KafkaSource {
                     start: range.start,
                     end: range.end,
                 };
-                let split = Split {
-                    partition: Arc::from(of.to_string()),
-                    range: serde_json::to_value(&split)
-                        .map_err(|why| ConnectorError::Inconsistent(format!("{of}: {why}")))?,
-                    bytes: (range.end - range.start).unsigned_abs() * RECORD_BYTES,
-                };
-                splits.push((piece, split));
+                splits.push((piece, Split::from(split)));
             }
         }
         // Workers that take one after the other begin with different partitions.
         splits.sort_by_key(|(piece, _)| *piece);
-        Ok(splits.into_iter().map(|(_, split)| split).collect())
+        splits.into_iter().map(|(_, split)| split).collect()
     }
 }
 
@@ -387,7 +400,7 @@ impl Source for KafkaSource {
         }
         let limits = self.limits(limit);
         let end = limits::cut(&from, &available, limits);
-        let splits = Self::splits(&from, &end)?;
+        let splits = Self::splits(&from, &end);
         // Where reading begins is logged at once: a restart begins there too, whatever comes until
         // then.
         if splits.is_empty() && !first {
@@ -402,6 +415,51 @@ impl Source for KafkaSource {
         Ok(Some(PlannedRange {
             start: from.to_json(),
             end: end.to_json(),
+            splits,
+        }))
+    }
+
+    fn follow(&mut self) -> Result<Option<Vec<Split>>> {
+        self.connect()?;
+        if self.ends.is_some() {
+            return Ok(None);
+        }
+        if self.available()?.is_none() {
+            return Ok(Some(vec![]));
+        }
+        let fresh = self.planned.iter().flat_map(|planned| &planned.0);
+        let fresh = fresh.filter(|(of, _)| !self.following.contains(of));
+        let fresh: Vec<(TopicPartition, i64)> = fresh.map(|(of, at)| (of.clone(), *at)).collect();
+        self.following
+            .extend(fresh.iter().map(|(of, _)| of.clone()));
+        let splits = fresh.into_iter().map(|(of, start)| {
+            Split::from(KafkaSplit {
+                topic: of.topic.to_string(),
+                partition: of.partition,
+                start,
+                end: ENDLESS,
+            })
+        });
+        Ok(Some(splits.collect()))
+    }
+
+    fn followed(&mut self, splits: Vec<Split>) -> Result<Option<PlannedRange>> {
+        let Some(planned) = &mut self.planned else {
+            return Ok(None);
+        };
+        // Where reading begins is logged at once, as in `plan`.
+        if splits.is_empty() && self.logged > 0 {
+            return Ok(None);
+        }
+        let start = planned.to_json();
+        for split in &splits {
+            let split = KafkaSplit::of(&split.range)?;
+            planned.0.insert(split.partition(), split.end);
+        }
+        self.logged += 1;
+        Ok(Some(PlannedRange {
+            start,
+            end: planned.to_json(),
             splits,
         }))
     }

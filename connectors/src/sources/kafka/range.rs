@@ -19,7 +19,7 @@ use super::lanes::{Lanes, Queue, aside};
 use super::options::SourceOptions;
 use crate::kafka::TopicPartition;
 use crate::kafka::client::{self, Client as _, broker_error};
-use crate::{ConnectorError, Result};
+use crate::{ConnectorError, Result, Wake};
 
 /// What stands after some records were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub(super) enum Standing {
     End,
 }
 
+/// The end of a partition that is followed.
+pub(super) const ENDLESS: i64 = i64::MAX;
+
 /// Reads from `next` to before `end`.
 pub(super) struct Range {
     options: Arc<SourceOptions>,
@@ -39,7 +42,10 @@ pub(super) struct Range {
     lanes: Option<Arc<Lanes>>,
     pub(super) of: TopicPartition,
     queue: Option<Queue>,
-    next: i64,
+    /// Nothing before it has been read.
+    pub(super) start: i64,
+    pub(super) next: i64,
+    /// [`ENDLESS`] where there is none.
     end: i64,
     /// The queue was put at its place, and nothing came since.
     confirming: bool,
@@ -76,10 +82,18 @@ impl Range {
             lanes,
             of: split.partition(),
             queue: Some(queue),
+            start: split.start,
             next: split.start,
             end: split.end,
             confirming: false,
             heard: Instant::now(),
+        }
+    }
+
+    /// Calls `wake` whenever there is something after there was nothing.
+    pub(super) fn wake(&mut self, wake: Wake) {
+        if let Some(queue) = &mut self.queue {
+            queue.queue.set_nonempty_callback(move || wake());
         }
     }
 
@@ -117,6 +131,9 @@ impl Range {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     self.heard = Instant::now();
+                    if self.end == ENDLESS {
+                        continue;
+                    }
                     if self.confirming {
                         self.next = self.end;
                     } else {
@@ -128,6 +145,7 @@ impl Range {
                     None => {}
                     Some(next) => {
                         self.next = next.min(self.end);
+                        self.start = self.start.min(next);
                         queue.seek(&self.options, &self.of, next)?;
                     }
                 },
@@ -147,7 +165,7 @@ impl Range {
         {
             return Err(self.error(Some(code), reason));
         }
-        if self.heard.elapsed() < self.options.timeout {
+        if self.end == ENDLESS || self.heard.elapsed() < self.options.timeout {
             return Ok(Standing::Waiting);
         }
         let waited = self.options.timeout.as_secs_f64();
@@ -194,17 +212,23 @@ impl Range {
             }
             Ok((low, high)) => self.lost(
                 format!(
-                    "offsets {} to {} are gone, the partition holds {low} to {high}: retention or a truncation was faster than the query",
-                    self.next,
-                    self.end
+                    "{} are gone, the partition holds {low} to {high}: retention or a truncation was faster than the query",
+                    self.wanted()
                 ),
                 low,
             ),
-            Err(error) if error.rdkafka_error_code().is_some_and(client::is_unknown) => self.lost(
-                format!("offsets {} to {} are gone with the topic", self.next, self.end),
-                self.end,
-            ),
+            Err(error) if error.rdkafka_error_code().is_some_and(client::is_unknown) => {
+                self.lost(format!("{} are gone with the topic", self.wanted()), self.end)
+            }
             Err(_) => Ok(None),
+        }
+    }
+
+    /// The offsets that are still to be read, for messages.
+    fn wanted(&self) -> String {
+        match self.end {
+            ENDLESS => format!("offsets from {} on", self.next),
+            end => format!("offsets {} to {end}", self.next),
         }
     }
 
@@ -215,6 +239,10 @@ impl Range {
                 reason,
                 remedy: "Write 'failOnDataLoss' = 'false' to go on with what there is; a longer retention gives a query more time".into(),
             });
+        }
+        if self.end == ENDLESS {
+            // A topic that is gone may come back; then it begins anew.
+            return Ok((go_on != ENDLESS).then_some(go_on));
         }
         // Behind it there is nothing of this range.
         Ok(Some(if go_on < self.next { self.end } else { go_on }))

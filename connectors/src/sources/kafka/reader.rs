@@ -11,7 +11,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _};
 use super::columns::{self, Filled};
 use super::lanes::Lanes;
 use super::options::{Format, SourceOptions};
-use super::range::{Range, Standing};
+use super::range::{ENDLESS, Range, Standing};
 use super::{KafkaSplit, TopicPartition};
 use crate::format::avro::AvroDecoder;
 use crate::format::csv::CsvDecoder;
@@ -21,8 +21,8 @@ use crate::format::{
 };
 use crate::kafka::Registry;
 use crate::{
-    ConnectorError, METADATA_COLUMN, Place, Read, Rejected, Result, SourceReader, Split,
-    SplitReader,
+    ConnectorError, Follower, METADATA_COLUMN, Place, Read, Rejected, Result, SourceReader, Split,
+    SplitReader, Wake,
 };
 
 /// Opens the splits of one source.
@@ -51,12 +51,23 @@ impl SourceReader for KafkaReader {
         }))
     }
 
+    fn follow(&self, split: &Split, projection: &[usize], wake: Wake) -> Result<Box<dyn Follower>> {
+        let split = KafkaSplit::of(&split.range)?;
+        let mut range = Range::open(&self.options, &self.lanes, &split)?;
+        range.wake(wake);
+        Ok(Box::new(KafkaFollower {
+            rows: Rows::new(&self.options, projection, &split.partition())?,
+            range,
+            arrived: 0,
+        }))
+    }
+
     fn locate(&self, split: &Split, projection: &[usize], rows: &[u64]) -> Result<Vec<Place>> {
         let split = KafkaSplit::of(&split.range)?;
         let of = split.partition();
         let mut decoded = Rows::new(&self.options, projection, &of)?;
         // What cannot be decoded has been set aside, or has ended the query before.
-        decoded.rejected = Some(vec![]);
+        decoded.keep_rejected();
         let mut range = Range::again(&self.options, &split)?;
         let mut places = Vec::with_capacity(rows.len());
         let mut wanted = rows.iter().copied().peekable();
@@ -127,12 +138,77 @@ impl SplitReader for KafkaSplitReader {
     }
 
     fn keep_rejected(&mut self) {
-        self.rows.rejected = Some(vec![]);
+        self.rows.keep_rejected();
     }
 
     fn rejected(&mut self) -> Vec<Rejected> {
-        let rejected = self.rows.rejected.as_mut();
-        rejected.map(std::mem::take).unwrap_or_default()
+        self.rows.rejected()
+    }
+}
+
+/// A partition as its records arrive.
+struct KafkaFollower {
+    range: Range,
+    rows: Rows,
+    /// The timestamp of the first record of the last batch, milliseconds; one without was there when 1970 began.
+    arrived: i64,
+}
+
+impl KafkaFollower {
+    fn split(&self, end: i64) -> KafkaSplit {
+        KafkaSplit {
+            topic: self.range.of.topic.to_string(),
+            partition: self.range.of.partition,
+            start: self.range.start,
+            end,
+        }
+    }
+}
+
+impl SplitReader for KafkaFollower {
+    fn read(&mut self) -> Result<Read> {
+        let rows = &mut self.rows;
+        let mut arrived = None;
+        self.range.records(|record| {
+            arrived = arrived.or_else(|| record.timestamp().to_millis());
+            rows.push(record)?;
+            Ok(!rows.is_full())
+        })?;
+        self.arrived = arrived.unwrap_or_default();
+        let (batch, dropped) = self.rows.take()?;
+        if batch.num_rows() == 0 && dropped == 0 {
+            return Ok(Read::Pending);
+        }
+        Ok(Read::Batch { batch, dropped })
+    }
+
+    fn keep_rejected(&mut self) {
+        self.rows.keep_rejected();
+    }
+
+    fn rejected(&mut self) -> Vec<Rejected> {
+        self.rows.rejected()
+    }
+}
+
+impl Follower for KafkaFollower {
+    fn since(&self) -> Split {
+        self.split(ENDLESS).into()
+    }
+
+    fn cut(&mut self) -> Option<Split> {
+        let end = self.range.next;
+        if end == self.range.start {
+            return None;
+        }
+        let split = self.split(end);
+        self.range.start = end;
+        self.rows.taken = 0;
+        Some(split.into())
+    }
+
+    fn arrived(&self) -> i64 {
+        self.arrived.saturating_mul(1000)
     }
 }
 
@@ -272,6 +348,15 @@ impl Rows {
         }
         self.own.push(record, decoder.rows() - before);
         Ok(())
+    }
+
+    fn keep_rejected(&mut self) {
+        self.rejected = Some(vec![]);
+    }
+
+    fn rejected(&mut self) -> Vec<Rejected> {
+        let rejected = self.rejected.as_mut();
+        rejected.map(std::mem::take).unwrap_or_default()
     }
 
     fn len(&self) -> usize {

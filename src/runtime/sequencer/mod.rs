@@ -3,6 +3,15 @@
 //! Where epochs follow each other without a pause, the next is decided and opened when the workers are done with
 //! the one before, and they read and compute while that one is committed. So at most two epochs are logged and not
 //! committed, and a restart replays both. Commits keep their order.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | here | epochs one by one: each planned, logged, run and committed |
+//! | `ticks` | continuous queries: epochs that take in what arrives, many to a commit |
+//! | `ledger` | the sink and the checkpoint: how an epoch, or the ticks of a commit, become final |
+
+mod ledger;
+mod ticks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +21,11 @@ use std::time::{Duration, Instant};
 use tidemark_connectors::{OutputMode, PlannedRange, ReadLimit, Sink, Source};
 use uuid::Uuid;
 
-use crate::checkpoint::{
-    Checkpoint, CommitEntry, OffsetEntry, OperatorSize, PartitionState, Replay, RestorePlan,
-    SourceRange,
-};
+use crate::checkpoint::{Checkpoint, CommitEntry, OffsetEntry, Replay, RestorePlan, SourceRange};
 use crate::operators::EpochInfo;
 use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::row::hash;
-use crate::runtime::control::{Command, Order, Start, Waker};
+use crate::runtime::control::{Command, Done, Order, Start, Tick, Waker};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::epoch::{Decided, Outcome};
 use crate::runtime::metrics::{Measured, Meter};
@@ -29,6 +35,7 @@ use crate::runtime::reports::Reports;
 use crate::runtime::watermark::Watermarks;
 use crate::runtime::{QueryError, clock};
 use crate::time::{Epoch, EventTime, NO_WATERMARK};
+use ledger::Ledger;
 
 /// Where a run begins.
 #[derive(Default)]
@@ -55,9 +62,8 @@ pub struct Sequencer {
     plan: Arc<Plan>,
     ids: (Uuid, Uuid),
     sources: Vec<Box<dyn Source>>,
-    sink: Box<dyn Sink>,
-    dead_letters: Option<DeadLetters>,
-    checkpoint: Option<Checkpoint>,
+    /// Empty while it is lent to the commits of ticks.
+    ledger: Ledger,
     commands: Sender<Command>,
     reports: Reports,
     waker: Waker,
@@ -105,12 +111,16 @@ impl Sequencer {
             _ => false,
         });
         Self {
-            plan,
             ids,
             sources,
-            sink,
-            dead_letters,
-            checkpoint,
+            ledger: Ledger {
+                sink: Some(sink),
+                dead_letters,
+                checkpoint,
+                workers: reports.workers(),
+                min_batches: plan.settings.min_batches_to_retain,
+            },
+            plan,
             commands,
             reports,
             waker,
@@ -137,27 +147,14 @@ impl Sequencer {
             .replay
             .first()
             .map_or(beginning.next, |replay| replay.group.first());
-        self.tell(Command::Start(Start {
+        self.command(Command::Start(Start {
             query_id: self.ids.0,
             first_epoch,
             restore: beginning.restore,
         }));
         self.reports.ready()?;
         for replay in beginning.replay {
-            let sink_holds = replay.sink_holds;
-            for entry in replay.group.entries {
-                self.watermarks
-                    .restore(entry.watermark, &entry.partitions, clock::now());
-                let decided = Decided {
-                    latest: vec![None; self.sources.len()],
-                    entry,
-                    sink_holds,
-                    durations: BTreeMap::new(),
-                    began: Instant::now(),
-                };
-                let flight = self.open(decided);
-                self.land(flight, false)?;
-            }
+            self.replay(replay)?;
         }
         let bounded = matches!(self.plan.trigger, Trigger::AvailableNow | Trigger::Once);
         for (source, table) in self.sources.iter_mut().zip(&self.plan.sources) {
@@ -166,16 +163,21 @@ impl Sequencer {
                 source.freeze()?;
             }
         }
+        if let Trigger::Continuous(interval) = self.plan.trigger {
+            return ticks::run(self, interval);
+        }
         let mut trigger = Instant::now();
         let paused =
             matches!(self.plan.trigger, Trigger::ProcessingTime(interval) if !interval.is_zero());
-        let ahead = !paused && self.sink.overlaps();
+        let ahead = !paused && self.ledger.sink().overlaps();
         while !self.shared.is_stopping() {
             if let Some(decided) = self.decide()? {
                 self.shared.set_status("Processing new data", true, true);
-                let mut flight = Some(self.open(decided));
+                let epoch = decided.entry.epoch;
+                let mut flight = Some(self.open(decided, Some(epoch)));
                 while let Some(landing) = flight {
-                    flight = self.land(landing, ahead)?;
+                    let entries = [landing.decided.entry.clone()];
+                    flight = self.land(landing, ahead, (None, &entries))?;
                 }
             } else {
                 self.shared
@@ -209,14 +211,14 @@ impl Sequencer {
 
     /// Ends the workers, whatever they do.
     pub(crate) fn stop_workers(&mut self, cause: Option<String>) {
-        self.tell(Command::Stop { cause });
-        if let Some(checkpoint) = &mut self.checkpoint {
+        self.command(Command::Stop { cause });
+        if let Some(checkpoint) = &mut self.ledger.checkpoint {
             // Files that cannot be recorded are orphans of the next start, which folds again.
             let _ = checkpoint.finish_folds();
         }
     }
 
-    fn tell(&self, command: Command) {
+    fn command(&self, command: Command) {
         // Workers that have ended have said why in a report.
         let _ = self.commands.send(command);
         self.waker.wake();
@@ -264,9 +266,7 @@ impl Sequencer {
             no_data: !has_data,
         };
         let logging = Instant::now();
-        if let Some(checkpoint) = &mut self.checkpoint {
-            checkpoint.log_offsets(std::slice::from_ref(&entry))?;
-        }
+        self.ledger.log_offsets(std::slice::from_ref(&entry))?;
         durations.insert("walCommit", logging.elapsed());
         self.next += 1;
         Ok(Some(Decided {
@@ -278,9 +278,55 @@ impl Sequencer {
         }))
     }
 
-    /// Has the workers begin an epoch.
-    fn open(&mut self, decided: Decided) -> Flight {
-        let entry = &decided.entry;
+    /// Runs what was logged and not committed once more, and commits it.
+    fn replay(&mut self, replay: Replay) -> Result<(), QueryError> {
+        let sink_holds = replay.sink_holds;
+        let first = replay.group.first();
+        let last = replay.group.last();
+        let mut before: Option<Outcome> = None;
+        let mut entries = vec![];
+        for entry in replay.group.entries {
+            self.watermarks
+                .restore(entry.watermark, &entry.partitions, clock::now());
+            let epoch = entry.epoch;
+            entries.push(entry.clone());
+            let decided = Decided {
+                latest: vec![None; self.sources.len()],
+                entry,
+                sink_holds,
+                durations: BTreeMap::new(),
+                began: Instant::now(),
+            };
+            let flight = self.open(decided, (epoch == last).then_some(first));
+            if epoch < last {
+                let outcome = self.observe(&flight.info)?;
+                match &mut before {
+                    Some(before) => before.then(outcome),
+                    None => before = Some(outcome),
+                }
+            } else {
+                self.land(flight, false, (before.take(), &entries))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the workers begin an epoch, and make all from `commit_from` on durable when it is done.
+    fn open(&mut self, decided: Decided, commit_from: Option<Epoch>) -> Flight {
+        let info = self.order(&decided.entry, commit_from, None);
+        Flight {
+            decided,
+            info,
+            opened: Instant::now(),
+        }
+    }
+
+    fn order(
+        &mut self,
+        entry: &OffsetEntry,
+        commit_from: Option<Epoch>,
+        tick: Option<Tick>,
+    ) -> EpochInfo {
         let info = EpochInfo {
             epoch: entry.epoch,
             watermark: entry.watermark,
@@ -293,143 +339,114 @@ impl Sequencer {
             .map(|range| range.map_or_else(Vec::new, |range| range.splits.clone()))
             .collect();
         self.last_watermark = entry.watermark;
-        self.tell(Command::Open(Order {
+        self.command(Command::Open(Order {
             info,
             splits,
-            commit_from: Some(entry.epoch),
+            commit_from,
+            tick,
         }));
-        Flight {
-            decided,
-            info,
-            opened: Instant::now(),
-        }
+        info
     }
 
-    /// Waits until an epoch is done, commits it and tells of it. With `ahead`, the next one is opened before
-    /// the commit, if there is one.
-    fn land(&mut self, flight: Flight, ahead: bool) -> Result<Option<Flight>, QueryError> {
-        let Flight {
-            mut decided,
-            info,
-            opened,
-        } = flight;
+    /// Waits until an epoch is done: what came of it.
+    fn observe(&mut self, info: &EpochInfo) -> Result<Outcome, QueryError> {
         let done = self.reports.done(info.epoch)?;
+        Ok(self.take_in(info, done))
+    }
+
+    /// What the workers made of an epoch; what they saw of event time counts from here on.
+    fn take_in(&mut self, info: &EpochInfo, done: Vec<Done>) -> Outcome {
         for (source, partitions) in done.iter().flat_map(|report| &report.sources) {
             for (partition, progress) in partitions {
                 self.watermarks
                     .observe(*source, partition, progress.max, info.timestamp);
             }
         }
+        Outcome::new(self.sources.len(), done)
+    }
+
+    /// Waits until an epoch is done, commits it and tells of it. With `ahead`, the next one is opened before
+    /// the commit, if there is one. `group`: what is committed with it, it itself the last.
+    fn land(
+        &mut self,
+        flight: Flight,
+        ahead: bool,
+        (before, entries): (Option<Outcome>, &[OffsetEntry]),
+    ) -> Result<Option<Flight>, QueryError> {
+        let Flight {
+            mut decided,
+            info,
+            opened,
+        } = flight;
+        let mut outcome = self.observe(&info)?;
+        if let Some(mut before) = before {
+            before.then(outcome);
+            outcome = before;
+        }
         let partitions = self.watermarks.partitions();
-        let mut outcome = Outcome::new(self.sources.len(), done);
         decided.durations.insert("addBatch", opened.elapsed());
         let mut next = None;
         if ahead && !self.shared.is_stopping() {
-            next = self.decide()?.map(|decided| self.open(decided));
+            next = self.decide()?.map(|decided| {
+                let epoch = decided.entry.epoch;
+                self.open(decided, Some(epoch))
+            });
         }
-        if let Some(checkpoint) = &self.checkpoint {
-            let local = self.reports.local_workers();
-            checkpoint.check_written(outcome.files.iter().filter(|file| file.worker >= local))?;
-        }
+        let local = self.reports.local_workers();
+        self.ledger.check_written(&outcome, local)?;
         let committing = Instant::now();
-        self.commit_sinks(&decided, &info, &mut outcome)?;
+        self.ledger
+            .commit_sinks(&info, decided.sink_holds, &mut outcome)?;
         decided
             .durations
             .insert("commitBatch", committing.elapsed());
         let committing = Instant::now();
-        self.commit_checkpoint(&decided.entry, partitions, &mut outcome)?;
+        self.ledger
+            .commit_checkpoint(entries, partitions, &mut outcome)?;
+        self.tell_sources(entries)?;
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let forgettable = self.ledger.trim(index, source.forgettable())?;
+            source.forgotten(forgettable);
+        }
         let durations = &mut decided.durations;
         durations.insert("commitOffsets", committing.elapsed());
         durations.insert("triggerExecution", decided.began.elapsed());
+        let sink = self.ledger.sink().description();
+        self.report(decided, &outcome, &sink);
+        Ok(next)
+    }
+
+    /// Tells the sources what is committed.
+    fn tell_sources(&mut self, entries: &[OffsetEntry]) -> Result<(), QueryError> {
+        for entry in entries {
+            for (source, range) in self.sources.iter_mut().zip(&entry.sources) {
+                if let Some(range) = &range.range {
+                    source.committed(range)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of what is committed.
+    fn report(&mut self, decided: Decided, outcome: &Outcome, sink: &str) {
         let began = decided.entry.timestamp_us;
         let last_began = self.last_began.replace(began);
         let measured = self
             .meter
             .as_ref()
-            .map(|_| Measured::new(&decided, &outcome, &self.sources, &self.watermarks));
+            .map(|_| Measured::new(&decided, outcome, &self.sources, &self.watermarks));
         let progress = Progress::new(
             (&self.plan.name, self.ids),
             decided,
-            &outcome,
+            outcome,
             last_began,
-            (&self.sources, &*self.sink),
+            (&self.sources, sink),
         );
         if let (Some(meter), Some(measured)) = (&self.meter, measured) {
             meter.record(&progress, measured);
         }
         self.shared.push_progress(progress);
-        Ok(next)
-    }
-
-    /// Makes the output of an epoch visible, where it is not yet.
-    fn commit_sinks(
-        &mut self,
-        decided: &Decided,
-        info: &EpochInfo,
-        outcome: &mut Outcome,
-    ) -> Result<(), QueryError> {
-        let letters = std::mem::take(&mut outcome.letters);
-        let letters = match &mut self.dead_letters {
-            Some(table) => Some(table.stage(info, letters)?),
-            None => None,
-        };
-        if decided.sink_holds {
-            self.sink.discard_uncommitted()?;
-        } else {
-            self.sink.commit(info.epoch, &outcome.staged)?;
-        }
-        if let (Some(table), Some(staged)) = (&mut self.dead_letters, &letters) {
-            table.commit(info.epoch, staged)?;
-        }
-        Ok(())
-    }
-
-    /// Writes down that an epoch is done, with its state.
-    fn commit_checkpoint(
-        &mut self,
-        entry: &OffsetEntry,
-        partitions: Vec<PartitionState>,
-        outcome: &mut Outcome,
-    ) -> Result<(), QueryError> {
-        if let Some(checkpoint) = &mut self.checkpoint {
-            let commit = CommitEntry {
-                first: entry.epoch,
-                last: entry.epoch,
-                workers: self.reports.workers(),
-                watermark: entry.watermark,
-                previous_watermark: entry.previous_watermark,
-                partitions,
-                timestamp_us: clock::now(),
-                output_rows: outcome.output_rows(),
-                operators: outcome
-                    .operators
-                    .iter()
-                    .map(|(operator, stats)| OperatorSize {
-                        operator: *operator as u32,
-                        name: stats.name.clone(),
-                        rows: stats.rows_total,
-                        bytes: stats.memory_used_bytes,
-                    })
-                    .collect(),
-            };
-            checkpoint.commit(&commit, &outcome.files)?;
-            let done = checkpoint.maintain(self.plan.settings.min_batches_to_retain)?;
-            let failures = done.fold_failures.iter();
-            outcome.warnings.extend(failures.map(ToString::to_string));
-        }
-        for (source, range) in self.sources.iter_mut().zip(&entry.sources) {
-            if let Some(range) = &range.range {
-                source.committed(range)?;
-            }
-        }
-        for (index, source) in self.sources.iter_mut().enumerate() {
-            let mut forgettable = source.forgettable();
-            if let Some(checkpoint) = &mut self.checkpoint {
-                forgettable = checkpoint.trim_source_log(index, forgettable)?;
-            }
-            source.forgotten(forgettable);
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,115 @@
+//! How epochs become final: the sink, the dead letters and the checkpoint, in the order of the design.
+
+use tidemark_connectors::Sink;
+
+use crate::checkpoint::{Checkpoint, CommitEntry, OffsetEntry, OperatorSize, PartitionState};
+use crate::operators::EpochInfo;
+use crate::runtime::dead_letters::DeadLetters;
+use crate::runtime::epoch::Outcome;
+use crate::runtime::{QueryError, clock};
+
+/// What commits are made with.
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// `None` while somebody else commits each tick to it.
+    pub(super) sink: Option<Box<dyn Sink>>,
+    pub(super) dead_letters: Option<DeadLetters>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// How many workers the query has.
+    pub(super) workers: usize,
+    /// How many commits stay restorable.
+    pub(super) min_batches: u64,
+}
+
+impl Ledger {
+    /// The sink, for what it says of itself.
+    pub(super) fn sink(&self) -> &dyn Sink {
+        let sink = self.sink.as_deref();
+        sink.expect("only the ledger of ticks is without its sink")
+    }
+
+    /// Logs what is read, before its rows are committed.
+    pub(super) fn log_offsets(&mut self, entries: &[OffsetEntry]) -> Result<(), QueryError> {
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.log_offsets(entries)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the state files of workers behind the first `local` are where they should be.
+    pub(super) fn check_written(&self, outcome: &Outcome, local: usize) -> Result<(), QueryError> {
+        if let Some(checkpoint) = &self.checkpoint {
+            let files = outcome.files.iter();
+            checkpoint.check_written(files.filter(|file| file.worker >= local))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the output up to an epoch visible, where it is not yet.
+    pub(super) fn commit_sinks(
+        &mut self,
+        info: &EpochInfo,
+        sink_holds: bool,
+        outcome: &mut Outcome,
+    ) -> Result<(), QueryError> {
+        let letters = std::mem::take(&mut outcome.letters);
+        let letters = match &mut self.dead_letters {
+            Some(table) => Some(table.stage(info, letters)?),
+            None => None,
+        };
+        match &mut self.sink {
+            Some(sink) if sink_holds => sink.discard_uncommitted()?,
+            Some(sink) => sink.commit(info.epoch, &outcome.staged)?,
+            None => {}
+        }
+        if let (Some(table), Some(staged)) = (&mut self.dead_letters, &letters) {
+            table.commit(info.epoch, staged)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that epochs are done, with their state.
+    pub(super) fn commit_checkpoint(
+        &mut self,
+        entries: &[OffsetEntry],
+        partitions: Vec<PartitionState>,
+        outcome: &mut Outcome,
+    ) -> Result<(), QueryError> {
+        if let (Some(checkpoint), [first, ..], [.., last]) =
+            (&mut self.checkpoint, entries, entries)
+        {
+            let operators = outcome.operators.iter();
+            let commit = CommitEntry {
+                first: first.epoch,
+                last: last.epoch,
+                workers: self.workers,
+                watermark: last.watermark,
+                previous_watermark: last.previous_watermark,
+                partitions,
+                timestamp_us: clock::now(),
+                output_rows: outcome.output_rows(),
+                operators: operators
+                    .map(|(operator, stats)| OperatorSize {
+                        operator: *operator as u32,
+                        name: stats.name.clone(),
+                        rows: stats.rows_total,
+                        bytes: stats.memory_used_bytes,
+                    })
+                    .collect(),
+            };
+            checkpoint.commit(&commit, &outcome.files)?;
+            let done = checkpoint.maintain(self.min_batches)?;
+            let failures = done.fold_failures.iter();
+            outcome.warnings.extend(failures.map(ToString::to_string));
+        }
+        Ok(())
+    }
+
+    /// Forgets the `forgettable` oldest ranges of a source's log, as far as they are committed: how many.
+    pub(super) fn trim(&mut self, source: usize, forgettable: usize) -> Result<usize, QueryError> {
+        match &mut self.checkpoint {
+            Some(checkpoint) => Ok(checkpoint.trim_source_log(source, forgettable)?),
+            None => Ok(forgettable),
+        }
+    }
+}

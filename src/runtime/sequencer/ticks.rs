@@ -1,0 +1,571 @@
+//! Continuous queries: epochs are ticks, and many of them are one commit.
+//!
+//! A tick is open while its rows come: followed partitions are read as records arrive, and a stateless result is
+//! written at once. It is closed as soon as the one before it is done, and the next one is open from then on. So
+//! a tick is as long as the work of the one before, and what arrives waits for nothing else.
+//!
+//! Where readers of the target see rows only once they are committed, ticks would be work for nobody: then a
+//! tick lasts from one commit to the next.
+//!
+//! The ticks since the last commit are committed together, once an interval: the last of them has the workers
+//! stage their output and write their state, and a thread of its own ([`Committer`]) logs the ranges, commits the
+//! sink and the checkpoint, in the order of any epoch. Ticks go on meanwhile, unless the sink cannot
+//! ([`Sink::overlaps`]). What was read since the last commit is in no log: after a crash it is read again, in ticks
+//! cut anew. The log of a commit names every tick, so that one that stopped between sink and checkpoint is replayed
+//! as it was.
+
+mod committer;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tidemark_connectors::{Delivery, OutputMode, PlannedRange, ReadLimit, Sink, Split, Visible};
+
+use self::committer::{Committer, Job, Landed};
+use super::Sequencer;
+use crate::checkpoint::{OffsetEntry, SourceRange};
+use crate::compile::source_uses;
+use crate::operators::EpochInfo;
+use crate::runtime::control::{Command, Done, Report, Stored, Tick};
+use crate::runtime::epoch::{Decided, Outcome};
+use crate::runtime::{QueryError, clock};
+
+/// A tick that keeps state, or commits to its sink, is at least this long: shorter ones cost more than they give.
+const STATEFUL: Duration = Duration::from_micros(500);
+
+/// A tick whose rows have left before it ends may be longer.
+const STATELESS: Duration = Duration::from_millis(5);
+
+/// Somebody who asks to stop is heard this soon, and so is time that passes: watermarks of idle partitions, say.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// New partitions are looked for this often.
+const PARTITIONS: Duration = Duration::from_secs(1);
+
+/// Runs ticks until the query is stopped, fails, or has read all that there will ever be.
+pub(super) fn run(sequencer: &mut Sequencer, interval: Duration) -> Result<(), QueryError> {
+    let mut ticks = Ticks::start(sequencer, interval)?;
+    let ran = ticks.run(sequencer);
+    let ended = ticks.end(sequencer);
+    ran.and(ended)
+}
+
+/// What is known of continuous running.
+struct Ticks {
+    interval: Duration,
+    committer: Committer,
+    /// The sink, where each tick is committed to it.
+    each: Option<Box<dyn Sink>>,
+    sink: String,
+    visible: Visible,
+    /// Writers know when rows have arrived.
+    acknowledged: bool,
+    overlaps: bool,
+    /// How long a tick lasts at least.
+    pace: Duration,
+    /// By source: what is known of its partitions.
+    sources: Vec<Reading>,
+    /// What is to be read in the next tick.
+    planned: Vec<Option<PlannedRange>>,
+    /// What is to be followed from the next tick on.
+    follow: Vec<Vec<(u32, Split)>>,
+    open: Option<Open>,
+    /// A tick that is closed and not done.
+    closed: Option<Open>,
+    group: Group,
+    /// Ticks that workers are making durable.
+    storing: Option<Group>,
+    stored: Vec<Stored>,
+    /// The committer is at work.
+    committing: bool,
+    last_commit: Instant,
+    next_poll: Instant,
+    next_look: Instant,
+    /// The first tick has something to say though nothing came: a count of nothing, where reading begins.
+    first: bool,
+}
+
+/// How a source is read.
+#[derive(Default)]
+struct Reading {
+    /// Its partitions are followed; else it is planned.
+    followed: bool,
+    /// How many partitions are.
+    partitions: u32,
+}
+
+/// A tick.
+struct Open {
+    entry: OffsetEntry,
+    info: EpochInfo,
+    opened: Instant,
+    /// There is a reason to close it.
+    fresh: bool,
+    /// It takes no more.
+    full: bool,
+    done: Vec<Done>,
+    commits: bool,
+}
+
+/// The ticks since the last commit that are done.
+#[derive(Default)]
+struct Group {
+    entries: Vec<OffsetEntry>,
+    outcome: Option<Outcome>,
+    last: Option<EpochInfo>,
+    began: Option<Instant>,
+}
+
+impl Ticks {
+    fn start(sequencer: &mut Sequencer, interval: Duration) -> Result<Self, QueryError> {
+        let uses = source_uses(&sequencer.plan);
+        let mut sources = vec![];
+        let mut follow = vec![];
+        for (index, source) in sequencer.sources.iter_mut().enumerate() {
+            source.wake(sequencer.reports.nudge());
+            let mut reading = Reading::default();
+            let mut partitions = vec![];
+            // Two readers of a partition would not stop at the same place.
+            let once = uses.iter().filter(|of| **of == index).count() == 1;
+            if once
+                && sequencer.plan.sources[index].streaming
+                && let Some(splits) = source.follow()?
+            {
+                reading.followed = true;
+                partitions = reading.number(splits);
+            }
+            sources.push(reading);
+            follow.push(partitions);
+        }
+        let mut ledger = std::mem::take(&mut sequencer.ledger);
+        let (visible, overlaps) = (ledger.sink().visible(), ledger.sink().overlaps());
+        let delivery = ledger.sink().delivery();
+        let sink = ledger.sink().description();
+        let each = match visible {
+            Visible::EachTick => ledger.sink.take(),
+            _ => None,
+        };
+        let now = Instant::now();
+        Ok(Self {
+            interval,
+            committer: Committer::start(ledger, sequencer.reports.nudge())?,
+            each,
+            sink,
+            visible,
+            acknowledged: visible == Visible::AsWritten && delivery == Delivery::AtLeastOnce,
+            overlaps,
+            pace: if sequencer.stateful || visible == Visible::EachTick {
+                STATEFUL
+            } else {
+                STATELESS
+            },
+            planned: sources.iter().map(|_| None).collect(),
+            sources,
+            follow,
+            open: None,
+            closed: None,
+            group: Group::default(),
+            storing: None,
+            stored: vec![],
+            committing: false,
+            last_commit: now,
+            next_poll: now,
+            next_look: now + PARTITIONS,
+            first: sequencer.next == 0,
+        })
+    }
+
+    /// Gives the sequencer back what it lent.
+    fn end(self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
+        let mut ledger = self.committer.end()?;
+        if let Some(sink) = self.each {
+            ledger.sink = Some(sink);
+        }
+        sequencer.ledger = ledger;
+        Ok(())
+    }
+
+    fn run(&mut self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
+        loop {
+            let until = self.until();
+            let mut report = sequencer.reports.next_until(until)?;
+            while let Some(heard) = report {
+                self.hear(heard);
+                report = sequencer.reports.next_until(Instant::now())?;
+            }
+            while let Some(landed) = self.committer.landed() {
+                self.committed(sequencer, landed?)?;
+            }
+            self.land(sequencer)?;
+            self.store(sequencer)?;
+            let stopping = sequencer.shared.is_stopping();
+            if !stopping {
+                self.look(sequencer)?;
+                self.plan(sequencer)?;
+                self.mark(sequencer);
+            }
+            self.close(sequencer);
+            if self.is_quiet() {
+                if stopping || sequencer.sources.iter().all(|source| source.exhausted()) {
+                    return Ok(());
+                }
+                sequencer.shared.note_idle();
+            }
+            self.open(sequencer);
+        }
+    }
+
+    /// Nothing is under way and nothing waits.
+    fn is_quiet(&self) -> bool {
+        let waiting = self.open.as_ref().is_some_and(|open| open.fresh);
+        !waiting
+            && self.closed.is_none()
+            && self.group.entries.is_empty()
+            && self.storing.is_none()
+            && !self.committing
+            && self.planned.iter().all(Option::is_none)
+    }
+
+    /// Until when nothing is to be done if nobody says anything.
+    fn until(&self) -> Instant {
+        let now = Instant::now();
+        let mut until = now + LOOK;
+        if self.is_polled() && self.planned.iter().all(Option::is_none) {
+            until = until.min(self.next_poll);
+        }
+        let fresh = self.open.as_ref().filter(|open| open.fresh);
+        if let Some(open) = fresh.filter(|_| self.closed.is_none() && self.is_eager()) {
+            until = until.min(open.opened + self.pace);
+        }
+        let uncommitted = fresh.is_some() || !self.group.entries.is_empty();
+        if uncommitted && self.may_commit() && self.closed.is_none() {
+            until = until.min(self.last_commit + self.interval);
+        }
+        until
+    }
+
+    /// Ticks are shorter than commits.
+    fn is_eager(&self) -> bool {
+        self.visible != Visible::WhenCommitted
+    }
+
+    fn is_followed(&self) -> bool {
+        self.sources.iter().any(|source| source.followed)
+    }
+
+    fn is_polled(&self) -> bool {
+        self.sources.iter().any(|source| !source.followed)
+    }
+
+    /// No commit is under way.
+    fn may_commit(&self) -> bool {
+        self.storing.is_none() && !self.committing
+    }
+
+    /// A commit is to be made, if there is something to commit.
+    fn is_due(&self, sequencer: &Sequencer) -> bool {
+        let hurry = sequencer.shared.is_stopping() || sequencer.shared.is_hurried();
+        self.may_commit() && (hurry || self.last_commit.elapsed() >= self.interval)
+    }
+
+    fn hear(&mut self, report: Report) {
+        match report {
+            Report::Arrived { epoch, full } => {
+                if let Some(open) = self.open.as_mut().filter(|o| o.info.epoch == epoch) {
+                    open.fresh = true;
+                    open.full |= full;
+                }
+            }
+            Report::Done(done) => {
+                if let Some(closed) = self.closed.as_mut()
+                    && closed.info.epoch == done.epoch
+                {
+                    closed.done.push(*done);
+                }
+            }
+            Report::Stored(stored) => self.stored.push(*stored),
+            Report::Ready | Report::Nudge | Report::Failed { .. } | Report::StopAsked => {}
+        }
+    }
+
+    /// Looks for new partitions.
+    fn look(&mut self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
+        let now = Instant::now();
+        if now < self.next_look || !self.is_followed() {
+            return Ok(());
+        }
+        self.next_look = now + PARTITIONS;
+        for (index, reading) in self.sources.iter_mut().enumerate() {
+            if reading.followed
+                && let Some(splits) = sequencer.sources[index].follow()?
+                && !splits.is_empty()
+            {
+                self.follow[index].extend(reading.number(splits));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the sources that are not followed for what is new, if it is time and nothing of them waits.
+    fn plan(&mut self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
+        let now = Instant::now();
+        // What is seen only once it is committed need not be read before.
+        let due =
+            self.is_eager() || (self.is_followed() && self.may_commit()) || self.is_due(sequencer);
+        if !due || !self.is_polled() || self.planned.iter().any(Option::is_some) {
+            return Ok(());
+        }
+        let mut wait = LOOK;
+        for (index, source) in sequencer.sources.iter_mut().enumerate() {
+            if !self.sources[index].followed {
+                self.planned[index] = source.plan(ReadLimit::default())?;
+                wait = wait.min(source.poll_interval());
+            }
+        }
+        self.next_poll = now + wait;
+        Ok(())
+    }
+
+    /// Finds reasons beside arrivals to close the open tick.
+    fn mark(&mut self, sequencer: &mut Sequencer) {
+        let owed = sequencer.stateful && sequencer.plan.mode != OutputMode::Complete;
+        let watermark = sequencer.watermarks.decide(clock::now());
+        let waits = self.planned.iter().any(Option::is_some)
+            || self.follow.iter().any(|fresh| !fresh.is_empty());
+        if let Some(open) = &mut self.open {
+            open.fresh |= waits || (owed && watermark > open.info.watermark);
+        }
+    }
+
+    /// Opens a tick where none is open: at once where something is followed, else for what there is to read.
+    fn open(&mut self, sequencer: &mut Sequencer) {
+        if self.open.is_some() || (!self.overlaps && !self.may_commit()) {
+            return;
+        }
+        if !self.overlaps && self.closed.as_ref().is_some_and(|closed| closed.commits) {
+            return;
+        }
+        let now = clock::now();
+        let watermark = sequencer.watermarks.decide(now);
+        let owed = watermark > sequencer.last_watermark
+            && sequencer.stateful
+            && sequencer.plan.mode != OutputMode::Complete;
+        let planned = self.planned.iter().any(Option::is_some);
+        let first = self.first && (sequencer.always_answers || self.is_followed());
+        let committed = self.closed.as_ref().is_some_and(|closed| closed.commits);
+        let commit = !committed && !self.group.entries.is_empty() && self.is_due(sequencer);
+        let something = self.is_followed() || planned || owed || first;
+        if !commit && (!something || sequencer.shared.is_stopping()) {
+            return;
+        }
+        let entry = OffsetEntry {
+            epoch: sequencer.next,
+            watermark,
+            previous_watermark: sequencer.last_watermark,
+            timestamp_us: now,
+            partitions: sequencer.watermarks.partitions(),
+            sources: self
+                .planned
+                .iter_mut()
+                .map(|range| SourceRange {
+                    range: range.take(),
+                })
+                .collect(),
+            no_data: false,
+        };
+        sequencer.next += 1;
+        self.first = false;
+        let tick = Tick {
+            follow: self.follow.iter_mut().map(std::mem::take).collect(),
+            stage: self.each.is_some(),
+            acknowledged: self.acknowledged,
+        };
+        let info = sequencer.order(&entry, None, Some(tick));
+        self.open = Some(Open {
+            entry,
+            info,
+            opened: Instant::now(),
+            fresh: planned || first || !self.is_followed(),
+            full: false,
+            done: vec![],
+            commits: false,
+        });
+    }
+
+    /// Closes the open tick if it is time.
+    fn close(&mut self, sequencer: &mut Sequencer) {
+        if self.closed.is_some() {
+            return;
+        }
+        let Some(open) = &self.open else {
+            return;
+        };
+        let something = open.fresh || !self.group.entries.is_empty();
+        let full = open.full && !self.is_eager() && self.may_commit();
+        let commit = something && (full || self.is_due(sequencer));
+        let eager = open.fresh
+            && self.is_eager()
+            && (open.full || !self.is_followed() || open.opened.elapsed() >= self.pace);
+        if !(commit || eager) {
+            return;
+        }
+        let Some(mut open) = self.open.take() else {
+            return;
+        };
+        open.commits = commit;
+        let first = self
+            .group
+            .entries
+            .first()
+            .map_or(open.info.epoch, |e| e.epoch);
+        sequencer.command(Command::Close {
+            epoch: open.info.epoch,
+            commit_from: commit.then_some(first),
+        });
+        if commit {
+            self.last_commit = Instant::now();
+        }
+        self.closed = Some(open);
+        self.open(sequencer);
+    }
+
+    /// Takes in a tick that all workers are done with.
+    fn land(&mut self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
+        let workers = sequencer.reports.workers();
+        let Some(mut tick) = self.closed.take_if(|closed| closed.done.len() == workers) else {
+            return Ok(());
+        };
+        tick.done.sort_by_key(|done| done.worker);
+        let mut followed: BTreeMap<usize, Vec<Split>> = BTreeMap::new();
+        for done in &mut tick.done {
+            for (source, splits) in std::mem::take(&mut done.followed) {
+                followed.entry(source).or_default().extend(splits);
+            }
+        }
+        for (index, source) in sequencer.sources.iter_mut().enumerate() {
+            if self.sources[index].followed {
+                let mut splits = followed.remove(&index).unwrap_or_default();
+                splits.sort_by(|a, b| a.partition.cmp(&b.partition));
+                tick.entry.sources[index].range = source.followed(splits)?;
+            }
+        }
+        tick.entry.no_data = tick.entry.sources.iter().all(|of| of.range.is_none());
+        let mut outcome = sequencer.take_in(&tick.info, std::mem::take(&mut tick.done));
+        for (read, reading) in outcome.read.iter().zip(&self.sources) {
+            // What was planned arrived when it was read.
+            if !reading.followed && read.rows > 0 {
+                outcome.arrivals.push((tick.info.timestamp, read.rows));
+            }
+        }
+        if let Some(sink) = &mut self.each {
+            // A tick without rows changes nothing; a whole result of none does.
+            if outcome.output_rows() > 0 || sequencer.plan.mode == OutputMode::Complete {
+                sink.commit(tick.info.epoch, &outcome.staged)?;
+            }
+            outcome.written = outcome.output_rows();
+            outcome.staged.clear();
+            outcome.acknowledge();
+        }
+        self.group.began.get_or_insert(tick.opened);
+        self.group.last = Some(tick.info);
+        self.group.entries.push(tick.entry);
+        match &mut self.group.outcome {
+            Some(all) => all.then(outcome),
+            None => self.group.outcome = Some(outcome),
+        }
+        if tick.commits {
+            self.storing = Some(std::mem::take(&mut self.group));
+        }
+        Ok(())
+    }
+
+    /// Hands a commit over once every worker has made its part of it durable.
+    fn store(&mut self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
+        if self.stored.len() < sequencer.reports.workers() {
+            return Ok(());
+        }
+        let Some(Group {
+            entries,
+            outcome: Some(mut outcome),
+            last: Some(last),
+            began,
+        }) = self.storing.take()
+        else {
+            return Ok(());
+        };
+        self.stored.sort_by_key(|stored| stored.worker);
+        for stored in self.stored.drain(..) {
+            outcome.staged.extend(stored.staged);
+            outcome.files.extend(stored.state);
+            outcome.latencies.extend(stored.latencies);
+        }
+        let sources = sequencer.sources.iter();
+        self.committer.commit(Job {
+            entries,
+            outcome,
+            last,
+            began: began.unwrap_or_else(Instant::now),
+            partitions: sequencer.watermarks.partitions(),
+            local_workers: sequencer.reports.local_workers(),
+            forgettable: sources.map(|source| source.forgettable()).collect(),
+        })?;
+        self.committing = true;
+        Ok(())
+    }
+
+    /// Tells of what is committed.
+    fn committed(&mut self, sequencer: &mut Sequencer, landed: Landed) -> Result<(), QueryError> {
+        self.committing = false;
+        sequencer.tell_sources(&landed.entries)?;
+        for (source, trimmed) in sequencer.sources.iter_mut().zip(landed.trimmed) {
+            source.forgotten(trimmed);
+        }
+        let mut latest = vec![];
+        for source in &mut sequencer.sources {
+            latest.push(source.latest_offset()?);
+        }
+        sequencer.shared.took(&landed.outcome.latencies);
+        if let Some(entry) = whole(landed.entries) {
+            let mut durations = landed.durations;
+            durations.insert("triggerExecution", landed.began.elapsed());
+            let decided = Decided {
+                entry,
+                sink_holds: false,
+                latest,
+                durations,
+                began: landed.began,
+            };
+            let status = "Processing records as they arrive";
+            sequencer.shared.set_status(status, true, true);
+            sequencer.report(decided, &landed.outcome, &self.sink);
+        }
+        Ok(())
+    }
+}
+
+impl Reading {
+    /// Numbers partitions; those of a source are dealt out to the workers by their numbers.
+    fn number(&mut self, splits: Vec<Split>) -> Vec<(u32, Split)> {
+        let first = self.partitions;
+        self.partitions += splits.len() as u32;
+        (first..).zip(splits).collect()
+    }
+}
+
+/// The ticks of a commit as one epoch, for whoever is told of it.
+fn whole(entries: Vec<OffsetEntry>) -> Option<OffsetEntry> {
+    entries.into_iter().reduce(|before, mut entry| {
+        for (range, before) in entry.sources.iter_mut().zip(before.sources) {
+            range.range = match (before.range, range.range.take()) {
+                (Some(before), Some(later)) => Some(PlannedRange {
+                    start: before.start,
+                    end: later.end,
+                    splits: vec![],
+                }),
+                (before, later) => later.or(before),
+            };
+        }
+        entry.timestamp_us = before.timestamp_us;
+        entry
+    })
+}
