@@ -1,8 +1,8 @@
 //! Nothing lost and nothing twice, whatever is killed: the built command on threads and on processes,
 //! `kill -9` at random moments of its life, every sink that claims exactly-once.
 //!
-//! A round begins with an empty place, starts the command, kills it, starts it again, until a run
-//! comes to its end by itself. Then the output is held against that of a run that nothing stopped,
+//! A round begins with an empty place, starts the command, kills it, starts it again, with a continuous trigger now
+//! and then, until a run comes to its end by itself. Then the output is held against that of a run that nothing stopped,
 //! and neither the output nor the checkpoint may hold a file that belongs to no committed epoch.
 //!
 //! `TIDEMARK_KILLS` says how many kills each case gets (3 without it), half of them on two processes,
@@ -29,6 +29,9 @@ const KILLS: usize = 3;
 const MOST_OF_A_ROUND: usize = 12;
 /// A run that has not ended by then hangs.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// The script that ends by itself, and the one that does not.
+const BOUNDED: &str = "script.sql";
+const CONTINUOUS: &str = "continuous.sql";
 const FILES: usize = 16;
 const ROWS: usize = 120;
 
@@ -276,7 +279,10 @@ impl Place {
                  INSERT INTO {table} {query};\n"
             );
         }
-        fs::write(place.path("script.sql"), script).expect("a file");
+        // With these sources and sinks its ticks are the epochs of the other trigger.
+        let continuous = script.replace("available-now", "continuous 1 millisecond");
+        fs::write(place.path(CONTINUOUS), continuous).expect("a file");
+        fs::write(place.path(BOUNDED), script).expect("a file");
         place
     }
 
@@ -292,7 +298,7 @@ impl Place {
         command
     }
 
-    fn start(&self, (processes, workers): Shape) -> Vec<Child> {
+    fn start(&self, script: &str, (processes, workers): Shape) -> Vec<Child> {
         if processes > 1 {
             let free: Vec<TcpListener> = (0..processes)
                 .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
@@ -305,7 +311,7 @@ impl Place {
         }
         let start = |process: usize| {
             let mut command = self.command();
-            command.args(["run", "script.sql", "--progress", "none"]);
+            command.args(["run", script, "--progress", "none"]);
             command.args(["-w", &workers.to_string()]);
             if processes > 1 {
                 command.args(["-n", &processes.to_string(), "-p", &process.to_string()]);
@@ -503,7 +509,7 @@ fn ended(children: Vec<Child>, context: &str) -> Vec<Output> {
 /// Runs to the end; how long that took.
 fn finish(place: &Place, shape: Shape, context: &str) -> Duration {
     let begun = Instant::now();
-    for output in ended(place.start(shape), context) {
+    for output in ended(place.start(BOUNDED, shape), context) {
         assert!(output.status.success(), "{context}: {}", said(&output));
     }
     begun.elapsed()
@@ -511,7 +517,12 @@ fn finish(place: &Place, shape: Shape, context: &str) -> Duration {
 
 /// Starts the command and kills one of its processes or all. Whether it was killed before its end.
 fn kill(place: &Place, shape: Shape, random: &mut StdRng, life: Duration, context: &str) -> bool {
-    let mut children = place.start(shape);
+    let script = if random.random_bool(0.3) {
+        CONTINUOUS
+    } else {
+        BOUNDED
+    };
+    let mut children = place.start(script, shape);
     let moment = life.mul_f64(random.random_range(0.0..1.0));
     let begun = Instant::now();
     while begun.elapsed() < moment {

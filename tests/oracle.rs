@@ -301,8 +301,19 @@ fn script(run: &Run<'_>) -> String {
     )
 }
 
+/// One of the triggers at whose end all is read, continuous running among them.
+fn trigger(random: &mut StdRng) -> &'static str {
+    [
+        "available-now",
+        "continuous 5 milliseconds",
+        "continuous 1 hour",
+    ][random.random_range(0..3)]
+}
+
 fn stream(run: &Run<'_>) -> Vec<RecordBatch> {
-    let session = session(run.workers, &source(run.epochs));
+    let source = source(run.epochs);
+    source.finish();
+    let session = session(run.workers, &source);
     let queries = session
         .sql(&script(run))
         .unwrap_or_else(|error| panic!("{error}\n{}", run.query));
@@ -362,10 +373,11 @@ fn the_changelog_sums_to_the_batch_answer() {
                     workers,
                     epochs: &epochs,
                     checkpoint: None,
-                    trigger: "available-now",
+                    trigger: trigger(&mut random),
                 };
                 let what = format!(
-                    "round {round}, changelog, {workers} workers, {} epochs",
+                    "round {round}, changelog, {}, {workers} workers, {} epochs",
+                    run.trigger,
                     epochs.len()
                 );
                 compare(&what, query, &bag(&stream(&run), change), &wanted);
@@ -398,7 +410,7 @@ fn update_and_complete_end_at_the_batch_answer() {
                 workers: 2,
                 epochs: &epochs,
                 checkpoint: None,
-                trigger: "available-now",
+                trigger: trigger(&mut random),
             };
             compare(mode, query, &bag(&stream(&run), once), &wanted);
         }
@@ -420,7 +432,7 @@ fn append_gives_each_closed_window_once_and_only_what_the_batch_gives() {
                 workers,
                 epochs: &epochs,
                 checkpoint: None,
-                trigger: "available-now",
+                trigger: trigger(&mut random),
             };
             let got = bag(&stream(&run), once);
             assert!(!got.is_empty(), "no window closed\n{query}");
@@ -449,7 +461,7 @@ fn restarts_on_any_number_of_workers_change_nothing() {
         let epochs = cut(&mut random, &rows, 12);
         let mut changes: BTreeMap<String, i64> = BTreeMap::new();
         let mut known = 0;
-        // Each run sees some epochs more, on another number of workers.
+        // Each run sees some epochs more, on another number of workers, with another trigger.
         while known < epochs.len() {
             known = (known + random.random_range(1..=3)).min(epochs.len());
             let mut workers = [1, 2, 3];
@@ -460,7 +472,7 @@ fn restarts_on_any_number_of_workers_change_nothing() {
                 workers: workers[0],
                 epochs: &epochs[..known],
                 checkpoint: Some(&checkpoint),
-                trigger: "available-now",
+                trigger: trigger(&mut random),
             };
             for (row, count) in bag(&stream(&run), change) {
                 *changes.entry(row).or_insert(0) += count;

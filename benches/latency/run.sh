@@ -16,7 +16,7 @@ queries=${QUERIES:-filter count static window join}
 work=$target/latency
 port=41490
 "$root/connectors/tests/kafka/get.sh"
-load=${LOAD:-$(cd "$root" && cargo bench -p tidemark-connectors --bench latency --no-run --message-format json 2>/dev/null |
+load=${LOAD:-$(cd "$root" && cargo bench --workspace --bench latency --no-run --message-format json 2>/dev/null |
     sed -n 's/.*"executable":"\([^"]*latency[^"]*\)".*/\1/p' | tail -1)}
 rm -rf "$work"
 mkdir -p "$work"

@@ -38,7 +38,7 @@ enum Victim {
 }
 
 /// Sends records with ids from 0 on until it is told to stop; how many.
-fn feed(servers: &str, stop: &AtomicBool) -> u64 {
+pub(crate) fn feed(servers: &str, topic: &str, stop: &AtomicBool) -> u64 {
     let producer: BaseProducer = config(servers)
         .set("enable.idempotence", "true")
         .create()
@@ -49,7 +49,7 @@ fn feed(servers: &str, stop: &AtomicBool) -> u64 {
         let due = (began.elapsed().as_secs_f64() * RATE) as u64;
         for id in next..due {
             let text = format!("{{\"id\":{id}}}");
-            let record = BaseRecord::<str, str>::to("in").payload(&text);
+            let record = BaseRecord::<str, str>::to(topic).payload(&text);
             producer
                 .send(record.partition((id % 2) as i32))
                 .map_err(|(error, _)| error)
@@ -129,7 +129,7 @@ fn every_record_is_there_once_whatever_is_killed() {
     let stop = AtomicBool::new(false);
     let mut kills = 0;
     let (sent, broker_kills) = std::thread::scope(|scope| {
-        let feeding = scope.spawn(|| feed(&servers, &stop));
+        let feeding = scope.spawn(|| feed(&servers, "in", &stop));
         let harming = scope.spawn(|| harm(&cluster, victim, seed, &stop));
         let began = Instant::now();
         while began.elapsed() < span && !feeding.is_finished() {

@@ -8,6 +8,7 @@ mod avro;
     reason = "the tests of the connectors use the rest"
 )]
 mod broker;
+mod continuous;
 mod kills;
 mod letters;
 mod page;

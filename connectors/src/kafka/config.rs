@@ -303,12 +303,10 @@ fn defaults(role: Role) -> ClientConfig {
             .set("queued.max.messages.kbytes", "16384"),
         Role::Producer => config
             .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
             .set("queue.buffering.max.messages", "1000000")
             .set("queue.buffering.max.kbytes", "131072")
             // Where Java's clients put a key.
-            .set("partitioner", "murmur2_random")
-            .set("delivery.report.only.error", "true"),
+            .set("partitioner", "murmur2_random"),
     };
     config
 }

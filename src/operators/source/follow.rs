@@ -54,7 +54,7 @@ impl Following {
         epoch: Epoch,
         spec: &SourceSpec,
         context: &Context,
-    ) {
+    ) -> Result<(), OperatorError> {
         while let Some((from, ..)) = orders.front()
             && *from <= epoch
             && let Some((_, number, split)) = orders.pop_front()
@@ -64,21 +64,18 @@ impl Following {
                 // A worker that has ended needs no waking.
                 let _ = remote.activate();
             });
-            match spec.reader.follow(&split, &spec.read, wake) {
-                Ok(mut reader) => {
-                    if context.keeps_dead_letters() {
-                        reader.keep_rejected();
-                    }
-                    self.partitions.push(Reading {
-                        partition: split.partition,
-                        number: FIRST + number,
-                        row: 0,
-                        reader,
-                    });
-                }
-                Err(error) => return context.fail(error),
+            let mut reader = spec.reader.follow(&split, &spec.read, wake)?;
+            if context.keeps_dead_letters() {
+                reader.keep_rejected();
             }
+            self.partitions.push(Reading {
+                partition: split.partition,
+                number: FIRST + number,
+                row: 0,
+                reader,
+            });
         }
+        Ok(())
     }
 
     /// Reads a batch of each partition that has one.

@@ -169,7 +169,6 @@ pub fn source<'scope>(
                     output.session(&time).give_container(&mut delta.into());
                 };
                 let given = if planned {
-                    following.take_up(&mut orders.borrow_mut().follow, epoch, &spec, &context);
                     following.read(&info, &spec, &context, &mut send)
                 } else if let Some(split) = reading.as_mut() {
                     split.give(&info, &spec, &context, &mut send)
@@ -182,7 +181,9 @@ pub fn source<'scope>(
                             }),
                         None => {
                             planned = true;
-                            Ok(Standing::More)
+                            let follow = &mut orders.borrow_mut().follow;
+                            let taken = following.take_up(follow, epoch, &spec, &context);
+                            taken.map(|()| Standing::More)
                         }
                     }
                 };

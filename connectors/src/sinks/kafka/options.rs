@@ -176,13 +176,12 @@ impl SinkOptions {
         if !is_set(&["delivery.timeout.ms", "message.timeout.ms"]) {
             config.set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS);
         }
-        if self.continuous && !is_set(&["linger.ms", "queue.buffering.max.ms"]) {
-            config.set("linger.ms", "0");
+        if !is_set(&["linger.ms", "queue.buffering.max.ms"]) {
+            config.set("linger.ms", if self.continuous { "0" } else { "5" });
         }
-        if !self.counts() {
-            // A record that has arrived needs no event of its own.
-            config.set("delivery.report.only.error", "true");
-        }
+        // A record that has arrived needs no event of its own, unless it is counted.
+        let errors = if self.counts() { "false" } else { "true" };
+        config.set("delivery.report.only.error", errors);
         if self.delivery == Delivery::ExactlyOnce {
             config.set("transactional.id", &self.transactional_id);
             if !is_set(&["transaction.timeout.ms"]) {
