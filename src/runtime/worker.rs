@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidemark_connectors::storage::Storage;
-use tidemark_connectors::{Distribution, SourceReader, Split};
+use tidemark_connectors::{Distribution, SourceReader, Split, Staging};
 use timely::worker::Worker;
 
 use crate::checkpoint::{FileKind, RestorePlan, StateDir, StateFile, StateFileWriter, StateFiles};
@@ -308,7 +308,12 @@ impl Running {
                         self.dataflow.output.when_acknowledged(epoch, then);
                     }
                     if let Some(first) = first {
-                        self.store(first, epoch)?;
+                        let staging = match tick.stage {
+                            // It is staged already.
+                            true => None,
+                            false => self.dataflow.output.stage_apart(epoch)?,
+                        };
+                        self.store(staging, first, epoch)?;
                     }
                 }
                 (None, None) => {}
@@ -328,8 +333,12 @@ impl Running {
     }
 
     /// Makes what the ticks of a commit wrote durable, while later ones go on.
-    fn store(&mut self, first: Epoch, last: Epoch) -> Result<(), QueryError> {
-        let staging = self.dataflow.output.stage_apart(last)?;
+    fn store(
+        &mut self,
+        staging: Option<Staging>,
+        first: Epoch,
+        last: Epoch,
+    ) -> Result<(), QueryError> {
         let file = self.write_state(first, last)?;
         let (sender, receiver) = mpsc::channel();
         self.storing.push_back(receiver);

@@ -1,8 +1,9 @@
 //! Continuous queries: epochs are ticks, and many of them are one commit.
 //!
 //! A tick is open while its rows come: followed partitions are read as records arrive, and a stateless result is
-//! written at once. It is closed as soon as the one before it is done, and the next one is open from then on. So
-//! a tick is as long as the work of the one before, and what arrives waits for nothing else.
+//! written at once. It is closed as soon as the one before it is done. Where rows leave as they are written, the next
+//! one is open from then on: a tick is as long as the work of the one before, and what arrives waits for nothing else.
+//! Where they are staged, it is opened when that is done.
 //!
 //! Where readers of the target see rows only once they are committed, ticks would be work for nobody: then a
 //! tick lasts from one commit to the next.
@@ -264,7 +265,9 @@ impl Ticks {
 
     /// A commit is to be made, if there is something to commit.
     fn is_due(&self, sequencer: &Sequencer) -> bool {
-        let hurry = sequencer.shared.is_stopping() || sequencer.shared.is_hurried();
+        let hurry = sequencer.shared.is_stopping()
+            || sequencer.shared.is_hurried()
+            || sequencer.sources.iter().all(|source| source.exhausted());
         self.may_commit() && (hurry || self.last_commit.elapsed() >= self.interval)
     }
 
@@ -342,7 +345,10 @@ impl Ticks {
         if self.open.is_some() || (!self.overlaps && !self.may_commit()) {
             return;
         }
-        if !self.overlaps && self.closed.as_ref().is_some_and(|closed| closed.commits) {
+        // What is staged, or is one transaction, must not hold rows of a later tick.
+        let apart = self.visible != Visible::AsWritten;
+        let closed = self.closed.as_ref();
+        if closed.is_some_and(|closed| apart || (closed.commits && !self.overlaps)) {
             return;
         }
         let now = clock::now();
