@@ -25,7 +25,7 @@ const KEYS: u64 = 10_000;
 const PARTITIONS: i32 = 2;
 
 /// Records leave in bursts this far apart.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(2);
 
 struct Args {
     servers: String,
