@@ -17,7 +17,7 @@ use std::fmt::Write;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use tidemark_connectors::Options;
 
-use super::join::{Join, Kept};
+use super::join::{Join, Kept, Nearest};
 use super::lineage::{Below, Naming, column_texts, columns_read};
 use super::redact::redact;
 use super::sql::{DEFAULT_TIME_ZONE, type_name};
@@ -221,6 +221,12 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 ),
             ));
         }
+        Operator::Nearest(nearest) => {
+            parts.push((
+                format!("operator {}", node.id),
+                of_nearest(sources, node, nearest),
+            ));
+        }
         Operator::Join(join) => {
             parts.push((
                 format!("operator {}", node.id),
@@ -253,6 +259,43 @@ fn event_time_of(deduplicate: &Deduplicate, below: &Below<'_>) -> String {
         let kind = of_kind(column.kind);
         format!("{} ({kind}, lag {})", below.expression(expr), column.lag)
     })
+}
+
+fn of_nearest(sources: &[SourceTable], node: &Node, nearest: &Nearest) -> String {
+    let below = Below::new(node, Naming::Expanded(sources));
+    let pair = |left: &Expr, op: &str, right: &Expr| {
+        format!(
+            "{} {op} {}",
+            below.expression(left),
+            below.expression(right)
+        )
+    };
+    let [left, right] = &nearest.times;
+    let on: Vec<String> = (nearest.on.iter())
+        .map(|(left, right)| pair(left, "=", right))
+        .collect();
+    let fields = node.inputs.iter().flat_map(|input| input.schema.fields());
+    let held: Vec<String> = (below.texts.iter().zip(fields))
+        .map(|(text, field)| format!("{text} {}", type_name(field.data_type())))
+        .collect();
+    let kept = match nearest.lag {
+        _ if !nearest.waits => "not waiting".to_owned(),
+        None => "kept".to_owned(),
+        Some(lag) => format!("lag {lag}"),
+    };
+    format!(
+        "{} {} on [{}] of [{}], {}, {kept}, {}",
+        nearest.name(),
+        pair(left, nearest.comparison(), right),
+        on.join(", "),
+        held.join(", "),
+        if nearest.latest.is_empty() {
+            "the first"
+        } else {
+            "the last to arrive"
+        },
+        gives(nearest.emit),
+    )
 }
 
 fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {

@@ -144,6 +144,81 @@ impl Join {
     }
 }
 
+/// Each row of the left input with the one row of the right input that is nearest to it. See
+/// [`Operator::Nearest`].
+///
+/// Of the right rows with equal keys, the one with the greatest time at or before that of the left row; with
+/// `later` the one with the least time at or behind it.
+#[derive(Clone, Debug)]
+pub struct Nearest {
+    /// What must be equal: over the left input, and over the right one. A null equals nothing.
+    pub on: Vec<(Expr, Expr)>,
+    /// What is compared: over the left input, and over the right one. Times, dates or whole numbers, of one type.
+    pub times: [Expr; 2],
+    /// The nearest later row, rather than the nearest earlier one.
+    pub later: bool,
+    /// A row of the same time is none.
+    pub strict: bool,
+    /// Rows of the left input that find none are given with nulls beside them.
+    pub outer: bool,
+    /// Over the right input: of rows of one time the one that is greatest in these is taken, and of those
+    /// that are alike in them the first in the order of the columns.
+    pub latest: Vec<Expr>,
+    /// What the times say about event time, of each input.
+    pub moments: [Option<EventTimeColumn>; 2],
+    /// How far behind the watermark a row of either input may come, where both times say that; `None`: rows are kept for ever.
+    pub lag: Option<i64>,
+    /// Whether rows of the left input wait for rows of the right one. They do not where all of those are there from the start.
+    pub waits: bool,
+    /// Rows are given once, when no nearer row can come; or at once, and taken back for a nearer one.
+    pub emit: Emit,
+}
+
+impl Nearest {
+    /// Whether no row that was given is ever taken back, over inputs that take none back.
+    pub fn is_final(&self) -> bool {
+        self.emit == Emit::OnClose || !self.waits
+    }
+
+    /// Why rows of the left input would not all be given where each is given once.
+    pub fn endless(&self) -> Option<&'static str> {
+        if !self.waits {
+            None
+        } else if self.lag.is_none() {
+            Some("a nearer row could come at any time, as no watermark says how late one may be")
+        } else if self.outer && self.later {
+            Some("a later row can always come, so a row without one never is final")
+        } else {
+            None
+        }
+    }
+
+    /// No row is late, and none is forgotten.
+    pub fn keep_all(&mut self) {
+        self.lag = None;
+        self.moments = [None; 2];
+    }
+
+    /// As SQL calls it.
+    pub const fn name(&self) -> &'static str {
+        if self.outer {
+            "LEFT ASOF JOIN"
+        } else {
+            "ASOF JOIN"
+        }
+    }
+
+    /// The comparison, the left input's time first.
+    pub const fn comparison(&self) -> &'static str {
+        match (self.later, self.strict) {
+            (false, false) => ">=",
+            (false, true) => ">",
+            (true, false) => "<=",
+            (true, true) => "<",
+        }
+    }
+}
+
 /// Whether all that a node gives is there from the start.
 pub fn is_static(node: &Node, streaming: &dyn Fn(usize) -> bool) -> bool {
     match &node.operator {

@@ -161,7 +161,7 @@ fn unless_different(join: &LogicalJoin, one: &Expr, other: &Expr) -> Result<Expr
 }
 
 /// The input whose columns alone an expression names; `None`: those of both, or none.
-fn only_side(expr: &Expr, inputs: &[Node; 2]) -> Option<usize> {
+pub(super) fn only_side(expr: &Expr, inputs: &[Node; 2]) -> Option<usize> {
     let columns = expr.column_refs();
     [LEFT, RIGHT].into_iter().find(|side| {
         let schema = &inputs[*side].schema;

@@ -138,6 +138,7 @@ fn collect_lags(node: &Node, lags: &mut BTreeMap<usize, i64>) {
         Operator::Over(over) => over.bound.map(|bound| bound.column.lag),
         Operator::Source { .. }
         | Operator::Join(_)
+        | Operator::Nearest(_)
         | Operator::FilterProject { .. }
         | Operator::Unnest { .. }
         | Operator::Union
