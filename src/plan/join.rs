@@ -164,7 +164,7 @@ pub struct Nearest {
     /// Over the right input: of rows of one time the one that is greatest in these is taken, and of those
     /// that are alike in them the first in the order of the columns.
     pub latest: Vec<Expr>,
-    /// What the times say about event time, of each input.
+    /// What the times say about event time, of each input: a row is late for it. Nothing where no row waits.
     pub moments: [Option<EventTimeColumn>; 2],
     /// How far behind the watermark a row of either input may come, where both times say that; `None`: rows are kept for ever.
     pub lag: Option<i64>,

@@ -7,6 +7,8 @@ const TABLES: &str =
     WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'a');
     CREATE TABLE b (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP,
     WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'b');
+    CREATE TABLE versions (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP, PRIMARY KEY (user),
+    WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'b');
     CREATE TABLE fixed (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP)
     WITH ('connector' = 'memory', 'name' = 'fixed', 'streaming' = 'false');";
 
@@ -48,6 +50,20 @@ const JOINS: &[&str] = &[
     "SELECT id FROM a WHERE NOT EXISTS (SELECT 1 FROM fixed WHERE fixed.user = a.user AND fixed.amount > a.amount)",
     "SELECT f.kind, count(*) AS n FROM a JOIN fixed f ON a.user = f.user GROUP BY f.kind",
     "SELECT count(*) AS n FROM a CROSS JOIN fixed",
+    "SELECT a.id, b.id AS other FROM a ASOF JOIN b MATCH_CONDITION (a.id >= b.id) ON a.user = b.user",
+    "SELECT a.id, b.id AS other FROM a LEFT ASOF JOIN b MATCH_CONDITION (b.id > a.id) ON a.user = b.user AND a.kind = b.kind",
+    "SELECT a.id, b.id AS other FROM a LEFT ASOF JOIN b MATCH_CONDITION (CAST(a.amount AS INT) > CAST(b.amount AS INT))",
+    "SELECT l.user, l.n, b.id AS other FROM (SELECT user, max(ts) AS ts, count(*) AS n FROM a GROUP BY user) l
+       LEFT ASOF JOIN b MATCH_CONDITION (l.ts >= b.ts) ON l.user = b.user",
+    "SELECT a.id, r.n FROM a LEFT ASOF JOIN (SELECT user, kind, max(ts) AS ts, count(*) AS n FROM b GROUP BY user, kind) r
+       MATCH_CONDITION (a.ts >= r.ts) ON a.user = r.user",
+    "SELECT a.id, r.n FROM a ASOF JOIN (SELECT kind, max(id) AS id, count(*) AS n FROM b GROUP BY kind, id % 20) r
+       MATCH_CONDITION (a.id < r.id) ON a.kind = r.kind",
+    "SELECT a.id, r.n FROM a ASOF JOIN (SELECT user, window, count(*) AS n FROM b GROUP BY window(ts, '1 minute'), user) r
+       MATCH_CONDITION (a.ts >= r.window.end) ON a.user = r.user",
+    "SELECT a.id, f.id AS fixed FROM a LEFT ASOF JOIN fixed f MATCH_CONDITION (a.ts <= f.ts) ON a.kind = f.kind",
+    "SELECT a.id, v.id AS version, v.amount FROM a LEFT JOIN versions FOR SYSTEM_TIME AS OF a.ts AS v ON a.user = v.user",
+    "SELECT v.kind, count(*) AS n FROM a LEFT JOIN versions FOR SYSTEM_TIME AS OF a.ts AS v ON v.user = a.user AND v.amount > a.amount GROUP BY v.kind",
 ];
 
 /// Whose rows are kept as long as the condition says; the last rows close them.
@@ -75,6 +91,23 @@ const BOUNDED: &[&str] = &[
      GROUP BY window(ts, '10 minutes')",
     "SELECT x.id, y.id AS y, z.id AS z, x.ts FROM a x JOIN b y ON x.user = y.user AND y.ts BETWEEN x.ts AND x.ts + INTERVAL '2' MINUTE
        LEFT JOIN a z ON y.kind = z.kind AND z.ts BETWEEN y.ts AND y.ts + INTERVAL '10' SECOND",
+    "SELECT a.id, v.id AS version, a.ts FROM a JOIN versions FOR SYSTEM_TIME AS OF a.ts AS v ON a.user = v.user",
+    "SELECT a.id, v.id AS version, a.ts FROM a LEFT JOIN versions FOR SYSTEM_TIME AS OF a.ts - INTERVAL '1' MINUTE AS v
+       ON a.user = v.user AND v.amount > 0",
+    "SELECT a.id, b.id AS other, a.ts FROM a LEFT ASOF JOIN b MATCH_CONDITION (a.ts > b.ts) ON a.user = b.user AND a.kind = b.kind",
+    "SELECT a.id, b.id AS other, b.amount, a.ts FROM a ASOF JOIN b MATCH_CONDITION (date_trunc('minute', a.ts) >= date_trunc('minute', b.ts)) ON a.kind = b.kind",
+    "SELECT a.id, b.id AS other, b.ts AS ts FROM a ASOF JOIN b MATCH_CONDITION (a.ts <= b.ts) ON a.user = b.user",
+    "SELECT a.id, b.id AS other, b.ts AS ts FROM a ASOF JOIN b MATCH_CONDITION (date_trunc('minute', a.ts) < date_trunc('minute', b.ts)) ON a.kind = b.kind",
+    "SELECT a.id, r.n, a.ts FROM a LEFT ASOF JOIN (SELECT user, window, count(*) AS n FROM b GROUP BY window(ts, '1 minute'), user) r
+       MATCH_CONDITION (a.ts >= r.window.end) ON a.user = r.user",
+    "SELECT window.start AS ws, count(*) AS n, max(other) AS hi FROM
+       (SELECT a.ts AS ts, b.id AS other FROM a ASOF JOIN b MATCH_CONDITION (a.ts >= b.ts) ON a.user = b.user)
+     GROUP BY window(ts, '5 minutes')",
+    "SELECT window.start AS ws, count(*) AS n, max(id) AS hi FROM
+       (SELECT b.ts AS ts, a.id AS id FROM a ASOF JOIN b MATCH_CONDITION (a.ts <= b.ts) ON a.user = b.user)
+     GROUP BY window(ts, '5 minutes')",
+    "SELECT x.id, v.id AS version, w.id AS last, x.ts FROM a x JOIN versions FOR SYSTEM_TIME AS OF x.ts AS v ON x.user = v.user
+       LEFT ASOF JOIN b w MATCH_CONDITION (x.ts > w.ts) ON x.kind = w.kind",
 ];
 
 /// Two tables of random rows, with the same users, and one that does not change.

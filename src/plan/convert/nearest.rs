@@ -74,7 +74,11 @@ pub(super) fn nearest(
             },
         )
     };
-    let moments = [moment(LEFT), moment(RIGHT)];
+    let moments = if waits {
+        [moment(LEFT), moment(RIGHT)]
+    } else {
+        [None; 2]
+    };
     let lag = match moments {
         [Some(left), Some(right)] => Some(left.lag.max(right.lag)),
         _ => None,

@@ -38,9 +38,10 @@ pub(super) enum Versions {
         /// Whether it goes on.
         streaming: bool,
     },
-    View,
-    /// Nothing that is declared.
-    Unknown,
+    /// A view, or a query of WITH.
+    Query,
+    /// A table whose source fails, which will be said.
+    Failed,
 }
 
 /// The tokens with each `LEFT ASOF JOIN` and `ASOF LEFT JOIN` as an `ASOF JOIN` whose condition says so.
@@ -241,11 +242,11 @@ fn as_of(join: &mut Join, versions: &dyn Fn(&str) -> Versions) -> Result<(), Fai
         |alias| alias.name.clone(),
     );
     let (key, event_time) = match versions(&table) {
-        Versions::Unknown => return Ok(()),
-        Versions::View => {
+        Versions::Failed => return Ok(()),
+        Versions::Query => {
             return refused(
                 span,
-                "FOR SYSTEM_TIME AS OF on a view",
+                &format!("FOR SYSTEM_TIME AS OF on '{table}', which is no table,"),
                 "name the table with the PRIMARY KEY, or write ASOF JOIN ... MATCH_CONDITION (a.ts >= v.ts)",
             );
         }

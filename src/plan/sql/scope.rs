@@ -110,11 +110,9 @@ impl QueryTables<'_> {
             (Some(table), _) => table,
             (None, Some(Entry::Table(table))) => match self.opened(table) {
                 Some(table) => table,
-                // What is wrong with it will be said.
-                None => return Versions::Unknown,
+                None => return Versions::Failed,
             },
-            (None, Some(Entry::View { .. })) => return Versions::View,
-            (None, None) => return Versions::Unknown,
+            (None, Some(Entry::View { .. }) | None) => return Versions::Query,
         };
         let names = |columns: &[usize]| -> Vec<String> {
             let fields = table.schema.iter().flat_map(|schema| schema.fields());
