@@ -74,6 +74,10 @@ const PAIRED: &str = "SELECT a.id, b.id AS other FROM events a LEFT JOIN events 
   ON a.kind = b.kind AND b.amount > a.amount + 100 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '10' SECOND";
 const UNPAIRED: &str = "SELECT id, kind FROM events a WHERE amount > 150
   AND NOT EXISTS (SELECT 1 FROM events b WHERE b.kind = a.kind AND b.id > a.id + 1800)";
+const NEAREST: &str = "SELECT a.id, b.id AS before, b.amount FROM events a LEFT ASOF JOIN events b
+  MATCH_CONDITION (a.ts > b.ts) ON a.kind = b.kind AND a.id % 3 = b.id % 3";
+const LOOKING_BACK: &str = "SELECT id, kind, lag(amount) OVER (PARTITION BY kind ORDER BY ts, id) AS l,
+  count(*) OVER (PARTITION BY kind ORDER BY ts, id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS n FROM events";
 const FAILING: &str = "SELECT id, kind, 100 / (id % 10) AS x FROM events";
 
 const CASES: &[Case] = &[
@@ -129,6 +133,39 @@ const CASES: &[Case] = &[
             mode: "append",
             options: "",
             query: PAIRED,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "the nearest row, append",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "append",
+            options: "",
+            query: NEAREST,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "the nearest row, changelog",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "changelog",
+            options: "",
+            query: NEAREST,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "looking back, append",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "append",
+            options: "",
+            query: LOOKING_BACK,
         }],
         letters: false,
     },

@@ -17,7 +17,7 @@ use crate::operators::filter_project::FilterProject;
 use crate::operators::join::{self, Join};
 use crate::operators::nearest::{self, Nearest};
 use crate::operators::output::{OutputHandle, OutputSpec, output};
-use crate::operators::over::Over;
+use crate::operators::over::{self, Over};
 use crate::operators::rank::Rank;
 use crate::operators::session_window::{self, SessionWindow};
 use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
@@ -86,6 +86,7 @@ pub fn routed_parts(plan: &Plan) -> BTreeMap<u32, Routed> {
             Operator::SessionWindow(_) => Some(session_window::routed),
             Operator::Join(join) if join::is_timed(join) => Some(join::routed),
             Operator::Nearest(_) => Some(nearest::routed),
+            Operator::Over(over) if over.trailing.is_some() => Some(over::routed),
             _ => None,
         };
         parts.extend(routed.map(|routed| (node.id as u32, routed)));

@@ -11,6 +11,7 @@
 //! | `nearest` | joins with the nearest row, and how long a row waits for a nearer one |
 //! | `sorted` | `ORDER BY` over a whole result |
 //! | `rank` | `DISTINCT ON`, the first rows of an order or of each partition |
+//! | `trailing` | how far back window functions look |
 //! | `order` | one order of columns for one text |
 //! | `key` | which columns of the result identify a row |
 //!
@@ -33,6 +34,7 @@ mod sorted;
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod trailing;
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -113,7 +113,7 @@ impl Plan {
         kept.add(self, &self.root);
         match kept.growing.as_slice() {
             [] if let Some(lasting) = kept.lasting.first() => format!(
-                "grows with each new key: operator {lasting} keeps its last row, the watermark passes the others"
+                "grows with each new key: operator {lasting} keeps its last rows, the watermark passes the others"
             ),
             [] if kept.until_passed => "bounded: what the watermark has passed is forgotten".into(),
             [] if kept.tables => "bounded: the rows of static tables".into(),
@@ -144,7 +144,7 @@ struct Kept {
     tables: bool,
     /// Some keep so many rows: one group, or the first of an order.
     rows: Option<&'static str>,
-    /// The operators that keep the last row of each key.
+    /// The operators that keep the last rows of each key.
     lasting: Vec<usize>,
     /// The operators whose state has no end.
     growing: Vec<usize>,
@@ -197,6 +197,13 @@ impl Kept {
                 self.rows = Some("the first rows of an order");
             }
             Operator::Over(over) if over.bound.is_some() => self.until_passed = true,
+            Operator::Over(over) if let Some(trailing) = &over.trailing => {
+                match (trailing.rows, over.emit) {
+                    (Some(0), _) => self.until_passed = true,
+                    (Some(_), Emit::OnClose) => self.lasting.push(node.id),
+                    _ => self.growing.push(node.id),
+                }
+            }
             Operator::Rank(_) | Operator::Over(_) => self.growing.push(node.id),
             Operator::Join(join) => {
                 let streaming = |source: usize| plan.sources[source].streaming;

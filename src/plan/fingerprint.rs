@@ -24,7 +24,7 @@ use super::sql::{DEFAULT_TIME_ZONE, type_name};
 use super::text;
 use super::{
     Aggregate, AggregateCall, AggregateFunction, Bound, Deduplicate, Emit, EventTimeKind, Known,
-    Node, Operator, Plan, SourceTable,
+    Node, Operator, Plan, SourceTable, Trailing,
 };
 
 /// The options that say where a table is.
@@ -216,7 +216,18 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 format!(
                     "over [{}], {}, {}",
                     typed.join(", "),
-                    over.bound.map_or("never complete".to_owned(), end),
+                    match (over.bound, over.trailing) {
+                        (Some(bound), _) => end(bound),
+                        (None, Some(trailing)) => {
+                            let Trailing {
+                                column,
+                                rows,
+                                range,
+                            } = trailing;
+                            format!("lag {}, looks back {rows:?} rows, {range}", column.lag)
+                        }
+                        (None, None) => "never complete".to_owned(),
+                    },
                     gives(over.emit),
                 ),
             ));
@@ -313,6 +324,14 @@ fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {
     let condition = |expr: &Option<Expr>| {
         (expr.as_ref()).map_or("true".to_owned(), |expr| below.expression(expr))
     };
+    // Rows are kept in the order of these.
+    let by_time = join.within.as_ref().map_or(String::new(), |within| {
+        let [left, right] = within
+            .moments
+            .each_ref()
+            .map(|of| below.expression(&of.time));
+        format!(", in the order of {left} and {right}")
+    });
     let sides = node.inputs.iter().zip(&join.sides).map(|(input, side)| {
         let columns: Vec<String> = (column_texts(input, Naming::Expanded(sources)).iter())
             .zip(input.schema.fields())
@@ -344,7 +363,7 @@ fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {
         })
         .collect();
     format!(
-        "{} on [{}] and {}: {}, {}, {} input",
+        "{} on [{}] and {}{by_time}: {}, {}, {} input",
         join.kind.name(),
         on.join(", "),
         condition(&join.filter),

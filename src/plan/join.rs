@@ -25,6 +25,8 @@ pub struct Join {
     pub filter: Option<Expr>,
     /// Of each input.
     pub sides: [JoinSide; 2],
+    /// How far apart in event time the rows of a pair are, as the filter says, where both are kept.
+    pub within: Option<Within>,
     /// When rows without a match are given.
     pub emit: Emit,
 }
@@ -53,6 +55,18 @@ pub struct JoinSide {
     pub late: Option<Moment>,
     /// How long a row can find a match.
     pub kept: Kept,
+}
+
+/// How far the right row's moment lies behind the left row's, in microseconds. It is asked of pairs all the
+/// same: this says which of a key's rows need not be looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Within {
+    /// Of each input.
+    pub moments: [Moment; 2],
+    /// At least so far.
+    pub least: Option<i64>,
+    /// At most so far.
+    pub most: Option<i64>,
 }
 
 /// A moment in event time, for each row.

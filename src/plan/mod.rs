@@ -32,6 +32,7 @@ mod grouping_sets;
 pub mod join;
 mod lineage;
 mod marks;
+mod membership;
 pub mod modes;
 pub mod nearest;
 mod ordering;
@@ -52,7 +53,7 @@ pub use convert::plan_query;
 pub use error::PlanError;
 pub use join::{Join, JoinKind, Nearest};
 pub use ordering::{OrderBy, ResultOrder};
-pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction};
+pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction, Trailing};
 pub use supplied::Supplied;
 
 use std::fmt;

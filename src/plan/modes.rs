@@ -113,6 +113,8 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
             check_append(root, sources)?;
             if has_sessions(root) {
                 "each session is given once, when the watermark says that it is complete".into()
+            } else if has_trailing(root) {
+                "a row is given once, when the watermark says that all rows before it are there".into()
             } else if ranks {
                 "the rows of a partition are given once, when the watermark says that it is complete".into()
             } else if aggregates.is_empty() {
@@ -179,6 +181,12 @@ fn has_sessions(node: &Node) -> bool {
     matches!(node.operator, Operator::SessionWindow(_)) || node.inputs.iter().any(has_sessions)
 }
 
+/// Whether window functions look back over rows in the order of event time.
+fn has_trailing(node: &Node) -> bool {
+    matches!(&node.operator, Operator::Over(over) if over.trailing.is_some())
+        || node.inputs.iter().any(has_trailing)
+}
+
 /// Whether rows wait for the nearest one.
 fn has_waiting(node: &Node) -> bool {
     matches!(&node.operator, Operator::Nearest(nearest) if nearest.waits)
@@ -190,19 +198,23 @@ fn has_ranks(node: &Node) -> bool {
         || node.inputs.iter().any(has_ranks)
 }
 
-/// The first ranks or window functions in partitions that are never complete, as SQL, and what can
-/// still happen to a row.
-fn endless_partitions(node: &Node) -> Option<(String, &'static str)> {
+/// The first ranks or window functions in partitions that are never complete, as SQL, what can still
+/// happen to a row, and what else would help.
+fn endless_partitions(node: &Node) -> Option<(String, &'static str, &'static str)> {
     let below = Below::new(node, Naming::Shown);
     let text = |expr: &Expr| below.expression(expr);
     (node.inputs.iter().find_map(endless_partitions)).or_else(|| match &node.operator {
         Operator::Rank(rank) if rank.bound.is_none() => {
             let operator = format!("{} {}", rank.over(&text), rank.range());
-            Some((operator, "take the place of one that was given"))
+            Some((operator, "take the place of one that was given", ""))
         }
-        Operator::Over(over) if over.bound.is_none() => {
+        Operator::Over(over) if over.bound.is_none() && over.trailing.is_none() => {
             let operator = over.texts(&text).join(", ");
-            Some((operator, "change the result of one that was given"))
+            Some((
+                operator,
+                "change the result of one that was given",
+                ", or order functions that look back only by an event time with a watermark",
+            ))
         }
         _ => None,
     })
@@ -239,12 +251,16 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
             remedy,
         });
     }
-    if let Some((operator, happens)) = endless_partitions(root) {
+    if let Some((operator, happens, order)) = endless_partitions(root) {
         return Err(ConvertError::Mode {
             mode: OutputMode::Append,
             operator,
-            reason: format!("a row that comes later can {happens}, and no partition is ever complete"),
-            remedy: "partition by a window of the event time, such as window(ts, '5 minutes'), or use 'outputMode' = 'update'".into(),
+            reason: format!(
+                "a row that comes later can {happens}, and no partition is ever complete"
+            ),
+            remedy: format!(
+                "partition by a window of the event time, such as window(ts, '5 minutes'){order}, or use 'outputMode' = 'update'"
+            ),
         });
     }
     for (node, join) in joins(root) {
@@ -465,7 +481,7 @@ fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
         }
         Operator::Over(over) => {
             if mode == OutputMode::Complete {
-                over.bound = None;
+                (over.bound, over.trailing) = (None, None);
             }
             let closes = mode == OutputMode::Append;
             over.emit = if closes { Emit::OnClose } else { Emit::Changes };

@@ -32,6 +32,8 @@ const JOINS: &[&str] = &[
     "SELECT id, kind FROM a WHERE user IN (SELECT user FROM b WHERE amount > 900)",
     "SELECT id, kind FROM a WHERE user NOT IN (SELECT user FROM b WHERE amount > 950 AND user IS NOT NULL)",
     "SELECT id, kind FROM a WHERE user NOT IN (SELECT user FROM b WHERE amount > 950)",
+    "SELECT id, kind FROM a WHERE id % 3 = 0 OR user NOT IN (SELECT user FROM b WHERE amount > 950)",
+    "SELECT id FROM a WHERE user NOT IN (SELECT user FROM b WHERE b.kind = a.kind AND b.amount > 400)",
     "SELECT id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.amount > a.amount + 700)",
     "SELECT id FROM a WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.kind = a.kind)",
     "SELECT id FROM a WHERE amount > 990 OR EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.amount > 930)",
@@ -306,4 +308,93 @@ fn a_batch_of_nothing_but_rows_without_a_match_is_given_whole() {
         checkpoint: None,
     };
     compare("append", query, &bag(&result_of(&run), once), &wanted);
+}
+
+/// One key with 100,000 rows in state, and 1,000 new ones that each can match a few: that takes about as
+/// long as with a key for each hundred.
+#[test]
+fn a_hot_key_of_an_interval_join_is_not_read_whole_for_each_row() {
+    const KEPT: i64 = 100_000;
+    const NEW: i64 = 1_000;
+    let batch = |count: i64, keys: i64| {
+        let numbers = || 0..count;
+        let step = KEPT / count * 1_000_000;
+        let times: TimestampMicrosecondArray = numbers().map(|n| Some(n * step)).collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(numbers().map(Some).collect::<Int64Array>()),
+            Arc::new(
+                numbers()
+                    .map(|n| Some(format!("u{}", n * step / 1_000_000 % keys)))
+                    .collect::<StringArray>(),
+            ),
+            Arc::new(numbers().map(|_| Some("a")).collect::<StringArray>()),
+            Arc::new(numbers().map(|_| Some(1.0)).collect::<Float64Array>()),
+            Arc::new(times.with_timezone("UTC")),
+        ];
+        RecordBatch::try_new(schema(), columns).unwrap()
+    };
+    let mut random = StdRng::seed_from_u64(35);
+    let fixed = rows(&mut random, 1, MINUTE);
+    let mut took = |keys: i64| {
+        let (kept, new) = (batch(KEPT, keys), batch(NEW, keys));
+        let none = kept.slice(0, 0);
+        let run = JoinRun {
+            query: "SELECT a.id, b.id AS other FROM a JOIN b ON a.user = b.user
+                    AND b.ts BETWEEN a.ts - INTERVAL '1' SECOND AND a.ts + INTERVAL '1' SECOND",
+            mode: "append",
+            workers: 1,
+            epochs: [&[kept, none.clone()], &[none, new]],
+            fixed: &fixed,
+            checkpoint: None,
+        };
+        let begun = std::time::Instant::now();
+        let found: usize = result_of(&run).iter().map(RecordBatch::num_rows).sum();
+        (begun.elapsed(), found)
+    };
+    let (spread, _) = took(1_000);
+    let (hot, found) = took(1);
+    assert_eq!(found as i64, 3 * NEW - 1);
+    assert!(
+        hot < 5 * spread,
+        "{hot:?} for one key, {spread:?} for a thousand"
+    );
+}
+
+#[test]
+fn a_silent_side_holds_nothing_back_longer_than_its_idle_timeout() {
+    let minute = |id: i64, user: &str, minute: i64| {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![id])),
+            Arc::new(StringArray::from(vec![user])),
+            Arc::new(StringArray::from(vec!["a"])),
+            Arc::new(Float64Array::from(vec![1.0])),
+            Arc::new(TimestampMicrosecondArray::from(vec![minute * MINUTE]).with_timezone("UTC")),
+        ];
+        RecordBatch::try_new(schema(), columns).unwrap()
+    };
+    let session = Session::builder().workers(2).build().unwrap();
+    let (active, silent) = (source(&[minute(1, "x", 0)]), source(&[minute(2, "y", 0)]));
+    session.add_source("a", active.clone());
+    session.add_source("b", silent);
+    let tables = TABLES.replace("'name' = 'b')", "'name' = 'b', 'idleTimeout' = '100 ms')");
+    let script = format!(
+        "{tables} CREATE TABLE result WITH ('connector' = 'memory', 'outputMode' = 'append');
+         INSERT INTO result SELECT a.id, b.id AS other FROM a LEFT JOIN b ON a.user = b.user
+           AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' MINUTE;"
+    );
+    let queries = session.sql(&script).unwrap();
+    active.add(minute(3, "z", 100)).unwrap();
+    let begun = std::time::Instant::now();
+    let mut found = vec![];
+    while found.is_empty() && begun.elapsed().as_secs() < 30 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let result = session.table("result").unwrap();
+        found = result.map_or(vec![], |(_, batches)| batches);
+        found.retain(|batch| batch.num_rows() > 0);
+    }
+    queries[0].stop();
+    queries[0].await_termination().unwrap();
+    let wanted = BTreeMap::from([("1 | ".to_owned(), 1)]);
+    let query = "a LEFT JOIN b";
+    compare("idle", query, &bag(&found, once), &wanted);
 }

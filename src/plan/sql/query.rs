@@ -28,7 +28,7 @@ use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
 use crate::plan::error::{PlanErrorKind, Result};
-use crate::plan::{deduplicate, nearest, sessions};
+use crate::plan::{deduplicate, membership, nearest, sessions};
 
 /// Where a query's rows go.
 #[derive(Debug)]
@@ -433,6 +433,7 @@ fn planned(
         .and_then(sessions::introduced)
         .and_then(deduplicate::introduced)
         .and_then(nearest::introduced)
+        .and_then(membership::with_exists)
 }
 
 /// Whether an expression must follow.
