@@ -648,52 +648,82 @@ fn kills(case: &Case) {
     );
 }
 
+fn case(name: &str) -> &'static Case {
+    let found = CASES.iter().find(|case| case.name == name);
+    found.unwrap_or_else(|| panic!("no case '{name}'"))
+}
+
 #[test]
 fn appended_windows() {
-    kills(&CASES[0]);
+    kills(case("append"));
 }
 
 #[test]
 fn a_stateless_query_into_partitions() {
-    kills(&CASES[1]);
+    kills(case("stateless, by kind"));
 }
 
 #[test]
 fn updated_windows() {
-    kills(&CASES[2]);
+    kills(case("update"));
 }
 
 #[test]
 fn the_changelog_of_a_nested_aggregate() {
-    kills(&CASES[3]);
+    kills(case("nested aggregate, changelog"));
+}
+
+#[test]
+fn an_interval_join() {
+    kills(case("interval join, append"));
+}
+
+#[test]
+fn the_nearest_row() {
+    kills(case("the nearest row, append"));
+}
+
+#[test]
+fn the_changelog_of_the_nearest_row() {
+    kills(case("the nearest row, changelog"));
+}
+
+#[test]
+fn rows_looked_back_on() {
+    kills(case("looking back, append"));
+}
+
+#[test]
+fn the_changelog_of_rows_without_a_match() {
+    kills(case("rows without a match, changelog"));
 }
 
 #[test]
 fn a_complete_result_into_partitions() {
-    kills(&CASES[4]);
+    kills(case("complete, by kind"));
 }
 
 #[test]
 fn sessions() {
-    kills(&CASES[5]);
+    kills(case("sessions"));
 }
 
 #[test]
 fn exploded_rows_into_partitions() {
-    kills(&CASES[6]);
+    kills(case("exploded, by kind"));
 }
 
 #[test]
 fn several_queries_of_one_script() {
-    kills(&CASES[7]);
+    kills(case("several queries"));
 }
 
 #[test]
 fn dead_letters() {
-    kills(&CASES[8]);
+    kills(case("dead letters"));
 }
 
 #[test]
 fn first_rows_of_keys_and_partitions() {
-    kills(&CASES[9]);
+    kills(case("first rows"));
 }

@@ -392,9 +392,9 @@ fn a_silent_side_holds_nothing_back_longer_than_its_idle_timeout() {
         found = result.map_or(vec![], |(_, batches)| batches);
         found.retain(|batch| batch.num_rows() > 0);
     }
-    queries[0].stop();
+    queries[0].stop().unwrap();
     queries[0].await_termination().unwrap();
-    let wanted = BTreeMap::from([("1 | ".to_owned(), 1)]);
+    let wanted = BTreeMap::from([("1|".to_owned(), 1)]);
     let query = "a LEFT JOIN b";
     compare("idle", query, &bag(&found, once), &wanted);
 }
