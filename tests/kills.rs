@@ -77,6 +77,10 @@ const PAIRED: &str = "SELECT a.id, b.id AS other FROM events a LEFT JOIN events 
   ON a.kind = b.kind AND b.amount > a.amount + 100 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '10' SECOND";
 const UNPAIRED: &str = "SELECT id, kind FROM events a WHERE amount > 150
   AND NOT EXISTS (SELECT 1 FROM events b WHERE b.kind = a.kind AND b.id > a.id + 1800)";
+const NEAREST: &str = "SELECT a.id, b.id AS before, b.amount FROM events a LEFT ASOF JOIN events b
+  MATCH_CONDITION (a.ts > b.ts) ON a.kind = b.kind AND a.id % 3 = b.id % 3";
+const LOOKING_BACK: &str = "SELECT id, kind, lag(amount) OVER (PARTITION BY kind ORDER BY ts, id) AS l,
+  count(*) OVER (PARTITION BY kind ORDER BY ts, id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS n FROM events";
 const FAILING: &str = "SELECT id, kind, 100 / (id % 10) AS x FROM events";
 
 const CASES: &[Case] = &[
@@ -132,6 +136,39 @@ const CASES: &[Case] = &[
             mode: "append",
             options: "",
             query: PAIRED,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "the nearest row, append",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "append",
+            options: "",
+            query: NEAREST,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "the nearest row, changelog",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "changelog",
+            options: "",
+            query: NEAREST,
+        }],
+        letters: false,
+    },
+    Case {
+        name: "looking back, append",
+        targets: &[Target {
+            table: "out",
+            format: "json",
+            mode: "append",
+            options: "",
+            query: LOOKING_BACK,
         }],
         letters: false,
     },
@@ -622,52 +659,82 @@ fn kills(case: &Case) {
     );
 }
 
+fn case(name: &str) -> &'static Case {
+    let found = CASES.iter().find(|case| case.name == name);
+    found.unwrap_or_else(|| panic!("no case '{name}'"))
+}
+
 #[test]
 fn appended_windows() {
-    kills(&CASES[0]);
+    kills(case("append"));
 }
 
 #[test]
 fn a_stateless_query_into_partitions() {
-    kills(&CASES[1]);
+    kills(case("stateless, by kind"));
 }
 
 #[test]
 fn updated_windows() {
-    kills(&CASES[2]);
+    kills(case("update"));
 }
 
 #[test]
 fn the_changelog_of_a_nested_aggregate() {
-    kills(&CASES[3]);
+    kills(case("nested aggregate, changelog"));
+}
+
+#[test]
+fn an_interval_join() {
+    kills(case("interval join, append"));
+}
+
+#[test]
+fn the_nearest_row() {
+    kills(case("the nearest row, append"));
+}
+
+#[test]
+fn the_changelog_of_the_nearest_row() {
+    kills(case("the nearest row, changelog"));
+}
+
+#[test]
+fn rows_looked_back_on() {
+    kills(case("looking back, append"));
+}
+
+#[test]
+fn the_changelog_of_rows_without_a_match() {
+    kills(case("rows without a match, changelog"));
 }
 
 #[test]
 fn a_complete_result_into_partitions() {
-    kills(&CASES[4]);
+    kills(case("complete, by kind"));
 }
 
 #[test]
 fn sessions() {
-    kills(&CASES[5]);
+    kills(case("sessions"));
 }
 
 #[test]
 fn exploded_rows_into_partitions() {
-    kills(&CASES[6]);
+    kills(case("exploded, by kind"));
 }
 
 #[test]
 fn several_queries_of_one_script() {
-    kills(&CASES[7]);
+    kills(case("several queries"));
 }
 
 #[test]
 fn dead_letters() {
-    kills(&CASES[8]);
+    kills(case("dead letters"));
 }
 
 #[test]
 fn first_rows_of_keys_and_partitions() {
-    kills(&CASES[9]);
+    kills(case("first rows"));
 }

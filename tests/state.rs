@@ -48,14 +48,20 @@ fn epochs() -> Vec<RecordBatch> {
 /// The rows that each stateful operator keeps after each epoch, the inputs' first. The epochs without
 /// data that follow a move of the watermark are among them.
 fn kept(mode: &str, query: &str) -> Vec<Vec<u64>> {
+    kept_of(epochs(), mode, query)
+}
+
+fn kept_of(epochs: Vec<RecordBatch>, mode: &str, query: &str) -> Vec<Vec<u64>> {
     let source = MemorySource::new(schema()).one_batch_per_epoch();
-    for epoch in epochs() {
+    for epoch in epochs {
         source.add(epoch).unwrap();
     }
     let session = Session::builder().workers(2).build().unwrap();
     session.add_source("events", source);
     let script = format!(
         "CREATE TABLE events (k STRING, x BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '10' MINUTE)
+           WITH ('connector' = 'memory', 'name' = 'events');
+         CREATE TABLE versions (k STRING, x BIGINT, ts TIMESTAMP, PRIMARY KEY (k), WATERMARK FOR ts AS ts - INTERVAL '10' MINUTE)
            WITH ('connector' = 'memory', 'name' = 'events');
          CREATE TABLE result WITH ('connector' = 'memory', 'outputMode' = '{mode}', 'trigger' = 'available-now');
          INSERT INTO result {query};"
@@ -151,4 +157,49 @@ fn a_session_that_is_not_folded_keeps_its_rows_until_its_end() {
     }
     // In append mode a session reaches the aggregate complete, and leaves it in the same epoch.
     assert_eq!(kept("append", query), [[6, 0], [8, 0], [9, 0], [1, 0]]);
+}
+
+/// Three keys each minute, in epochs of five minutes: more than a thousand times the bound of a minute.
+#[test]
+fn state_follows_the_bound_and_not_the_stream() {
+    let epochs = || -> Vec<RecordBatch> {
+        (0..204)
+            .map(|epoch| {
+                let minutes = epoch * 5..epoch * 5 + 5;
+                let of = |minute| ["a", "b", "c"].map(|key| (key, minute, minute));
+                rows(&minutes.flat_map(of).collect::<Vec<_>>())
+            })
+            .collect()
+    };
+    let queries = [
+        "SELECT a.k, a.x, b.x AS y FROM events a JOIN events b ON a.k = b.k
+           AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' MINUTE",
+        "SELECT a.k, a.x, b.x AS y FROM events a FULL JOIN events b ON a.k = b.k AND a.x < b.x
+           AND b.ts BETWEEN a.ts - INTERVAL '1' MINUTE AND a.ts + INTERVAL '1' MINUTE",
+        "SELECT l.k, l.n, r.n AS m FROM
+           (SELECT window, k, count(*) AS n FROM events GROUP BY window(ts, '1 minute'), k) l JOIN
+           (SELECT window, k, count(*) AS n FROM events GROUP BY window(ts, '1 minute'), k) r ON l.window = r.window AND l.k = r.k",
+        "SELECT * FROM DEDUPLICATE_WITHIN_WATERMARK(TABLE events, DESCRIPTOR(k, x))",
+        "SELECT window_end, k, x FROM (SELECT window_end, k, x, ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY x DESC, k) AS r
+           FROM TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) WHERE r <= 2",
+        "SELECT k, x, sum(x) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '1' MINUTE PRECEDING AND CURRENT ROW) AS s FROM events",
+        "SELECT k, x, x - lag(x) OVER (PARTITION BY k ORDER BY ts) AS more FROM events",
+        "SELECT a.k, a.x, b.x AS y FROM events a ASOF JOIN events b MATCH_CONDITION (a.ts > b.ts) ON a.k = b.k",
+        "SELECT a.k, a.x, b.x AS y FROM events a ASOF JOIN events b MATCH_CONDITION (a.ts < b.ts) ON a.k = b.k",
+        "SELECT a.k, a.x, v.x AS y FROM events a LEFT JOIN versions FOR SYSTEM_TIME AS OF a.ts AS v ON a.k = v.k",
+    ];
+    for query in queries {
+        for mode in ["append", "changelog"] {
+            // Without a bound in time a row is kept for those that look back on it.
+            if mode == "changelog" && query.contains("lag(") {
+                continue;
+            }
+            // The last hundred epochs.
+            let kept = kept_of(epochs(), mode, query);
+            let most = |kept: &[Vec<u64>]| kept.iter().map(|of| of.iter().sum::<u64>()).max();
+            let (before, after) = kept.split_at(kept.len() / 2);
+            assert!(most(after) <= most(before), "{mode} {query}\n{kept:?}");
+            assert!(most(after) < Some(250), "{mode} {query}\n{kept:?}");
+        }
+    }
 }

@@ -15,8 +15,9 @@ use crate::operators::aggregate::Aggregate;
 use crate::operators::deduplicate::Deduplicate;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::join::{self, Join};
+use crate::operators::nearest::{self, Nearest};
 use crate::operators::output::{OutputHandle, OutputSpec, output};
-use crate::operators::over::Over;
+use crate::operators::over::{self, Over};
 use crate::operators::rank::Rank;
 use crate::operators::session_window::{self, SessionWindow};
 use crate::operators::source::{SourceHandle, SourceSpec, SplitPool, source};
@@ -84,6 +85,8 @@ pub fn routed_parts(plan: &Plan) -> BTreeMap<u32, Routed> {
         let routed: Option<Routed> = match &node.operator {
             Operator::SessionWindow(_) => Some(session_window::routed),
             Operator::Join(join) if join::is_timed(join) => Some(join::routed),
+            Operator::Nearest(_) => Some(nearest::routed),
+            Operator::Over(over) if over.trailing.is_some() => Some(over::routed),
             _ => None,
         };
         parts.extend(routed.map(|routed| (node.id as u32, routed)));
@@ -233,6 +236,18 @@ impl<'scope> Compiler<'scope, '_> {
                 let [left, right] = [0, 1].map(|side| &node.inputs[side].schema);
                 let operator =
                     Join::new(node.id, join, [left, right], &node.schema, &self.options)?;
+                let right = only(&mut inputs);
+                Ok(operator.render(
+                    [only(&mut inputs), right],
+                    &context,
+                    &self.parts.recorder,
+                    &mut self.parts.restored,
+                ))
+            }
+            Operator::Nearest(nearest) => {
+                let [left, right] = [0, 1].map(|side| &node.inputs[side].schema);
+                let operator =
+                    Nearest::new(node.id, nearest, [left, right], &node.schema, &self.options)?;
                 let right = only(&mut inputs);
                 Ok(operator.render(
                     [only(&mut inputs), right],

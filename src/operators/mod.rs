@@ -19,6 +19,7 @@ pub mod filter_project;
 pub mod join;
 pub mod keyed;
 pub mod moment;
+pub mod nearest;
 pub mod output;
 pub mod over;
 pub mod rank;

@@ -5,7 +5,11 @@
 //! the epoch; what differs is told. The cost of a change is that of its partition.
 //!
 //! State (trace 0): rows by partition, in their order, as [`rank`](super::rank) keeps them. With a
-//! bound a partition is forgotten once it is complete.
+//! bound a partition is forgotten once it is complete. Where all functions look back only, in the order of
+//! event time, rows are forgotten that none to come looks back on; in append mode each row is given when the
+//! watermark has passed it ([`trailing`]), and trace 1 holds the partitions by the moments of their rows.
+
+mod trailing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +28,12 @@ use crate::operators::keyed::{Change, Keyed, changes_of, encoded, keyed};
 use crate::operators::rank::layout::Layout;
 use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::reason::reason;
-use crate::plan::{self, Emit, text};
-use crate::row::{Bytes, Delta, KeyCodec, RowError};
+use crate::plan::{self, Emit, Trailing, text};
+use crate::row::{Bytes, Delta, KeyCodec, RowError, read_bound};
 use crate::state::{Multiset, Recorder, Rows, StateError};
-use crate::time::Time;
+use crate::time::{EventTime, Time};
+
+use trailing::Passing;
 
 /// What progress calls this operator.
 const NAME: &str = "over";
@@ -40,7 +46,7 @@ const IDLE_EFFORT: usize = 1024;
 
 /// Window functions ready to be attached to a stream.
 pub struct Over {
-    prepared: Prepared,
+    prepared: Arc<Prepared>,
 }
 
 struct Prepared {
@@ -50,7 +56,20 @@ struct Prepared {
     calls: Vec<(String, Arc<dyn WindowExpr>)>,
     results: KeyCodec,
     emit: Emit,
+    trailing: Option<Trailing>,
     schema: SchemaRef,
+}
+
+/// The trace whose keys begin with a moment, where there is one.
+const MOMENTS: u32 = 1;
+
+/// The part of a key in state that says which worker it lives on.
+pub fn routed(trace: u32, key: &[u8]) -> &[u8] {
+    if trace == MOMENTS && key.len() >= 8 {
+        &key[8..]
+    } else {
+        key
+    }
 }
 
 /// The rows of a partition in their order, with how often each is there.
@@ -67,7 +86,7 @@ impl Over {
         options: &Arc<ConfigOptions>,
     ) -> Result<Self, OperatorError> {
         let partition = (&plan.partition[..], plan.bound);
-        let layout = Layout::new(
+        let mut layout = Layout::new(
             (operator, NAME),
             partition,
             &plan.order,
@@ -75,6 +94,11 @@ impl Over {
             input,
             options,
         )?;
+        if let Some(trailing) = plan.trailing {
+            let stays = (trailing.rows == Some(0)).then_some(trailing.range);
+            let required = plan.emit == Emit::OnClose;
+            layout = layout.timed_by(trailing.column, (stays, required), &plan.order);
+        }
         let mut properties = ExecutionProps::new();
         properties.config_options = Some(Arc::clone(options));
         let planning = PhysicalPlanningContext::default();
@@ -94,15 +118,16 @@ impl Over {
             .map(|field| field.data_type().clone())
             .collect();
         Ok(Self {
-            prepared: Prepared {
+            prepared: Arc::new(Prepared {
                 operator,
                 layout: Arc::new(layout),
                 calls,
                 results: KeyCodec::new(&results)
                     .map_err(|source| OperatorError::Row { operator, source })?,
                 emit: plan.emit,
+                trailing: plan.trailing,
                 schema: batch_schema(output),
-            },
+            }),
         })
     }
 
@@ -120,11 +145,22 @@ impl Over {
         let encode =
             move |delta, epoch: &EpochInfo, context: &Context| layout.encode(delta, epoch, context);
         let rows = encoded(input, "over, rows", context, prepared.operator, encode);
-        let (recorder, kept) = (recorder.for_trace(id, 0), restored.take(id, 0));
+        let recorder = recorder.clone();
+        let mut restored = restored.part(id);
         keyed(rows, "over", context, move |info: &OperatorInfo| {
-            let rows = Multiset::new(info.clone(), recorder, kept)
-                .map_err(|source| prepared.state_error(source))?;
-            Ok(Partitions { prepared, rows })
+            let mut kept = |trace: u32| {
+                let (recorder, begins) = (recorder.for_trace(id, trace), restored.take(id, trace));
+                Multiset::new(info.clone(), recorder, begins)
+                    .map_err(|source| prepared.state_error(source))
+            };
+            let rows = kept(0)?;
+            let passes = prepared.trailing.is_some() && prepared.emit == Emit::OnClose;
+            let moments = passes.then(|| kept(MOMENTS)).transpose()?;
+            Ok(Partitions {
+                prepared,
+                rows,
+                moments,
+            })
         })
     }
 }
@@ -173,8 +209,10 @@ impl Prepared {
 
 /// One worker's rows.
 struct Partitions {
-    prepared: Prepared,
+    prepared: Arc<Prepared>,
     rows: Multiset,
+    /// Where each row is given by itself: the partitions by the moments of rows that are not given yet.
+    moments: Option<Multiset>,
 }
 
 impl Partitions {
@@ -240,15 +278,59 @@ impl Keyed for Partitions {
         rows: &[Rows],
         give: &mut dyn FnMut(Delta),
     ) -> Result<OperatorStats, OperatorError> {
-        let prepared = &self.prepared;
+        let mut stats = OperatorStats {
+            name: NAME.into(),
+            ..OperatorStats::default()
+        };
         let time = epoch.time();
-        let mut given = Given::new(prepared, time, give);
+        let before = self.rows.size().rows;
+        let prepared = Arc::clone(&self.prepared);
+        let mut given = Given::new(&prepared, time, give);
+        stats.rows_updated = match (&prepared.trailing, &mut self.moments) {
+            (Some(trailing), Some(moments)) => {
+                let mut passing = Passing {
+                    prepared: &prepared,
+                    trailing,
+                    rows: &mut self.rows,
+                    moments,
+                };
+                let came = passing.advance(epoch, rows, &mut given)?;
+                stats.memory_used_bytes += moments.size().bytes;
+                moments.forget(time);
+                came
+            }
+            _ => self.change(epoch, rows, &mut given)?,
+        };
+        given.flush()?;
+        self.rows.forget(time);
+        let known = before + stats.rows_updated;
+        stats.rows_removed = known.saturating_sub(self.rows.size().rows);
+        stats.add_size(self.rows.size());
+        Ok(stats)
+    }
+
+    fn work(&mut self) -> bool {
+        let moments = self.moments.as_mut();
+        self.rows.work(IDLE_EFFORT) | moments.is_some_and(|moments| moments.work(IDLE_EFFORT))
+    }
+}
+
+impl Partitions {
+    /// Takes in the rows of an epoch, and gives what changes, or the partitions that are complete. How many
+    /// rows came.
+    fn change(
+        &mut self,
+        epoch: &EpochInfo,
+        rows: &[Rows],
+        given: &mut Given<'_>,
+    ) -> Result<u64, OperatorError> {
+        let prepared = &self.prepared;
         let mut kept = Vec::new();
         let changes = changes_of(rows);
         for changes in changes.chunk_by(|one, other| one.key == other.key) {
             let key = changes[0].key;
             for change in changes {
-                let expiry = prepared.layout.expiry(key);
+                let expiry = prepared.layout.expiry_of(key, change.value);
                 Rows::push_to(&mut kept, (key, change.value), change.diff, expiry);
             }
             if prepared.emit == Emit::OnClose {
@@ -264,26 +346,12 @@ impl Keyed for Partitions {
             }
             given.difference(key, &before, &after)?;
         }
-        let applied = self.rows.apply_parts(time, &kept);
+        let applied = self.rows.apply_parts(epoch.time(), &kept);
         applied.map_err(|source| prepared.state_error(source))?;
         if prepared.emit == Emit::OnClose {
-            self.close(epoch, &mut given)?;
+            self.close(epoch, given)?;
         }
-        given.flush()?;
-        let mut stats = OperatorStats {
-            name: NAME.into(),
-            rows_updated: changes.len() as u64,
-            ..OperatorStats::default()
-        };
-        let before = self.rows.size().rows;
-        self.rows.forget(time);
-        stats.rows_removed = before.saturating_sub(self.rows.size().rows);
-        stats.add_size(self.rows.size());
-        Ok(stats)
-    }
-
-    fn work(&mut self) -> bool {
-        self.rows.work(IDLE_EFFORT)
+        Ok(changes.len() as u64)
     }
 }
 
@@ -339,6 +407,22 @@ impl<'a> Given<'a> {
         let (values, results) = self.prepared.answer(key, rows)?;
         for row in values.iter().zip(results.iter()) {
             self.push(key, row, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Of a partition the rows behind a moment, with which their values begin.
+    fn behind(
+        &mut self,
+        key: &[u8],
+        rows: &Partition,
+        moment: EventTime,
+    ) -> Result<(), OperatorError> {
+        let (values, results) = self.prepared.answer(key, rows)?;
+        for row in values.iter().zip(results.iter()) {
+            if read_bound(row.0) > moment {
+                self.push(key, row, 1)?;
+            }
         }
         Ok(())
     }

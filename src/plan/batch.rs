@@ -21,6 +21,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, lit};
 use datafusion::prelude::SessionContext;
 use tidemark_connectors::{Read, ReadLimit, Source};
 
+use super::batch_nearest::with_ranked_joins;
 use super::batch_ranks::with_places;
 use super::batch_sessions::with_islands;
 use super::catalog::QueryStatement;
@@ -83,6 +84,7 @@ fn run_here(
         .anywhere()
     };
     let plan = with_places(logical.clone())
+        .and_then(with_ranked_joins)
         .and_then(|plan| with_instant(plan, now))
         .and_then(|plan| with_data(plan, tables))
         .and_then(with_islands)

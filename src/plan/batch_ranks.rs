@@ -69,7 +69,7 @@ fn with_end(plan: LogicalPlan, rows: usize) -> LogicalPlan {
 }
 
 /// What rows can be ordered by: maps cannot.
-fn comparable(plan: &LogicalPlan) -> Vec<Expr> {
+pub(super) fn comparable(plan: &LogicalPlan) -> Vec<Expr> {
     let schema = plan.schema();
     let fields = schema
         .iter()

@@ -8,8 +8,10 @@
 //! | `aggregate` | `GROUP BY`, `DISTINCT` and the aggregates that state can keep |
 //! | `expr` | `current_timestamp()` and random values become functions of supplied columns; what no plan can hold is refused |
 //! | `join` | joins, and how long their rows are kept |
+//! | `nearest` | joins with the nearest row, and how long a row waits for a nearer one |
 //! | `sorted` | `ORDER BY` over a whole result |
 //! | `rank` | `DISTINCT ON`, the first rows of an order or of each partition |
+//! | `trailing` | how far back window functions look |
 //! | `order` | one order of columns for one text |
 //! | `key` | which columns of the result identify a row |
 //!
@@ -23,6 +25,7 @@ mod fold;
 mod fuse;
 mod join;
 mod key;
+mod nearest;
 mod nodes;
 mod order;
 mod rank;
@@ -31,6 +34,7 @@ mod sorted;
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod trailing;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -121,7 +125,7 @@ fn gives_keys_whole(node: &Node) -> bool {
         Operator::Rank(rank) => rank.partition.is_empty() || key::is_of_partition(rank),
         Operator::Over(over) => over.partition.is_empty(),
         Operator::Deduplicate(_) => true,
-        Operator::Join(_) => false,
+        Operator::Join(_) | Operator::Nearest(_) => false,
         _ => !has_sessions(node),
     }
 }

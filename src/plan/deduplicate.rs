@@ -13,16 +13,14 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DFSchemaRef, Result, exec_err, plan_err};
+use datafusion::common::{Column, DFSchemaRef, Result, plan_err};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{
-    ColumnarValue, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, Extension,
-    LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    SortExpr, UserDefinedLogicalNodeCore, Volatility, lit,
+    Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, Extension, LogicalPlan,
+    LogicalPlanBuilder, SortExpr, UserDefinedLogicalNodeCore, lit,
 };
 
 use super::functions::aggregates::order::event_time;
@@ -193,37 +191,4 @@ fn first_of(on: DistinctOn) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(first)
         .project(select_expr)?
         .build()
-}
-
-/// [`WITHIN_WATERMARK`], which only marks its arguments.
-pub(super) fn within_watermark() -> Arc<ScalarUDF> {
-    static MARK: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-        Arc::new(ScalarUDF::new_from_impl(WithinWatermark {
-            signature: Signature::variadic_any(Volatility::Immutable),
-        }))
-    });
-    Arc::clone(&MARK)
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct WithinWatermark {
-    signature: Signature,
-}
-
-impl ScalarUDFImpl for WithinWatermark {
-    fn name(&self) -> &'static str {
-        WITHIN_WATERMARK
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        exec_err!("{WITHIN_WATERMARK} marks the keys of a deduplication, and has no value")
-    }
 }

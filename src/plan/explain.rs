@@ -6,15 +6,17 @@
 //! ([`super::redact`]).
 
 mod joins;
+mod nearest;
 mod ranks;
 
 use std::fmt::Write;
 
 use joins::join_notes;
+use nearest::nearest_notes;
 
 use super::join::{self, is_static};
 use super::lineage::{Below, Naming, column_texts, columns_read};
-use super::modes::describe_join;
+use super::modes::{describe_join, describe_nearest};
 use super::redact::shown_options;
 use super::text::duration;
 use super::{
@@ -110,6 +112,9 @@ impl Plan {
         let mut kept = Kept::default();
         kept.add(self, &self.root);
         match kept.growing.as_slice() {
+            [] if let Some(lasting) = kept.lasting.first() => format!(
+                "grows with each new key: operator {lasting} keeps its last rows, the watermark passes the others"
+            ),
             [] if kept.until_passed => "bounded: what the watermark has passed is forgotten".into(),
             [] if kept.tables => "bounded: the rows of static tables".into(),
             [] if let Some(rows) = kept.rows => format!("bounded: {rows}"),
@@ -139,6 +144,8 @@ struct Kept {
     tables: bool,
     /// Some keep so many rows: one group, or the first of an order.
     rows: Option<&'static str>,
+    /// The operators that keep the last rows of each key.
+    lasting: Vec<usize>,
     /// The operators whose state has no end.
     growing: Vec<usize>,
 }
@@ -147,7 +154,8 @@ impl Kept {
     /// What makes it grow.
     fn of(&self, node: &Node) -> &'static str {
         let joins = |node: &Node| {
-            self.growing.contains(&node.id) && matches!(node.operator, Operator::Join(_))
+            self.growing.contains(&node.id)
+                && matches!(node.operator, Operator::Join(_) | Operator::Nearest(_))
         };
         if joins(node) || node.inputs.iter().any(|input| self.of(input) == "row") {
             "row"
@@ -189,6 +197,13 @@ impl Kept {
                 self.rows = Some("the first rows of an order");
             }
             Operator::Over(over) if over.bound.is_some() => self.until_passed = true,
+            Operator::Over(over) if let Some(trailing) = &over.trailing => {
+                match (trailing.rows, over.emit) {
+                    (Some(0), _) => self.until_passed = true,
+                    (Some(_), Emit::OnClose) => self.lasting.push(node.id),
+                    _ => self.growing.push(node.id),
+                }
+            }
             Operator::Rank(_) | Operator::Over(_) => self.growing.push(node.id),
             Operator::Join(join) => {
                 let streaming = |source: usize| plan.sources[source].streaming;
@@ -203,6 +218,14 @@ impl Kept {
                     }
                 }
                 self.growing.dedup();
+            }
+            Operator::Nearest(nearest) if !nearest.waits => self.tables = true,
+            Operator::Nearest(nearest) if nearest.lag.is_none() => self.growing.push(node.id),
+            // A row without a later one waits.
+            Operator::Nearest(nearest) if nearest.later => self.growing.push(node.id),
+            Operator::Nearest(_) => {
+                self.until_passed = true;
+                self.lasting.push(node.id);
             }
             Operator::Source { .. }
             | Operator::FilterProject { .. }
@@ -349,6 +372,7 @@ fn headline(plan: &Plan, node: &Node) -> String {
             }
         }
         Operator::Join(join) => describe_join(node, join),
+        Operator::Nearest(nearest) => describe_nearest(node, nearest),
         Operator::Deduplicate(deduplicate) => {
             let keys: Vec<String> = (deduplicate.keys.iter())
                 .map(|key| below.expression(key))
@@ -389,6 +413,7 @@ fn node_notes(plan: &Plan, node: &Node) -> Vec<Note> {
         Operator::Aggregate(aggregate) => notes.extend(state_notes(plan, node, aggregate)),
         Operator::SessionWindow(session) => notes.extend(session_notes(plan, session)),
         Operator::Join(join) => notes.extend(join_notes(plan, node, join)),
+        Operator::Nearest(nearest) => notes.extend(nearest_notes(plan, node, nearest)),
         Operator::Deduplicate(deduplicate) => notes.extend(ranks::first_notes(plan, deduplicate)),
         Operator::Rank(rank) => notes.extend(ranks::rank_notes(plan, node, rank)),
         Operator::Over(over) => notes.extend(ranks::over_notes(plan, over)),

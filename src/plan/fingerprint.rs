@@ -17,14 +17,14 @@ use std::fmt::Write;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use tidemark_connectors::Options;
 
-use super::join::{Join, Kept};
+use super::join::{Join, Kept, Nearest};
 use super::lineage::{Below, Naming, column_texts, columns_read};
 use super::redact::redact;
 use super::sql::{DEFAULT_TIME_ZONE, type_name};
 use super::text;
 use super::{
     Aggregate, AggregateCall, AggregateFunction, Bound, Deduplicate, Emit, EventTimeKind, Known,
-    Node, Operator, Plan, SourceTable,
+    Node, Operator, Plan, SourceTable, Trailing,
 };
 
 /// The options that say where a table is.
@@ -216,9 +216,26 @@ fn operators(sources: &[SourceTable], node: &Node, parts: &mut Vec<(String, Stri
                 format!(
                     "over [{}], {}, {}",
                     typed.join(", "),
-                    over.bound.map_or("never complete".to_owned(), end),
+                    match (over.bound, over.trailing) {
+                        (Some(bound), _) => end(bound),
+                        (None, Some(trailing)) => {
+                            let Trailing {
+                                column,
+                                rows,
+                                range,
+                            } = trailing;
+                            format!("lag {}, looks back {rows:?} rows, {range}", column.lag)
+                        }
+                        (None, None) => "never complete".to_owned(),
+                    },
                     gives(over.emit),
                 ),
+            ));
+        }
+        Operator::Nearest(nearest) => {
+            parts.push((
+                format!("operator {}", node.id),
+                of_nearest(sources, node, nearest),
             ));
         }
         Operator::Join(join) => {
@@ -255,6 +272,43 @@ fn event_time_of(deduplicate: &Deduplicate, below: &Below<'_>) -> String {
     })
 }
 
+fn of_nearest(sources: &[SourceTable], node: &Node, nearest: &Nearest) -> String {
+    let below = Below::new(node, Naming::Expanded(sources));
+    let pair = |left: &Expr, op: &str, right: &Expr| {
+        format!(
+            "{} {op} {}",
+            below.expression(left),
+            below.expression(right)
+        )
+    };
+    let [left, right] = &nearest.times;
+    let on: Vec<String> = (nearest.on.iter())
+        .map(|(left, right)| pair(left, "=", right))
+        .collect();
+    let fields = node.inputs.iter().flat_map(|input| input.schema.fields());
+    let held: Vec<String> = (below.texts.iter().zip(fields))
+        .map(|(text, field)| format!("{text} {}", type_name(field.data_type())))
+        .collect();
+    let kept = match nearest.lag {
+        _ if !nearest.waits => "not waiting".to_owned(),
+        None => "kept".to_owned(),
+        Some(lag) => format!("lag {lag}"),
+    };
+    format!(
+        "{} {} on [{}] of [{}], {}, {kept}, {}",
+        nearest.name(),
+        pair(left, nearest.comparison(), right),
+        on.join(", "),
+        held.join(", "),
+        if nearest.latest.is_empty() {
+            "the first"
+        } else {
+            "the last to arrive"
+        },
+        gives(nearest.emit),
+    )
+}
+
 fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {
     let below = Below::new(node, Naming::Expanded(sources));
     let equal = if join.nulls_match { "<=>" } else { "=" };
@@ -270,6 +324,14 @@ fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {
     let condition = |expr: &Option<Expr>| {
         (expr.as_ref()).map_or("true".to_owned(), |expr| below.expression(expr))
     };
+    // Rows are kept in the order of these.
+    let by_time = join.within.as_ref().map_or(String::new(), |within| {
+        let [left, right] = within
+            .moments
+            .each_ref()
+            .map(|of| below.expression(&of.time));
+        format!(", in the order of {left} and {right}")
+    });
     let sides = node.inputs.iter().zip(&join.sides).map(|(input, side)| {
         let columns: Vec<String> = (column_texts(input, Naming::Expanded(sources)).iter())
             .zip(input.schema.fields())
@@ -301,7 +363,7 @@ fn of_join(sources: &[SourceTable], node: &Node, join: &Join) -> String {
         })
         .collect();
     format!(
-        "{} on [{}] and {}: {}, {}, {} input",
+        "{} on [{}] and {}{by_time}: {}, {}, {} input",
         join.kind.name(),
         on.join(", "),
         condition(&join.filter),

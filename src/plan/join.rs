@@ -25,6 +25,8 @@ pub struct Join {
     pub filter: Option<Expr>,
     /// Of each input.
     pub sides: [JoinSide; 2],
+    /// How far apart in event time the rows of a pair are, as the filter says, where both are kept.
+    pub within: Option<Within>,
     /// When rows without a match are given.
     pub emit: Emit,
 }
@@ -53,6 +55,18 @@ pub struct JoinSide {
     pub late: Option<Moment>,
     /// How long a row can find a match.
     pub kept: Kept,
+}
+
+/// How far the right row's moment lies behind the left row's, in microseconds. It is asked of pairs all the
+/// same: this says which of a key's rows need not be looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Within {
+    /// Of each input.
+    pub moments: [Moment; 2],
+    /// At least so far.
+    pub least: Option<i64>,
+    /// At most so far.
+    pub most: Option<i64>,
 }
 
 /// A moment in event time, for each row.
@@ -140,6 +154,81 @@ impl Join {
             if matches!(side.kept, Kept::Until(..)) {
                 side.kept = Kept::Forever;
             }
+        }
+    }
+}
+
+/// Each row of the left input with the one row of the right input that is nearest to it. See
+/// [`Operator::Nearest`].
+///
+/// Of the right rows with equal keys, the one with the greatest time at or before that of the left row; with
+/// `later` the one with the least time at or behind it.
+#[derive(Clone, Debug)]
+pub struct Nearest {
+    /// What must be equal: over the left input, and over the right one. A null equals nothing.
+    pub on: Vec<(Expr, Expr)>,
+    /// What is compared: over the left input, and over the right one. Times, dates or whole numbers, of one type.
+    pub times: [Expr; 2],
+    /// The nearest later row, rather than the nearest earlier one.
+    pub later: bool,
+    /// A row of the same time is none.
+    pub strict: bool,
+    /// Rows of the left input that find none are given with nulls beside them.
+    pub outer: bool,
+    /// Over the right input: of rows of one time the one that is greatest in these is taken, and of those
+    /// that are alike in them the first in the order of the columns.
+    pub latest: Vec<Expr>,
+    /// What the times say about event time, of each input: a row is late for it. Nothing where no row waits.
+    pub moments: [Option<EventTimeColumn>; 2],
+    /// How far behind the watermark a row of either input may come, where both times say that; `None`: rows are kept for ever.
+    pub lag: Option<i64>,
+    /// Whether rows of the left input wait for rows of the right one. They do not where all of those are there from the start.
+    pub waits: bool,
+    /// Rows are given once, when no nearer row can come; or at once, and taken back for a nearer one.
+    pub emit: Emit,
+}
+
+impl Nearest {
+    /// Whether no row that was given is ever taken back, over inputs that take none back.
+    pub fn is_final(&self) -> bool {
+        self.emit == Emit::OnClose || !self.waits
+    }
+
+    /// Why rows of the left input would not all be given where each is given once.
+    pub fn endless(&self) -> Option<&'static str> {
+        if !self.waits {
+            None
+        } else if self.lag.is_none() {
+            Some("a nearer row could come at any time, as no watermark says how late one may be")
+        } else if self.outer && self.later {
+            Some("a later row can always come, so a row without one never is final")
+        } else {
+            None
+        }
+    }
+
+    /// No row is late, and none is forgotten.
+    pub fn keep_all(&mut self) {
+        self.lag = None;
+        self.moments = [None; 2];
+    }
+
+    /// As SQL calls it.
+    pub const fn name(&self) -> &'static str {
+        if self.outer {
+            "LEFT ASOF JOIN"
+        } else {
+            "ASOF JOIN"
+        }
+    }
+
+    /// The comparison, the left input's time first.
+    pub const fn comparison(&self) -> &'static str {
+        match (self.later, self.strict) {
+            (false, false) => ">=",
+            (false, true) => ">",
+            (true, false) => "<=",
+            (true, true) => "<",
         }
     }
 }

@@ -30,7 +30,7 @@ impl<'a> Below<'a> {
     /// the first one speaks.
     pub(super) fn new(node: &'a Node, naming: Naming<'_>) -> Self {
         match (&node.operator, &node.inputs[..]) {
-            (Operator::Join(_), [left, right]) => {
+            (Operator::Join(_) | Operator::Nearest(_), [left, right]) => {
                 let mut texts = [left, right].map(|input| column_texts(input, naming));
                 if matches!(naming, Naming::Shown) {
                     tell_apart(&mut texts, [&left.schema, &right.schema]);
@@ -146,9 +146,12 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
                 })
                 .collect()
         }
-        Operator::SessionWindow(_) | Operator::Join(_) if expanded => (0..node.columns.len())
-            .map(|index| format!("operator{}.{index}", node.id))
-            .collect(),
+        Operator::SessionWindow(_) | Operator::Join(_) | Operator::Nearest(_) if expanded => {
+            let columns = 0..node.columns.len();
+            columns
+                .map(|index| format!("operator{}.{index}", node.id))
+                .collect()
+        }
         Operator::SessionWindow(session) if session.calls.is_some() => {
             let calls = session.calls.iter().flatten();
             (session.partition.iter().chain([&session.window]))
@@ -201,6 +204,7 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
         }
         Operator::Union
         | Operator::FilterProject { project: None, .. }
+        | Operator::Nearest(_)
         | Operator::Deduplicate(_)
         | Operator::Rank(_) => below.texts,
     };

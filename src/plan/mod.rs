@@ -15,6 +15,7 @@
 //!    disk is named by them.
 
 pub mod batch;
+mod batch_nearest;
 mod batch_ranks;
 mod batch_sessions;
 pub mod catalog;
@@ -30,7 +31,10 @@ pub mod functions;
 mod grouping_sets;
 pub mod join;
 mod lineage;
+mod marks;
+mod membership;
 pub mod modes;
+pub mod nearest;
 mod ordering;
 pub mod panes;
 mod ranks;
@@ -47,9 +51,9 @@ mod tests;
 
 pub use convert::plan_query;
 pub use error::PlanError;
-pub use join::{Join, JoinKind};
+pub use join::{Join, JoinKind, Nearest};
 pub use ordering::{OrderBy, ResultOrder};
-pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction};
+pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction, Trailing};
 pub use supplied::Supplied;
 
 use std::fmt;
@@ -202,6 +206,7 @@ impl Node {
             Operator::Aggregate(_)
             | Operator::SessionWindow(_)
             | Operator::Join(_)
+            | Operator::Nearest(_)
             | Operator::Deduplicate(_)
             | Operator::Rank(_)
             | Operator::Over(_)
@@ -268,6 +273,8 @@ pub enum Operator {
     SessionWindow(SessionWindow),
     /// Rows of the first input and of the second that belong together.
     Join(Box<Join>),
+    /// Each row of the first input with the nearest row of the second.
+    Nearest(Box<Nearest>),
     /// The first row of each key to arrive, at once. Over input that never retracts.
     Deduplicate(Deduplicate),
     /// The first rows of each partition by an order.

@@ -12,6 +12,7 @@
 //! Sessions are as aggregates: in append mode the rows of a session are given once it is complete. A join gives
 //! pairs at once in every mode; a row without a match in append mode when it can find none any more, else at
 //! once, and takes it back when it finds one.
+//! A join with the nearest row gives each row in append mode when no nearer one can come, else at once.
 //!
 //! Without a mode: append where that is possible, else update.
 
@@ -25,8 +26,8 @@ use super::join::{Join, JoinKind};
 use super::lineage::{Below, Naming};
 use super::sql::type_name;
 use super::{
-    Aggregate, Bound, Deduplicate, Emit, Known, Node, Operator, Rank, RankFunction, ResultOrder,
-    SourceTable,
+    Aggregate, Bound, Deduplicate, Emit, Known, Nearest, Node, Operator, Rank, RankFunction,
+    ResultOrder, SourceTable,
 };
 
 /// Decides the mode, sets every aggregate's `emit` and `bound` and every node's `append_only`, and
@@ -112,10 +113,14 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
             check_append(root, sources)?;
             if has_sessions(root) {
                 "each session is given once, when the watermark says that it is complete".into()
+            } else if has_trailing(root) {
+                "a row is given once, when the watermark says that all rows before it are there".into()
             } else if ranks {
                 "the rows of a partition are given once, when the watermark says that it is complete".into()
             } else if aggregates.is_empty() {
-                if joins(root).iter().any(|(_, join)| !join.is_final()) {
+                if has_waiting(root) {
+                    "a row is given once, when the watermark says that no nearer one can come".into()
+                } else if joins(root).iter().any(|(_, join)| !join.is_final()) {
                     "a pair is given at once, and a row without a match when the watermark says that it will find none".into()
                 } else {
                     "no operator ever changes a row that it gave".into()
@@ -131,6 +136,9 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
         }
         OutputMode::Update if joins(root).iter().any(|(_, join)| !join.is_final()) => {
             "each epoch gives the rows that changed: a row without a match is taken back when it finds one".into()
+        }
+        OutputMode::Update if has_waiting(root) => {
+            "each epoch gives the rows that changed: a row is taken back when a nearer one comes".into()
         }
         OutputMode::Update if aggregates.is_empty() || (all_distinct && aggregates.len() == 1) => {
             "no operator ever changes a row that it gave, so every row is new, as in append".into()
@@ -173,25 +181,49 @@ fn has_sessions(node: &Node) -> bool {
     matches!(node.operator, Operator::SessionWindow(_)) || node.inputs.iter().any(has_sessions)
 }
 
+/// Whether window functions look back over rows in the order of event time.
+fn has_trailing(node: &Node) -> bool {
+    matches!(&node.operator, Operator::Over(over) if over.trailing.is_some())
+        || node.inputs.iter().any(has_trailing)
+}
+
+/// Whether rows wait for the nearest one.
+fn has_waiting(node: &Node) -> bool {
+    matches!(&node.operator, Operator::Nearest(nearest) if nearest.waits)
+        || node.inputs.iter().any(has_waiting)
+}
+
 fn has_ranks(node: &Node) -> bool {
     matches!(node.operator, Operator::Rank(_) | Operator::Over(_))
         || node.inputs.iter().any(has_ranks)
 }
 
-/// The first ranks or window functions in partitions that are never complete, as SQL, and what can
-/// still happen to a row.
-fn endless_partitions(node: &Node) -> Option<(String, &'static str)> {
+/// The first ranks or window functions in partitions that are never complete, as SQL, what can still
+/// happen to a row, and what else would help.
+fn endless_partitions(node: &Node) -> Option<(String, &'static str, &'static str)> {
     let below = Below::new(node, Naming::Shown);
     let text = |expr: &Expr| below.expression(expr);
     (node.inputs.iter().find_map(endless_partitions)).or_else(|| match &node.operator {
         Operator::Rank(rank) if rank.bound.is_none() => {
             let operator = format!("{} {}", rank.over(&text), rank.range());
-            Some((operator, "take the place of one that was given"))
+            Some((operator, "take the place of one that was given", ""))
         }
-        Operator::Over(over) if over.bound.is_none() => {
+        Operator::Over(over) if over.bound.is_none() && over.trailing.is_none() => {
             let operator = over.texts(&text).join(", ");
-            Some((operator, "change the result of one that was given"))
+            Some((
+                operator,
+                "change the result of one that was given",
+                ", or order functions that look back only by an event time with a watermark",
+            ))
         }
+        _ => None,
+    })
+}
+
+/// The first join with the nearest row that never is final, as SQL, and why.
+fn endless_nearest(node: &Node) -> Option<(String, &'static str)> {
+    (node.inputs.iter().find_map(endless_nearest)).or_else(|| match &node.operator {
+        Operator::Nearest(nearest) => Some((describe_nearest(node, nearest), nearest.endless()?)),
         _ => None,
     })
 }
@@ -219,12 +251,16 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
             remedy,
         });
     }
-    if let Some((operator, happens)) = endless_partitions(root) {
+    if let Some((operator, happens, order)) = endless_partitions(root) {
         return Err(ConvertError::Mode {
             mode: OutputMode::Append,
             operator,
-            reason: format!("a row that comes later can {happens}, and no partition is ever complete"),
-            remedy: "partition by a window of the event time, such as window(ts, '5 minutes'), or use 'outputMode' = 'update'".into(),
+            reason: format!(
+                "a row that comes later can {happens}, and no partition is ever complete"
+            ),
+            remedy: format!(
+                "partition by a window of the event time, such as window(ts, '5 minutes'){order}, or use 'outputMode' = 'update'"
+            ),
         });
     }
     for (node, join) in joins(root) {
@@ -237,6 +273,14 @@ fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
                 ["left", "right"][side]
             ),
             remedy: "say in the condition how far apart in event time the two may be, such as b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' HOUR (both tables need a watermark), or use 'outputMode' = 'update'".into(),
+        });
+    }
+    if let Some((operator, reason)) = endless_nearest(root) {
+        return Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator,
+            reason: reason.into(),
+            remedy: "compare times of tables with a watermark, and look for the nearest earlier row, or use 'outputMode' = 'update'".into(),
         });
     }
     for (node, aggregate) in aggregates(root) {
@@ -374,6 +418,28 @@ pub(super) fn describe_join(node: &Node, join: &Join) -> String {
     }
 }
 
+/// The join with the nearest row as SQL.
+pub(super) fn describe_nearest(node: &Node, nearest: &Nearest) -> String {
+    let below = Below::new(node, Naming::Shown);
+    let pair = |left: &Expr, op: &str, right: &Expr| {
+        format!(
+            "{} {op} {}",
+            below.expression(left),
+            below.expression(right)
+        )
+    };
+    let [left, right] = &nearest.times;
+    let condition = pair(left, nearest.comparison(), right);
+    let on: Vec<String> = (nearest.on.iter())
+        .map(|(left, right)| pair(left, "=", right))
+        .collect();
+    let on = match &on[..] {
+        [] => String::new(),
+        on => format!(" ON {}", on.join(" AND ")),
+    };
+    format!("{} MATCH_CONDITION ({condition}){on}", nearest.name())
+}
+
 /// Sets `emit`, `bound` and `append_only` from the inputs up.
 fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
     for input in &mut node.inputs {
@@ -415,7 +481,7 @@ fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
         }
         Operator::Over(over) => {
             if mode == OutputMode::Complete {
-                over.bound = None;
+                (over.bound, over.trailing) = (None, None);
             }
             let closes = mode == OutputMode::Append;
             over.emit = if closes { Emit::OnClose } else { Emit::Changes };
@@ -438,6 +504,15 @@ fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
                 .into_iter()
                 .for_each(|side| join.keep_retractable(side));
             join.is_final() && of_inputs
+        }
+        Operator::Nearest(nearest) => {
+            if mode == OutputMode::Complete {
+                nearest.keep_all();
+            }
+            if mode == OutputMode::Append {
+                nearest.emit = Emit::OnClose;
+            }
+            nearest.is_final() && of_inputs
         }
         Operator::Source { .. }
         | Operator::FilterProject { .. }
@@ -489,6 +564,7 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
             | Operator::Rank(_)
             | Operator::Over(_)
             | Operator::Join(_)
+            | Operator::Nearest(_)
     );
     if !node.inputs.iter().all(|input| input.append_only) {
         let upserts = mode == OutputMode::Update && keyed && !state_above;
@@ -513,6 +589,10 @@ fn check_clock(node: &Node, mode: OutputMode, keyed: bool, state_above: bool) ->
                 .find(|expr| uses_clock(expr)),
             Operator::Rank(rank) => (rank.partition.iter())
                 .chain(rank.order.iter().map(|by| &by.expr))
+                .find(|expr| uses_clock(expr)),
+            Operator::Nearest(nearest) => (nearest.on.iter())
+                .flat_map(|(left, right)| [left, right])
+                .chain(&nearest.times)
                 .find(|expr| uses_clock(expr)),
             Operator::Join(join) => (join.on.iter())
                 .flat_map(|(left, right)| [left, right])

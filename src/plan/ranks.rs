@@ -73,8 +73,22 @@ pub struct Over {
     pub calls: Vec<Expr>,
     /// The part of the partition that says when a partition is complete; `None`: never.
     pub bound: Option<Bound>,
+    /// How far back the results of a row look, where none looks ahead and the order begins with the event
+    /// time: a row is late by it. Only where no partition is ever complete.
+    pub trailing: Option<Trailing>,
     /// When rows are given.
     pub emit: Emit,
+}
+
+/// How far back the results of a row look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trailing {
+    /// What the order begins with, ascending.
+    pub column: EventTimeColumn,
+    /// At so many rows before it; `None`: at all of them.
+    pub rows: Option<u64>,
+    /// And at those of so many microseconds before it.
+    pub range: i64,
 }
 
 impl Over {

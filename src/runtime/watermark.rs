@@ -93,7 +93,7 @@ impl Watermarks {
         let mut known = vec![];
         for source in self.sources.iter_mut().flatten() {
             source.advance(now);
-            if source.watermark != NO_WATERMARK || !source.is_silent(now) {
+            if !source.is_silent(now) {
                 known.push(source.watermark);
             }
         }
@@ -235,6 +235,19 @@ mod tests {
         assert_eq!(marks.decide(SECOND), NO_WATERMARK);
         marks.observe(0, "a", Some(101 * SECOND), 6 * SECOND);
         assert_eq!(marks.decide(6 * SECOND), 91 * SECOND);
+    }
+
+    #[test]
+    fn a_source_that_has_fallen_silent_holds_the_query_until_it_is_idle() {
+        let mut marks = watermarks(WatermarkPolicy::Min, Some(5));
+        marks.observe(0, "a", Some(100 * SECOND), SECOND);
+        marks.observe(1, "a", Some(20 * SECOND), SECOND);
+        let held = marks.decide(SECOND);
+        marks.observe(0, "a", Some(101 * SECOND), 6 * SECOND);
+        assert_eq!(marks.decide(6 * SECOND), held);
+        assert_eq!(marks.decide(7 * SECOND), 91 * SECOND);
+        // With nothing from either it stays.
+        assert_eq!(marks.decide(60 * SECOND), 91 * SECOND);
     }
 
     #[test]

@@ -118,13 +118,36 @@ impl Multiset {
     /// index, the value and its count (never zero), and says whether to go on with this key.
     pub fn each(&self, keys: &Bytes, found: &mut dyn FnMut(usize, &[u8], i64) -> bool) {
         debug_assert!(ascends(keys), "keys are looked up sorted and distinct");
+        self.visit(keys, &|_| &[], found);
+    }
+
+    /// As [`Multiset::each`], from the first value of each key that is not before the one of the same
+    /// index in `from`. Nothing before it is read. The keys are sorted, and one may come several times.
+    pub fn each_from(
+        &self,
+        (keys, from): (&Bytes, &Bytes),
+        found: &mut dyn FnMut(usize, &[u8], i64) -> bool,
+    ) {
+        self.visit(keys, &|i| from.get(i), found);
+    }
+
+    fn visit<'a>(
+        &self,
+        keys: &Bytes,
+        from: &dyn Fn(usize) -> &'a [u8],
+        found: &mut dyn FnMut(usize, &[u8], i64) -> bool,
+    ) {
         let batches = self.trace.batches();
         let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(b)).collect();
         for (i, key) in keys.iter().enumerate() {
             let hash = hash(key);
-            let heads = walks
-                .iter_mut()
-                .filter_map(|walk| walk.find(key, hash).then(|| walk.vals()));
+            let heads = walks.iter_mut().filter_map(|walk| {
+                let mut vals = walk.find(key, hash).then(|| walk.vals())?;
+                if !from(i).is_empty() {
+                    vals.seek(from(i));
+                }
+                Some(vals)
+            });
             let mut vals = MergedVals::new(heads.collect());
             while let Some((val, count)) = vals.next_count(self.trace.watermark()) {
                 if !found(i, val, count) {

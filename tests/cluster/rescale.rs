@@ -10,6 +10,11 @@ CREATE TABLE events (u STRING, v BIGINT, ts TIMESTAMP, WATERMARK FOR ts AS ts - 
   WITH ('connector' = 'file', 'path' = 'in', 'format' = 'json', 'maxFilesPerTrigger' = '1');
 ";
 
+const RATES: &str = "
+CREATE TABLE rates (u STRING, v BIGINT, ts TIMESTAMP, PRIMARY KEY (u), WATERMARK FOR ts AS ts - INTERVAL '10' MINUTE)
+  WITH ('connector' = 'file', 'path' = 'in', 'format' = 'json', 'maxFilesPerTrigger' = '1');
+";
+
 /// A table's name, its output mode, its query. What the watermark never closes is marked by 2099.
 const QUERIES: &[(&str, &str, &str)] = &[
     ("windowed", "append", "SELECT CAST(window.start AS STRING) AS s, u, count(*) AS n, sum(v) AS v, min(v) AS lo, max(v) AS hi
@@ -26,6 +31,19 @@ const QUERIES: &[(&str, &str, &str)] = &[
       ON a.u = b.u AND b.v > a.v AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '3' MINUTE"),
     ("unmatched", "append", "SELECT CAST(ts AS STRING) AS s, u, v FROM events a WHERE NOT EXISTS
       (SELECT 1 FROM events b WHERE b.u = a.u AND b.ts > a.ts AND b.ts <= a.ts + INTERVAL '2' MINUTE)"),
+    ("deduplicated", "append", "SELECT CAST(ts AS STRING) AS s, u, v FROM (SELECT DISTINCT ON (u, v % 20) u, v, ts FROM events)"),
+    ("ranked", "append", "SELECT CAST(window_start AS STRING) AS s, u, v, r FROM (SELECT window_start, u, v,
+      ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY v DESC, u, ts) AS r
+      FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '5' MINUTE))) WHERE r <= 3"),
+    ("looking_back", "append", "SELECT CAST(ts AS STRING) AS s, u, v, coalesce(lag(v) OVER (PARTITION BY u ORDER BY ts, v), -1) AS l,
+      count(*) OVER (PARTITION BY u ORDER BY ts, v ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) AS c FROM events"),
+    ("over_all", "complete", "SELECT u, v, sum(v) OVER (PARTITION BY v % 10 ORDER BY ts, u) AS c FROM events WHERE v % 4 = 0"),
+    ("versions", "append", "SELECT CAST(a.ts AS STRING) AS s, a.u, a.v, coalesce(r.v, -1) AS w FROM events a
+      LEFT JOIN rates FOR SYSTEM_TIME AS OF a.ts - INTERVAL '1' MINUTE AS r ON a.u = r.u"),
+    ("later", "append", "SELECT CAST(b.ts AS STRING) AS s, a.u, a.v, b.v AS w FROM events a
+      ASOF JOIN events b MATCH_CONDITION (a.ts < b.ts) ON a.u = b.u"),
+    ("corrected", "complete", "SELECT a.u, max(a.v - b.v) AS w FROM events a ASOF JOIN events b MATCH_CONDITION (a.ts >= b.ts)
+      ON a.u = b.u AND a.v % 2 = b.v % 2 GROUP BY a.u"),
     ("joined", "complete", "SELECT l.u, l.n, count(*) AS c, max(r.u) AS hi FROM (SELECT u, count(*) AS n FROM events GROUP BY u) l
       LEFT JOIN (SELECT u, count(*) AS n FROM events WHERE v % 2 = 0 GROUP BY u) r ON l.n > r.n AND length(l.u) = length(r.u)
       GROUP BY l.u, l.n"),
@@ -53,7 +71,7 @@ fn script() -> String {
     QUERIES
         .iter()
         .map(query)
-        .fold(EVENTS.to_owned(), |all, one| all + &one)
+        .fold(format!("{EVENTS}{RATES}"), |all, one| all + &one)
 }
 
 /// The cells of a row of JSON, as the batch's tables show them.

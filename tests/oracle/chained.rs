@@ -150,6 +150,72 @@ const PAIRS: &[(&str, &str)] = &[
          GROUP BY window(ts, '5 minutes')",
     ),
     (
+        "rows looked back on",
+        "SELECT ts, id, lag(id, 2) OVER (PARTITION BY user ORDER BY ts) AS l,
+           sum(amount) OVER (PARTITION BY user ORDER BY ts RANGE BETWEEN INTERVAL '3' MINUTE PRECEDING AND CURRENT ROW) AS s,
+           max(id) OVER (PARTITION BY user ORDER BY ts ROWS BETWEEN 2 PRECEDING AND 1 PRECEDING) AS m FROM events WHERE ts IS NOT NULL",
+    ),
+    (
+        "rows looked back on for a while",
+        "SELECT ts, id, count(*) OVER (PARTITION BY kind ORDER BY ts RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW) AS n,
+           first_value(id) OVER (PARTITION BY kind ORDER BY ts RANGE BETWEEN INTERVAL '5' SECOND PRECEDING AND CURRENT ROW) AS f
+         FROM events WHERE ts IS NOT NULL",
+    ),
+    (
+        "windows of rows looked back on",
+        "SELECT window.start AS ws, sum(n) AS n, max(r) AS r FROM
+           (SELECT ts, count(*) OVER (PARTITION BY user ORDER BY ts ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) AS n,
+              dense_rank() OVER (PARTITION BY user ORDER BY ts) AS r FROM events WHERE ts IS NOT NULL)
+         GROUP BY window(ts, '5 minutes')",
+    ),
+    (
+        "windows looked back on",
+        "SELECT we, kind, n, n - lag(n) OVER (PARTITION BY kind ORDER BY we) AS more FROM
+           (SELECT window.end AS we, kind, count(*) AS n FROM events GROUP BY window(ts, '2 minutes'), kind)",
+    ),
+    (
+        "sessions looked back on",
+        "SELECT wt, user, n, sum(n) OVER (PARTITION BY user ORDER BY wt ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS two FROM
+           (SELECT window_time(session_window) AS wt, user, count(*) AS n FROM events GROUP BY session_window(ts, '1 minute'), user)",
+    ),
+    (
+        "an interval join looked back on",
+        "SELECT ts, id, other, lag(id) OVER (PARTITION BY user ORDER BY ts, id, other) AS l FROM
+           (SELECT a.ts AS ts, a.user AS user, a.id AS id, b.id AS other FROM events a JOIN events b
+            ON a.user = b.user AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' MINUTE)",
+    ),
+    (
+        "joins of rows looked back on",
+        "SELECT a.ts AS ts, a.id, a.l, b.id AS other FROM
+           (SELECT ts, user, id, lag(id) OVER (PARTITION BY user ORDER BY ts) AS l FROM events WHERE ts IS NOT NULL) a
+           JOIN events b ON a.user = b.user AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' MINUTE",
+    ),
+    (
+        "first rows of sessions",
+        "SELECT window_start AS ws, user, n, r FROM (SELECT window_start, user, n,
+             ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY n DESC, user, wt) AS r FROM
+             TUMBLE(TABLE (SELECT window_time(session_window) AS wt, user, count(*) AS n FROM events
+                GROUP BY session_window(ts, '1 minute'), user), DESCRIPTOR(wt), INTERVAL '10' MINUTE)) WHERE r <= 2",
+    ),
+    (
+        "sessions of first rows",
+        "SELECT session_window.start AS s, session_window.end AS e, user, count(*) AS n, sum(id) AS ids FROM
+           (SELECT ts, user, id, ROW_NUMBER() OVER (PARTITION BY user, ts ORDER BY id) AS r FROM events) WHERE r = 1
+         GROUP BY session_window(ts, '90 seconds'), user",
+    ),
+    (
+        "nearest rows of what was deduplicated",
+        "SELECT a.ts AS ts, a.id, b.id AS other FROM (SELECT DISTINCT ON (user, ts) user, ts, id FROM events) a
+           LEFT ASOF JOIN events b MATCH_CONDITION (a.ts > b.ts) ON a.user = b.user WHERE a.ts IS NOT NULL",
+    ),
+    (
+        "windows of the nearest session",
+        "SELECT window.start AS ws, count(*) AS n, sum(m) AS m FROM
+           (SELECT a.ts AS ts, s.n AS m FROM events a ASOF JOIN
+             (SELECT window_time(session_window) AS wt, user, count(*) AS n FROM events GROUP BY session_window(ts, '1 minute'), user) s
+             MATCH_CONDITION (a.ts >= s.wt) ON a.user = s.user) GROUP BY window(ts, '5 minutes')",
+    ),
+    (
         "count(DISTINCT) over sessions",
         "SELECT window.start AS ws, count(DISTINCT n) AS lengths, count(DISTINCT user) AS users FROM
            (SELECT session_window, user, count(*) AS n FROM events GROUP BY session_window(ts, '90 seconds'), user)
@@ -197,7 +263,17 @@ fn nothing_is_lost_or_late_between_operators() {
             ("changelog", change),
         ] {
             // What has no key cannot be updated in place.
-            let unkeyed = ["union of aggregates", "first rows of a join of windows"];
+            let unkeyed = [
+                "union of aggregates",
+                "first rows of a join of windows",
+                "first rows of sessions",
+                "rows looked back on",
+                "rows looked back on for a while",
+                "sessions looked back on",
+                "an interval join looked back on",
+                "joins of rows looked back on",
+                "nearest rows of what was deduplicated",
+            ];
             if mode == "update" && unkeyed.contains(what) {
                 continue;
             }

@@ -7,6 +7,8 @@ const TABLES: &str =
     WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'a');
     CREATE TABLE b (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP,
     WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'b');
+    CREATE TABLE versions (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP, PRIMARY KEY (user),
+    WATERMARK FOR ts AS ts - INTERVAL '30' MINUTE) WITH ('connector' = 'memory', 'name' = 'b');
     CREATE TABLE fixed (id BIGINT, user STRING, kind STRING, amount DOUBLE, ts TIMESTAMP)
     WITH ('connector' = 'memory', 'name' = 'fixed', 'streaming' = 'false');";
 
@@ -30,6 +32,8 @@ const JOINS: &[&str] = &[
     "SELECT id, kind FROM a WHERE user IN (SELECT user FROM b WHERE amount > 900)",
     "SELECT id, kind FROM a WHERE user NOT IN (SELECT user FROM b WHERE amount > 950 AND user IS NOT NULL)",
     "SELECT id, kind FROM a WHERE user NOT IN (SELECT user FROM b WHERE amount > 950)",
+    "SELECT id, kind FROM a WHERE id % 3 = 0 OR user NOT IN (SELECT user FROM b WHERE amount > 950)",
+    "SELECT id FROM a WHERE user NOT IN (SELECT user FROM b WHERE b.kind = a.kind AND b.amount > 400)",
     "SELECT id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.amount > a.amount + 700)",
     "SELECT id FROM a WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.kind = a.kind)",
     "SELECT id FROM a WHERE amount > 990 OR EXISTS (SELECT 1 FROM b WHERE b.user = a.user AND b.amount > 930)",
@@ -48,6 +52,20 @@ const JOINS: &[&str] = &[
     "SELECT id FROM a WHERE NOT EXISTS (SELECT 1 FROM fixed WHERE fixed.user = a.user AND fixed.amount > a.amount)",
     "SELECT f.kind, count(*) AS n FROM a JOIN fixed f ON a.user = f.user GROUP BY f.kind",
     "SELECT count(*) AS n FROM a CROSS JOIN fixed",
+    "SELECT a.id, b.id AS other FROM a ASOF JOIN b MATCH_CONDITION (a.id >= b.id) ON a.user = b.user",
+    "SELECT a.id, b.id AS other FROM a LEFT ASOF JOIN b MATCH_CONDITION (b.id > a.id) ON a.user = b.user AND a.kind = b.kind",
+    "SELECT a.id, b.id AS other FROM a LEFT ASOF JOIN b MATCH_CONDITION (CAST(a.amount AS INT) > CAST(b.amount AS INT))",
+    "SELECT l.user, l.n, b.id AS other FROM (SELECT user, max(ts) AS ts, count(*) AS n FROM a GROUP BY user) l
+       LEFT ASOF JOIN b MATCH_CONDITION (l.ts >= b.ts) ON l.user = b.user",
+    "SELECT a.id, r.n FROM a LEFT ASOF JOIN (SELECT user, kind, max(ts) AS ts, count(*) AS n FROM b GROUP BY user, kind) r
+       MATCH_CONDITION (a.ts >= r.ts) ON a.user = r.user",
+    "SELECT a.id, r.n FROM a ASOF JOIN (SELECT kind, max(id) AS id, count(*) AS n FROM b GROUP BY kind, id % 20) r
+       MATCH_CONDITION (a.id < r.id) ON a.kind = r.kind",
+    "SELECT a.id, r.n FROM a ASOF JOIN (SELECT user, window, count(*) AS n FROM b GROUP BY window(ts, '1 minute'), user) r
+       MATCH_CONDITION (a.ts >= r.window.end) ON a.user = r.user",
+    "SELECT a.id, f.id AS fixed FROM a LEFT ASOF JOIN fixed f MATCH_CONDITION (a.ts <= f.ts) ON a.kind = f.kind",
+    "SELECT a.id, v.id AS version, v.amount FROM a LEFT JOIN versions FOR SYSTEM_TIME AS OF a.ts AS v ON a.user = v.user",
+    "SELECT v.kind, count(*) AS n FROM a LEFT JOIN versions FOR SYSTEM_TIME AS OF a.ts AS v ON v.user = a.user AND v.amount > a.amount GROUP BY v.kind",
 ];
 
 /// Whose rows are kept as long as the condition says; the last rows close them.
@@ -75,6 +93,23 @@ const BOUNDED: &[&str] = &[
      GROUP BY window(ts, '10 minutes')",
     "SELECT x.id, y.id AS y, z.id AS z, x.ts FROM a x JOIN b y ON x.user = y.user AND y.ts BETWEEN x.ts AND x.ts + INTERVAL '2' MINUTE
        LEFT JOIN a z ON y.kind = z.kind AND z.ts BETWEEN y.ts AND y.ts + INTERVAL '10' SECOND",
+    "SELECT a.id, v.id AS version, a.ts FROM a JOIN versions FOR SYSTEM_TIME AS OF a.ts AS v ON a.user = v.user",
+    "SELECT a.id, v.id AS version, a.ts FROM a LEFT JOIN versions FOR SYSTEM_TIME AS OF a.ts - INTERVAL '1' MINUTE AS v
+       ON a.user = v.user AND v.amount > 0",
+    "SELECT a.id, b.id AS other, a.ts FROM a LEFT ASOF JOIN b MATCH_CONDITION (a.ts > b.ts) ON a.user = b.user AND a.kind = b.kind",
+    "SELECT a.id, b.id AS other, b.amount, a.ts FROM a ASOF JOIN b MATCH_CONDITION (date_trunc('minute', a.ts) >= date_trunc('minute', b.ts)) ON a.kind = b.kind",
+    "SELECT a.id, b.id AS other, b.ts AS ts FROM a ASOF JOIN b MATCH_CONDITION (a.ts <= b.ts) ON a.user = b.user",
+    "SELECT a.id, b.id AS other, b.ts AS ts FROM a ASOF JOIN b MATCH_CONDITION (date_trunc('minute', a.ts) < date_trunc('minute', b.ts)) ON a.kind = b.kind",
+    "SELECT a.id, r.n, a.ts FROM a LEFT ASOF JOIN (SELECT user, window, count(*) AS n FROM b GROUP BY window(ts, '1 minute'), user) r
+       MATCH_CONDITION (a.ts >= r.window.end) ON a.user = r.user",
+    "SELECT window.start AS ws, count(*) AS n, max(other) AS hi FROM
+       (SELECT a.ts AS ts, b.id AS other FROM a ASOF JOIN b MATCH_CONDITION (a.ts >= b.ts) ON a.user = b.user)
+     GROUP BY window(ts, '5 minutes')",
+    "SELECT window.start AS ws, count(*) AS n, max(id) AS hi FROM
+       (SELECT b.ts AS ts, a.id AS id FROM a ASOF JOIN b MATCH_CONDITION (a.ts <= b.ts) ON a.user = b.user)
+     GROUP BY window(ts, '5 minutes')",
+    "SELECT x.id, v.id AS version, w.id AS last, x.ts FROM a x JOIN versions FOR SYSTEM_TIME AS OF x.ts AS v ON x.user = v.user
+       LEFT ASOF JOIN b w MATCH_CONDITION (x.ts > w.ts) ON x.kind = w.kind",
 ];
 
 /// Two tables of random rows, with the same users, and one that does not change.
@@ -273,4 +308,93 @@ fn a_batch_of_nothing_but_rows_without_a_match_is_given_whole() {
         checkpoint: None,
     };
     compare("append", query, &bag(&result_of(&run), once), &wanted);
+}
+
+/// One key with 100,000 rows in state, and 1,000 new ones that each can match a few: that takes about as
+/// long as with a key for each hundred.
+#[test]
+fn a_hot_key_of_an_interval_join_is_not_read_whole_for_each_row() {
+    const KEPT: i64 = 100_000;
+    const NEW: i64 = 1_000;
+    let batch = |count: i64, keys: i64| {
+        let numbers = || 0..count;
+        let step = KEPT / count * 1_000_000;
+        let times: TimestampMicrosecondArray = numbers().map(|n| Some(n * step)).collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(numbers().map(Some).collect::<Int64Array>()),
+            Arc::new(
+                numbers()
+                    .map(|n| Some(format!("u{}", n * step / 1_000_000 % keys)))
+                    .collect::<StringArray>(),
+            ),
+            Arc::new(numbers().map(|_| Some("a")).collect::<StringArray>()),
+            Arc::new(numbers().map(|_| Some(1.0)).collect::<Float64Array>()),
+            Arc::new(times.with_timezone("UTC")),
+        ];
+        RecordBatch::try_new(schema(), columns).unwrap()
+    };
+    let mut random = StdRng::seed_from_u64(35);
+    let fixed = rows(&mut random, 1, MINUTE);
+    let mut took = |keys: i64| {
+        let (kept, new) = (batch(KEPT, keys), batch(NEW, keys));
+        let none = kept.slice(0, 0);
+        let run = JoinRun {
+            query: "SELECT a.id, b.id AS other FROM a JOIN b ON a.user = b.user
+                    AND b.ts BETWEEN a.ts - INTERVAL '1' SECOND AND a.ts + INTERVAL '1' SECOND",
+            mode: "append",
+            workers: 1,
+            epochs: [&[kept, none.clone()], &[none, new]],
+            fixed: &fixed,
+            checkpoint: None,
+        };
+        let begun = std::time::Instant::now();
+        let found: usize = result_of(&run).iter().map(RecordBatch::num_rows).sum();
+        (begun.elapsed(), found)
+    };
+    let (spread, _) = took(1_000);
+    let (hot, found) = took(1);
+    assert_eq!(found as i64, 3 * NEW - 1);
+    assert!(
+        hot < 5 * spread,
+        "{hot:?} for one key, {spread:?} for a thousand"
+    );
+}
+
+#[test]
+fn a_silent_side_holds_nothing_back_longer_than_its_idle_timeout() {
+    let minute = |id: i64, user: &str, minute: i64| {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![id])),
+            Arc::new(StringArray::from(vec![user])),
+            Arc::new(StringArray::from(vec!["a"])),
+            Arc::new(Float64Array::from(vec![1.0])),
+            Arc::new(TimestampMicrosecondArray::from(vec![minute * MINUTE]).with_timezone("UTC")),
+        ];
+        RecordBatch::try_new(schema(), columns).unwrap()
+    };
+    let session = Session::builder().workers(2).build().unwrap();
+    let (active, silent) = (source(&[minute(1, "x", 0)]), source(&[minute(2, "y", 0)]));
+    session.add_source("a", active.clone());
+    session.add_source("b", silent);
+    let tables = TABLES.replace("'name' = 'b')", "'name' = 'b', 'idleTimeout' = '100 ms')");
+    let script = format!(
+        "{tables} CREATE TABLE result WITH ('connector' = 'memory', 'outputMode' = 'append');
+         INSERT INTO result SELECT a.id, b.id AS other FROM a LEFT JOIN b ON a.user = b.user
+           AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1' MINUTE;"
+    );
+    let queries = session.sql(&script).unwrap();
+    active.add(minute(3, "z", 100)).unwrap();
+    let begun = std::time::Instant::now();
+    let mut found = vec![];
+    while found.is_empty() && begun.elapsed().as_secs() < 30 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let result = session.table("result").unwrap();
+        found = result.map_or(vec![], |(_, batches)| batches);
+        found.retain(|batch| batch.num_rows() > 0);
+    }
+    queries[0].stop().unwrap();
+    queries[0].await_termination().unwrap();
+    let wanted = BTreeMap::from([("1|".to_owned(), 1)]);
+    let query = "a LEFT JOIN b";
+    compare("idle", query, &bag(&found, once), &wanted);
 }

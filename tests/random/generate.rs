@@ -68,7 +68,7 @@ impl Generator<'_> {
 
     /// Another relation on top.
     fn step(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
-        match self.random.random_range(0..19) {
+        match self.random.random_range(0..20) {
             0..=1 => self.project(relation),
             2..=6 => self.aggregate(relation),
             7 => self.distinct(relation),
@@ -78,6 +78,7 @@ impl Generator<'_> {
             12 => self.over(relation),
             13..=14 => self.union(relation, tables),
             15..=17 => self.join(relation, tables),
+            18 => self.nearest(relation, tables),
             _ => self.sub_query(relation, tables),
         }
     }
@@ -389,6 +390,42 @@ impl Generator<'_> {
             } else {
                 [left.columns, right.columns].concat()
             },
+        };
+        self.project(&joined)
+    }
+
+    /// Each row with the one nearest to it.
+    fn nearest(&mut self, relation: &Relation, tables: &[Table]) -> Relation {
+        let (left, right) = (self.renamed(relation), self.other(tables));
+        let kind = if self.chance(0.7) {
+            Kind::EventTime
+        } else {
+            [Kind::Int, Kind::Long, Kind::Date][self.random.random_range(0..3)]
+        };
+        let time = |columns: &[(String, Kind)]| {
+            let found = columns.iter().find(|(_, of)| *of == kind);
+            found.map(|(text, _)| text.clone())
+        };
+        let (Some(mine), Some(theirs)) = (time(&left.columns), time(&right.columns)) else {
+            return self.join(relation, tables);
+        };
+        let op = self.one_of(&[">=", ">", "<=", "<"]);
+        let join = self.one_of(&["ASOF JOIN", "LEFT ASOF JOIN"]);
+        let of = [Kind::Int, Kind::Text][self.random.random_range(0..2)];
+        let column = |columns: &[(String, Kind)]| {
+            let found = columns.iter().find(|(_, kind)| *kind == of);
+            found.map(|(text, _)| text.clone())
+        };
+        let on = match (column(&left.columns), column(&right.columns)) {
+            (Some(one), Some(other)) if self.chance(0.8) => format!(" ON {one} = {other}"),
+            _ => String::new(),
+        };
+        let joined = Relation {
+            from: format!(
+                "{} {join} {} MATCH_CONDITION ({mine} {op} {theirs}){on}",
+                left.from, right.from
+            ),
+            columns: [left.columns, right.columns].concat(),
         };
         self.project(&joined)
     }

@@ -175,6 +175,10 @@ fn judge(case: &Case) -> Verdict {
     let differs = match case.mode {
         "append" => {
             let got = summed(&captured);
+            // Rows without a time have no place among those that are looked back on, and are left out.
+            if case.query.contains("OVER (") && !case.tables.iter().all(Table::closes) {
+                return Verdict::Same;
+            }
             let Ok(closed) = case.batch(Table::without_the_last_row) else {
                 return Verdict::BothFailed;
             };

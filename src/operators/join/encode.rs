@@ -11,7 +11,7 @@ use crate::operators::dead_letter::sift;
 use crate::operators::join::{Limit, NAME, Prepared, Side};
 use crate::operators::keyed::encoded;
 use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, RowStream};
-use crate::row::{Bytes, Delta};
+use crate::row::{Bytes, Delta, bound_prefix};
 use crate::state::Rows;
 use crate::time::{EventTime, NEVER};
 
@@ -24,6 +24,7 @@ pub(super) struct Evaluated {
     condition: Option<BooleanArray>,
     late: Option<Vec<EventTime>>,
     until: Option<Vec<EventTime>>,
+    moment: Option<Vec<EventTime>>,
 }
 
 impl Evaluated {
@@ -76,6 +77,7 @@ impl Side {
                 .transpose()?,
             late: limits(&self.late)?,
             until: limits(&self.until)?,
+            moment: limits(&self.moment)?,
         })
     }
 }
@@ -132,13 +134,21 @@ impl Prepared {
             let expiry = evaluated.until.as_ref().map_or(NEVER, |limits| limits[row]);
             value.clear();
             value.push(side as u8 + if lone { LONE } else { 0 });
+            if let Some(moments) = &evaluated.moment {
+                value.extend_from_slice(&bound_prefix(moments[row]));
+            }
             if of.is_stamped() {
                 value.extend_from_slice(&expiry.to_be_bytes());
             }
             if !values.is_empty() {
                 value.extend_from_slice(values.get(row));
             }
-            let key = keys.as_ref().map_or(&[][..], |keys| keys.get(row));
+            // What matches nothing may go anywhere.
+            let key = match &keys {
+                Some(keys) => keys.get(row),
+                None if lone => &value,
+                None => &[],
+            };
             rows.push(key, &value, delta.diff(row), expiry);
         }
         if dropped > 0 {

@@ -7,7 +7,7 @@ use crate::operators::join::{IDLE_EFFORT, Known, Prepared};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats};
 use crate::row::{Bytes, RowError, bound_prefix};
 use crate::state::{Multiset, Recorder, RestoredSections, Rows, StateError};
-use crate::time::{EventTime, Time};
+use crate::time::Time;
 
 /// The rows of one input whose matches an epoch may change: those that are new, and those that met a new one.
 #[derive(Default)]
@@ -76,6 +76,7 @@ impl Tracked {
         out: &mut Out<'_>,
     ) -> Result<(), OperatorError> {
         let prepared = out.prepared;
+        let expiry = |value: &[u8]| prepared.sides[self.side].expiry_of(value);
         let mut keys = Bytes::default();
         for (key, value) in touched.keys.iter().zip(touched.values.iter()) {
             let moment = bound_prefix(expiry(value));
@@ -185,11 +186,6 @@ impl Tracked {
     pub(super) fn side(&self) -> usize {
         self.side
     }
-}
-
-/// The expiry that a row begins with.
-fn expiry(value: &[u8]) -> EventTime {
-    value.first_chunk().copied().map_or(0, i64::from_be_bytes)
 }
 
 impl Prepared {

@@ -89,13 +89,19 @@ impl Merge {
         let other = 1 - side;
         let (of_side, of_other) = (&self.prepared.sides[side], &self.prepared.sides[other]);
         let is_counted = self.prepared.tracked(side).is_some();
+        let probes = self.prepared.probes(side, fresh);
+        let probes = probes.map_err(|source| self.prepared.row_error(source))?;
         let mut result = Ok(());
-        self.rows[other].each(&fresh.keys, &mut |key, value, count| {
-            if result.is_err() {
+        self.rows[other].each_from((&probes.keys, &probes.from), &mut |probe, value, count| {
+            let near = self.prepared.seekers((&probes, probe), side, fresh, value);
+            let Some(near) = near.filter(|_| result.is_ok()) else {
                 return false;
+            };
+            if near.is_empty() {
+                return true;
             }
             let met = (self.prepared.tracked(other))
-                .map(|_| touched[other].push((fresh.keys.get(key), value), count, 0));
+                .map(|_| touched[other].push((probes.keys.get(probe), value), count, 0));
             let met = match met.transpose() {
                 Ok(met) => met,
                 Err(error) => {
@@ -108,7 +114,7 @@ impl Merge {
                 count,
                 touched: met,
             };
-            for at in fresh.of_key(key) {
+            for at in near {
                 let row = fresh.rows[at];
                 let new = Half {
                     row: of_side.row(row.value),
@@ -149,7 +155,9 @@ impl Merge {
             let order = fresh[LEFT].keys.get(left).cmp(fresh[RIGHT].keys.get(right));
             if order.is_eq() {
                 for one in fresh[LEFT].of_key(left) {
-                    for other in fresh[RIGHT].of_key(right) {
+                    let row = fresh[LEFT].rows[one].value;
+                    let of_key = fresh[RIGHT].of_key(right);
+                    for other in self.prepared.near(LEFT, row, &fresh[RIGHT], of_key) {
                         let pair = [half(LEFT, one, touched), half(RIGHT, other, touched)];
                         pairs.add(pair, touched, out)?;
                     }

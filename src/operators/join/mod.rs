@@ -17,8 +17,11 @@
 //! | `Counts` | changes are given | how many matches each row has |
 //! | `Unmatched` | rows are final when given | those without a match, by the moment at which that is final |
 //!
+//! Where the condition says how far apart in event time the rows of a pair are, only rows that are not further
+//! apart meet (`near`).
+//!
 //! State: traces 0 and 1 hold the rows of the left and the right input by key, traces 2 and 3 what is known of them.
-//! A row whose matches are known begins with its expiry. The moment in front of a key of `Unmatched` takes no
+//! Where rows meet by time a row begins with its moment; one whose matches are known goes on with its expiry. The moment in front of a key of `Unmatched` takes no
 //! part in where it lives ([`routed`]).
 
 mod encode;
@@ -27,6 +30,7 @@ mod held;
 mod known;
 mod lookup;
 mod merge;
+mod near;
 mod pairs;
 mod singles;
 
@@ -51,6 +55,7 @@ use crate::time::EventTime;
 use held::Held;
 use lookup::lookup;
 use merge::Merge;
+use near::Reach;
 
 /// What progress calls this operator, as Spark does.
 const NAME: &str = "symmetricHashJoin";
@@ -116,6 +121,8 @@ struct Prepared {
     sides: [Side; 2],
     /// What must be true of a pair, over the columns of both.
     filter: Option<Expressions>,
+    /// How far apart the rows of a pair are.
+    reach: Option<Reach>,
     /// The columns of both.
     pair_schema: SchemaRef,
     schema: SchemaRef,
@@ -131,6 +138,8 @@ struct Side {
     late: Option<Limit>,
     /// A row can find no match any more when the watermark has passed this; `None`: never so.
     until: Option<Limit>,
+    /// The moment by which rows meet.
+    moment: Option<Limit>,
     /// Whether its rows are kept.
     is_kept: bool,
     known: Option<Known>,
@@ -202,6 +211,9 @@ impl Side {
                 Kept::Until(until, more) => Some(Limit::new(until, *more, input, options)?),
                 Kept::Not | Kept::Forever => None,
             },
+            moment: (plan.within.as_ref())
+                .map(|within| Limit::new(&within.moments[side], 0, input, options))
+                .transpose()?,
             is_kept: *kept != Kept::Not,
             known: Known::of(plan, side),
             rows: ValueCodec::new(&types(input)).map_err(failed)?,
@@ -209,18 +221,26 @@ impl Side {
         })
     }
 
-    /// Whether its rows begin with their expiry.
+    /// Whether its rows have their expiry in front.
     fn is_stamped(&self) -> bool {
         self.known.is_some_and(Known::is_kept)
     }
 
     /// The columns of a row that is kept, or that is new.
     fn row<'a>(&self, value: &'a [u8]) -> &'a [u8] {
-        if self.is_stamped() {
-            &value[8..]
+        let times = usize::from(self.moment.is_some()) + usize::from(self.is_stamped());
+        &value[8 * times..]
+    }
+
+    /// The expiry of a row that has it in front.
+    fn expiry_of(&self, value: &[u8]) -> EventTime {
+        let stamp = if self.moment.is_some() {
+            value.get(8..)
         } else {
-            value
-        }
+            Some(value)
+        };
+        let stamp = stamp.and_then(|stamp| stamp.first_chunk());
+        stamp.copied().map_or(0, i64::from_be_bytes)
     }
 }
 
@@ -293,6 +313,7 @@ impl Join {
                 filter: (plan.filter.as_ref())
                     .map(|filter| Expressions::new([filter], &both, options))
                     .transpose()?,
+                reach: plan.within.as_ref().map(Reach::new),
                 pair_schema: batch_schema(&both),
                 schema: batch_schema(output),
             }),

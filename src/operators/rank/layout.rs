@@ -3,7 +3,7 @@
 //! The key is the partition, behind its bound where it has one. The value is the order, the columns that
 //! are neither in the partition nor in the order, and the length of the order in four bytes. So the
 //! values of a key lie in the order, rows that are alike in it in the order of their columns, and no
-//! column is kept twice.
+//! column is kept twice. Where the order is that of event time, the value begins with the moment.
 
 use std::sync::Arc;
 
@@ -18,16 +18,26 @@ use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
 use crate::operators::moment::moments;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats, behind, expires};
-use crate::plan::Bound;
-use crate::row::{Bytes, Delta, KeyCodec, RowError, read_bound};
+use crate::plan::{Bound, EventTimeColumn};
+use crate::row::{Bytes, Delta, KeyCodec, RowError, bound_prefix, read_bound};
 use crate::state::Rows;
-use crate::time::{EventTime, NEVER};
+use crate::time::{EventTime, NEVER, NO_WATERMARK};
 
 /// Where a column of the input is kept.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Key(usize),
     Value(usize),
+}
+
+/// The event time that the order begins with.
+struct Timed {
+    column: EventTimeColumn,
+    /// For how long a row stays behind it; `None`: for ever.
+    stays: Option<i64>,
+    /// Rows without are left out.
+    required: bool,
+    nulls_first: bool,
 }
 
 /// How the rows of an operator are kept.
@@ -38,6 +48,7 @@ pub(in crate::operators) struct Layout {
     /// The partition, then the order.
     expressions: Expressions,
     bound: Option<Bound>,
+    timed: Option<Timed>,
     key: KeyCodec,
     order: KeyCodec,
     /// The order, then the columns that are left.
@@ -91,6 +102,7 @@ impl Layout {
             name,
             expressions,
             bound,
+            timed: None,
             key: KeyCodec::new(key_types).map_err(failed)?,
             order,
             value: KeyCodec::new_with_options(&value).map_err(failed)?,
@@ -98,6 +110,23 @@ impl Layout {
             places,
             schema: batch_schema(output),
         })
+    }
+
+    /// Rows begin with the event time that comes first in the order: they are late by it, and go so long
+    /// behind it, if at all. Those without are left out where it is `required`.
+    pub(in crate::operators) fn timed_by(
+        mut self,
+        column: EventTimeColumn,
+        (stays, required): (Option<i64>, bool),
+        order: &[SortExpr],
+    ) -> Self {
+        self.timed = Some(Timed {
+            column,
+            stays,
+            required,
+            nulls_first: order.first().is_some_and(|by| by.nulls_first),
+        });
+        self
     }
 
     fn row_error(&self, source: RowError) -> OperatorError {
@@ -108,7 +137,9 @@ impl Layout {
     }
 
     fn lag(&self) -> i64 {
-        self.bound.map_or(0, |bound| bound.column.lag)
+        let timed = self.timed.as_ref().map(|timed| timed.column);
+        let column = self.bound.map(|bound| bound.column).or(timed);
+        column.map_or(0, |column| column.lag)
     }
 
     /// Partitions whose bound lies at or below this are complete in `epoch`.
@@ -126,6 +157,17 @@ impl Layout {
         (self.bound).map_or(NEVER, |bound| expires(read_bound(key), bound.column.lag))
     }
 
+    /// When a row goes.
+    pub(in crate::operators) fn expiry_of(&self, key: &[u8], value: &[u8]) -> EventTime {
+        let Some(timed) = &self.timed else {
+            return self.expiry(key);
+        };
+        match (read_bound(value), timed.stays) {
+            (NEVER | NO_WATERMARK, _) | (_, None) => NEVER,
+            (time, Some(stays)) => expires(time, timed.column.lag.saturating_add(stays)),
+        }
+    }
+
     /// The rows of a batch, without those that come too late, which are counted.
     pub(in crate::operators) fn encode(
         &self,
@@ -141,6 +183,8 @@ impl Layout {
         let (keys, order) = columns.split_at(self.key.types().len());
         let bounds =
             (self.bound.as_ref()).map(|bound| moments(bound.column.kind, &keys[bound.key], count));
+        let timed = (self.timed.as_ref())
+            .map(|timed| (timed, moments(timed.column.kind, &order[0], count)));
         let keys = match &bounds {
             Some(bounds) => self.key.encode_bounded(bounds, keys),
             None => encode(&self.key, keys, count),
@@ -161,9 +205,26 @@ impl Layout {
             }
             let key = keys.get(row);
             value.clear();
+            if let Some((timed, times)) = &timed {
+                let time = times[row];
+                if time <= late {
+                    dropped += u64::from(delta.diff(row) > 0);
+                    continue;
+                }
+                let is_null = time == NEVER;
+                if is_null && timed.required {
+                    continue;
+                }
+                let time = if is_null && timed.nulls_first {
+                    NO_WATERMARK
+                } else {
+                    time
+                };
+                value.extend_from_slice(&bound_prefix(time));
+            }
             value.extend_from_slice(values.get(row));
             value.extend_from_slice(&(lengths.get(row).len() as u32).to_be_bytes());
-            rows.push(key, &value, delta.diff(row), self.expiry(key));
+            rows.push(key, &value, delta.diff(row), self.expiry_of(key, &value));
         }
         if dropped > 0 {
             let stats = OperatorStats {
@@ -192,7 +253,9 @@ impl Layout {
         let failed = |source| self.row_error(source);
         let key = self.key.decode(keys.iter().map(|key| &key[skip..]));
         let key = key.map_err(failed)?;
-        let value = (self.value).decode(values.iter().map(|value| &value[..value.len() - 4]));
+        let time = if self.timed.is_some() { 8 } else { 0 };
+        let value = values.iter().map(|value| &value[time..value.len() - 4]);
+        let value = self.value.decode(value);
         let value = value.map_err(failed)?;
         let mut columns: Vec<ArrayRef> = (self.places.iter())
             .map(|place| match place {

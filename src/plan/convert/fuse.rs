@@ -127,6 +127,7 @@ pub(super) fn renamed(node: Node, schema: DFSchemaRef) -> Node {
         | Operator::Aggregate(_)
         | Operator::SessionWindow(_)
         | Operator::Join(_)
+        | Operator::Nearest(_)
         | Operator::Deduplicate(_)
         | Operator::Rank(_)
         | Operator::Over(_)

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::event_time::{self, bound_of, interval_micros, is_instant};
-use super::super::join::{Join, JoinKind, JoinSide, Kept, LEFT, Moment, RIGHT, is_static};
+use super::super::join::{Join, JoinKind, JoinSide, Kept, LEFT, Moment, RIGHT, Within, is_static};
 use super::super::text::is_utc;
 use super::super::{Emit, EventTimeColumn, EventTimeKind, Node, Operator, text};
 use super::error::{ConvertError, Result, unsupported};
@@ -36,13 +36,18 @@ pub(super) fn join(join: &LogicalJoin, left: Node, right: Node, scope: Scope<'_>
         .schema
         .join(&inputs[RIGHT].schema)
         .map_err(failed)?;
+    if join.null_aware {
+        return Err(unsupported(
+            "NOT IN with a correlated sub-query that has a LIMIT or one row of aggregates",
+            "it has a row also where nothing correlates",
+            "write NOT EXISTS (SELECT ... WHERE ...) with all conditions in it",
+        ));
+    }
     let mut on = Vec::new();
     let mut conditions = Vec::new();
     for (one, other) in &join.on {
         let of_type = |expr: &Expr| expr.get_type(&both).map_err(failed);
-        if join.null_aware {
-            conditions.push(unless_different(join, one, other)?);
-        } else if of_type(one)? == of_type(other)? {
+        if of_type(one)? == of_type(other)? {
             on.push((
                 resolve(one.clone(), &inputs[LEFT], scope)?,
                 resolve(other.clone(), &inputs[RIGHT], scope)?,
@@ -92,6 +97,7 @@ pub(super) fn join(join: &LogicalJoin, left: Node, right: Node, scope: Scope<'_>
         let first = bounds.min_by_key(|(moment, more)| (text::expression(&moment.time), *more));
         first.map_or(Kept::Forever, |(moment, more)| Kept::Until(moment, more))
     });
+    let within = within(&of_pairs, &inputs).filter(|_| !kept.contains(&Kept::Not));
     let columns = columns(kind, &inputs, &kept);
     let late = |side: usize| {
         let input = &inputs[side];
@@ -120,6 +126,7 @@ pub(super) fn join(join: &LogicalJoin, left: Node, right: Node, scope: Scope<'_>
         nulls_match: join.null_equality == NullEquality::NullEqualsNull,
         filter: of_pairs.into_iter().reduce(and),
         sides: [left, right],
+        within,
         emit: Emit::Changes,
     };
     Ok(Node {
@@ -147,21 +154,8 @@ fn kind(join_type: JoinType) -> JoinKind {
     }
 }
 
-/// `NOT IN`: a row stays only if it surely differs from all, which a null never does.
-fn unless_different(join: &LogicalJoin, one: &Expr, other: &Expr) -> Result<Expr> {
-    if join.on.len() > 1 {
-        return Err(unsupported(
-            format!("{} NOT IN (a correlated sub-query)", text::expression(one)),
-            "nulls would have to be told apart for each correlated value",
-            "write NOT EXISTS (SELECT ... WHERE ...) with all conditions in it",
-        ));
-    }
-    let equal = binary_expr(one.clone(), Op::Eq, other.clone());
-    Ok(Expr::IsNotFalse(Box::new(equal)))
-}
-
 /// The input whose columns alone an expression names; `None`: those of both, or none.
-fn only_side(expr: &Expr, inputs: &[Node; 2]) -> Option<usize> {
+pub(super) fn only_side(expr: &Expr, inputs: &[Node; 2]) -> Option<usize> {
     let columns = expr.column_refs();
     [LEFT, RIGHT].into_iter().find(|side| {
         let schema = &inputs[*side].schema;
@@ -267,6 +261,57 @@ fn before(
         .checked_add(tick)?
         .checked_add(one.moment.column.lag)?;
     Some((other.moment, more))
+}
+
+/// What conditions say about how far apart the rows of a pair are: those about the same times as the first.
+fn within(conditions: &[Expr], inputs: &[Node; 2]) -> Option<Within> {
+    let ordered = |condition: &Expr| -> Vec<(Shifted, Shifted)> {
+        let pair = |one: &Expr, other: &Expr| {
+            let (one, other) = (shifted(one, inputs)?, shifted(other, inputs)?);
+            (one.side != other.side).then_some((one, other))
+        };
+        let found = match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+                Op::Lt | Op::LtEq => vec![pair(left, right)],
+                Op::Gt | Op::GtEq => vec![pair(right, left)],
+                Op::Eq => vec![pair(left, right), pair(right, left)],
+                _ => vec![],
+            },
+            Expr::Between(between) if !between.negated => vec![
+                pair(&between.low, &between.expr),
+                pair(&between.expr, &between.high),
+            ],
+            _ => vec![],
+        };
+        found.into_iter().flatten().collect()
+    };
+    let mut found: Option<Within> = None;
+    // The first of two is at or before the other.
+    for (first, second) in conditions.iter().flat_map(ordered) {
+        let difference = second.shift.checked_sub(first.shift)?;
+        let left_first = first.side == LEFT;
+        let (left, right) = if left_first {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let moments = [left.moment, right.moment];
+        let within = found.get_or_insert_with(|| Within {
+            moments: moments.clone(),
+            least: None,
+            most: None,
+        });
+        if within.moments != moments {
+            continue;
+        }
+        if left_first {
+            within.least = within.least.max(Some(difference));
+        } else {
+            let at_most = difference.checked_neg()?;
+            within.most = Some(within.most.map_or(at_most, |most| most.min(at_most)));
+        }
+    }
+    found
 }
 
 /// The same of keys that are windows or times.

@@ -40,7 +40,8 @@ fn parts(node: &Node) -> Option<Vec<Part>> {
             }
             Some(parts)
         }
-        Operator::Rank(_) | Operator::Over(_) => parts(node.inputs.first()?),
+        // A row of the first input meets one of the second at most.
+        Operator::Nearest(_) | Operator::Rank(_) | Operator::Over(_) => parts(node.inputs.first()?),
         Operator::FilterProject {
             project: Some(exprs),
             ..
@@ -239,6 +240,7 @@ fn column_known_by(node: &Node, index: usize) -> Option<KnownBy> {
             }
         }
         Operator::SessionWindow(_)
+        | Operator::Nearest(_)
         | Operator::Deduplicate(_)
         | Operator::Rank(_)
         | Operator::Over(_) => {

@@ -14,6 +14,7 @@ use super::super::catalog::QuerySource;
 use super::super::deduplicate::deduplicate_of;
 use super::super::event_time::WallClock;
 use super::super::functions::collections::holds_map;
+use super::super::nearest::nearest_of;
 use super::super::sessions::{self, session_window_of};
 use super::super::{
     Emit, EventTimeColumn, EventTimeKind, Node, Operator, SessionWindow, event_time, text,
@@ -23,6 +24,7 @@ use super::error::{ConvertError, Result, unsupported};
 use super::expr::{resolve, resolve_constant};
 use super::fuse::{filter, project, renamed};
 use super::join::join;
+use super::nearest::nearest;
 use super::order::settled;
 use super::rank;
 
@@ -95,6 +97,9 @@ pub(super) fn node(plan: &LogicalPlan, scope: Scope<'_>) -> Result<Node> {
         }
         other if let Some(sessions) = session_window_of(other) => {
             session_window(sessions, child(&sessions.input)?, scope)
+        }
+        other if let Some(asked) = nearest_of(other) => {
+            nearest(asked, child(&asked.left)?, child(&asked.right)?, scope)
         }
         other if let Some(asked) = deduplicate_of(other) => rank::deduplicate(asked, scope),
         LogicalPlan::Window(window) => rank::over(window, scope),

@@ -25,6 +25,7 @@ use super::fuse::{filter, origin, project};
 use super::nodes::{Scope, node};
 use super::order::settled;
 use super::sorted::unsorted;
+use super::trailing::trailing;
 
 /// The first row of each key to arrive.
 pub(super) fn deduplicate(asked: &deduplicate::Deduplicate, scope: Scope<'_>) -> Result<Node> {
@@ -300,6 +301,15 @@ pub(super) fn over(window: &Window, scope: Scope<'_>) -> Result<Node> {
         .iter()
         .skip(window.input.schema().fields().len());
     fields.extend(results.map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))));
+    let trailing = trailing(&calls, &order, &input, scope).filter(|_| bound.is_none());
+    if let Some(trailing) = trailing {
+        // A row that comes in time changes what lies behind it only.
+        let time = order[0].expr.try_as_col();
+        let time = time.and_then(|time| input.schema.maybe_index_of_column(time));
+        if let Some(time) = time {
+            columns[time] = Some(trailing.column);
+        }
+    }
     columns.resize(fields.len(), None);
     let schema = DFSchema::new_with_metadata(fields, HashMap::new());
     let schema = schema.map_err(|source| ConvertError::Expression {
@@ -313,6 +323,7 @@ pub(super) fn over(window: &Window, scope: Scope<'_>) -> Result<Node> {
             order,
             calls,
             bound,
+            trailing,
             emit: Emit::Changes,
         }),
         schema: Arc::new(schema),

@@ -46,6 +46,7 @@ fn kinds(plan: &Plan) -> Vec<&'static str> {
             Operator::Deduplicate(_) => "deduplicate",
             Operator::Rank(_) => "rank",
             Operator::Over(_) => "over",
+            Operator::Nearest(_) => "nearest",
             Operator::Join(_) => "join",
             Operator::Values { .. } => "values",
         })

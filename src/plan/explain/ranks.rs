@@ -2,7 +2,7 @@
 
 use super::super::text::duration;
 use super::super::{
-    Bound, Deduplicate, Emit, Known, Node, OutputMode, Over, Plan, Rank, RankFunction,
+    Bound, Deduplicate, Emit, Known, Node, OutputMode, Over, Plan, Rank, RankFunction, Trailing,
 };
 use super::{Note, end_of, forgets_nothing, late_rows, length};
 
@@ -80,7 +80,17 @@ pub(super) fn rank_notes(plan: &Plan, node: &Node, rank: &Rank) -> Vec<Note> {
 }
 
 pub(super) fn over_notes(plan: &Plan, over: &Over) -> Vec<Note> {
+    let time = over
+        .trailing
+        .map(|Trailing { column, .. }| Bound { key: 0, column });
+    let forgets = match (over.trailing, time) {
+        (Some(trailing), Some(time)) => forgets_behind(trailing, time, over.emit),
+        _ => forgets_partitions(plan, over.bound),
+    };
     let gives = match over.emit {
+        Emit::OnClose if over.trailing.is_some() => {
+            "a row once, when the watermark passes its event time"
+        }
         Emit::OnClose => "the rows of a partition once, when it is complete",
         Emit::Changes => {
             "each epoch: of the partitions that changed, the rows whose results differ"
@@ -88,14 +98,31 @@ pub(super) fn over_notes(plan: &Plan, over: &Over) -> Vec<Note> {
     };
     vec![
         ("state", "each row".into()),
-        ("forgets", forgets_partitions(plan, over.bound)),
-        ("late rows", late_rows(over.bound)),
+        ("forgets", forgets),
+        ("late rows", late_rows(over.bound.or(time))),
         ("gives", gives.into()),
         (
             "cost",
             "a change computes the rows of its partition anew".into(),
         ),
     ]
+}
+
+/// What rows to come do not look back on.
+fn forgets_behind(trailing: Trailing, time: Bound, emit: Emit) -> String {
+    let range = match trailing.range {
+        0 => String::new(),
+        range => format!(" + {}", length(range)),
+    };
+    let passed = format!("a row when the watermark passes {}{range}", end_of(time));
+    match (trailing.rows, emit) {
+        (Some(0), _) => passed,
+        (Some(rows), Emit::OnClose) => {
+            format!("{passed}, but for the last {rows} of each partition")
+        }
+        (Some(_), Emit::Changes) => "nothing: rows to come look back on the last ones".into(),
+        (None, _) => "nothing: rows to come look back on all of them".into(),
+    }
 }
 
 fn forgets_partitions(plan: &Plan, bound: Option<Bound>) -> String {

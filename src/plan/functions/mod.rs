@@ -78,7 +78,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     all.extend(arithmetic::functions());
     all.push(coalesce::coalesce());
     all.push(item::item());
-    all.push(super::deduplicate::within_watermark());
+    all.extend(super::marks::functions());
     all
 }
 

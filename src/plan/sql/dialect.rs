@@ -100,6 +100,9 @@ impl Dialect for TidemarkDialect {
     fn supports_from_first_select(&self) -> bool {
         true
     }
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
     fn supports_select_item_multi_column_alias(&self) -> bool {
         true
     }

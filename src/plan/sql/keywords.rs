@@ -38,6 +38,9 @@ pub(super) fn for_parser(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
             keyword if WITH_BRACKET.contains(&keyword) => tokens
                 .get(at + 1)
                 .is_some_and(|next| next.token == Token::LParen),
+            // Snowflake's ways to name a version of a table; a table may be called so.
+            Keyword::BEFORE | Keyword::CHANGES => false,
+            Keyword::AT => is_keyword(tokens.get(at + 1), Keyword::TIME),
             _ => continue,
         };
         if !construct && let Token::Word(word) = &mut tokens[at].token {
@@ -45,6 +48,10 @@ pub(super) fn for_parser(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
         }
     }
     tokens
+}
+
+fn is_keyword(token: Option<&TokenWithSpan>, keyword: Keyword) -> bool {
+    token.is_some_and(|t| matches!(&t.token, Token::Word(word) if word.keyword == keyword))
 }
 
 /// `(x PLACING y ...)`, rather than the arguments of the function.

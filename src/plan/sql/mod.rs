@@ -8,6 +8,7 @@
 //! | `table_functions` | TUMBLE, HOP, CUMULATE and Spark's streaming clauses, on tokens |
 //! | `grouping` | `WITH ROLLUP`, `grouping_id()` |
 //! | `windows`, `ast` | `window(..)`, on the syntax tree |
+//! | `asof` | `ASOF JOIN` and `FOR SYSTEM_TIME AS OF`, on tokens and on the syntax tree |
 //! | `generators`, `generate` | `explode` and its like, on the syntax tree and as plans |
 //! | `lambdas` | fields of a lambda's parameters, how many it has |
 //! | `spark_functions` | Spark's functions that are something else here |
@@ -24,6 +25,7 @@
 //! [`parse_script`] plans a whole script; [`SqlSession`] does the same statement by statement and
 //! remembers what was declared.
 
+mod asof;
 mod ast;
 mod ddl;
 mod depth;

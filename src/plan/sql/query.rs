@@ -22,13 +22,13 @@ use super::scope::QueryTables;
 use super::tables::{Entry, Tables};
 use super::tokens::{SourceText, position};
 use super::{
-    depth, diagnose, generators, keywords, literals, locate, star, table_functions, windows,
+    asof, depth, diagnose, generators, keywords, literals, locate, star, table_functions, windows,
 };
 use crate::plan::SinkTable;
 use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
 use crate::plan::context::{Provider, StreamTable, session_state};
 use crate::plan::error::{PlanErrorKind, Result};
-use crate::plan::{deduplicate, sessions};
+use crate::plan::{deduplicate, membership, nearest, sessions};
 
 /// Where a query's rows go.
 #[derive(Debug)]
@@ -294,6 +294,7 @@ impl Planner<'_> {
         original: &[TokenWithSpan],
     ) -> Result<(Box<Query>, Box<Query>)> {
         let tokens = table_functions::rewrite(self.source, original, &mut &*tables)?;
+        let tokens = asof::outer(tokens);
         let asked = self.parse(&tokens)?;
         let mut query = asked.clone();
         names::collect_aliases(&query, self.source, &mut tables.spellings.borrow_mut());
@@ -302,6 +303,7 @@ impl Planner<'_> {
             &mut windows::Rewriter {
                 time_zone: self.settings.time_zone(),
                 with_metadata: &|name| tables.shows_metadata(name),
+                versions: &|name| tables.versions(name),
             },
         )
         .map_err(|failure| {
@@ -430,6 +432,8 @@ fn planned(
         .and_then(literals::typed)
         .and_then(sessions::introduced)
         .and_then(deduplicate::introduced)
+        .and_then(nearest::introduced)
+        .and_then(membership::with_exists)
 }
 
 /// Whether an expression must follow.

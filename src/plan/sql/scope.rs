@@ -9,6 +9,7 @@ use datafusion::logical_expr::TableSource;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use tidemark_connectors::METADATA_COLUMN;
 
+use super::asof::Versions;
 use super::names::Spellings;
 use super::query::Planner;
 use super::table_functions;
@@ -98,6 +99,33 @@ impl<'a> QueryTables<'a> {
             _ => None,
         };
         table.is_some_and(|t| !t.metadata.fields().is_empty())
+    }
+}
+
+impl QueryTables<'_> {
+    /// What `FOR SYSTEM_TIME AS OF` finds in a table.
+    pub(super) fn versions(&self, name: &str) -> Versions {
+        let overlay = self.overlays.borrow().get(name).cloned();
+        let table = match (overlay, self.planner.tables.get(name)) {
+            (Some(table), _) => table,
+            (None, Some(Entry::Table(table))) => match self.opened(table) {
+                Some(table) => table,
+                None => return Versions::Failed,
+            },
+            (None, Some(Entry::View { .. }) | None) => return Versions::Query,
+        };
+        let names = |columns: &[usize]| -> Vec<String> {
+            let fields = table.schema.iter().flat_map(|schema| schema.fields());
+            let fields: Vec<_> = fields.collect();
+            let named = columns.iter().filter_map(|column| fields.get(*column));
+            named.map(|field| field.name().to_lowercase()).collect()
+        };
+        let time = table.watermark.as_ref().filter(|_| table.streaming);
+        Versions::Table {
+            key: names(&table.primary_key),
+            time: time.and_then(|watermark| names(&[watermark.column]).pop()),
+            streaming: table.streaming,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::METADATA_COLUMN;
 
+use super::asof::{self, Versions};
 use super::ast::{call, function_name, name_span, string};
 use super::window_calls::{Family, WindowCall, bad, is_window_function};
 use super::{generators, grouping, lambdas, spark_functions};
@@ -28,6 +29,8 @@ pub(super) struct Rewriter<'a> {
     pub(super) time_zone: &'a str,
     /// The tables, in lower case, that show `_metadata` in this query.
     pub(super) with_metadata: &'a dyn Fn(&str) -> bool,
+    /// What there is to look up in a table by its name in lower case.
+    pub(super) versions: &'a dyn Fn(&str) -> Versions,
 }
 
 /// Rewrites all blocks of a query; the error comes with its place.
@@ -90,7 +93,8 @@ impl VisitorMut for Rewriter<'_> {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Failure> {
         self.hide_metadata(select);
-        let rewritten = grouping::rewrite(select)
+        let rewritten = asof::rewrite(select, self.versions)
+            .and_then(|()| grouping::rewrite(select))
             .and_then(|()| windows(select))
             .and_then(|()| generators::rewrite(select));
         match rewritten {

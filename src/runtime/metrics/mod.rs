@@ -135,9 +135,14 @@ fn collect_lags(node: &Node, lags: &mut BTreeMap<usize, i64>) {
         Operator::SessionWindow(sessions) => sessions.bound.map(|bound| bound.lag),
         Operator::Deduplicate(deduplicate) => deduplicate.time.as_ref().map(|(_, time)| time.lag),
         Operator::Rank(rank) => rank.bound.map(|bound| bound.column.lag),
-        Operator::Over(over) => over.bound.map(|bound| bound.column.lag),
+        Operator::Over(over) => {
+            let column = over.bound.map(|bound| bound.column);
+            let column = column.or(over.trailing.map(|trailing| trailing.column));
+            column.map(|column| column.lag)
+        }
         Operator::Source { .. }
         | Operator::Join(_)
+        | Operator::Nearest(_)
         | Operator::FilterProject { .. }
         | Operator::Unnest { .. }
         | Operator::Union

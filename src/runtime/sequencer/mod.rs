@@ -103,6 +103,7 @@ impl Sequencer {
                     | Operator::Rank(_)
                     | Operator::Over(_)
                     | Operator::Join(_)
+                    | Operator::Nearest(_)
             )
         });
         let always_answers = any(&plan.root, &|operator| match operator {
