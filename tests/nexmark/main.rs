@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidemark_connectors::sinks::show::{Zone, cells};
 use tidemark_connectors::sources::memory::MemorySource;
-use tidemark_connectors::{ChangeType, Read, ReadLimit, Source, open_source};
+use tidemark_connectors::{ChangeType, Read, ReadLimit, open_source};
 use tidemark_dataflows::nexmark;
 
 use common::{Captured, Run};
