@@ -141,3 +141,48 @@ fn two_processes_and_killed_ones_give_the_rows_of_one() {
         assert!(killed.rows(name) == wanted, "{name}, killed");
     }
 }
+
+/// What `bench nexmark` says with these options, and whether it ended well.
+fn bench(options: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidemark"))
+        .args(["bench", "nexmark"])
+        .args(options)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn the_bench_measures_queries_and_refuses_unknown_ones() {
+    let (well, said) = bench(&["-q", "Q2,q10", "--events", "20000", "--checkpoint"]);
+    assert!(well, "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines.iter().any(|line| line.starts_with("query  events/s")),
+        "{said}"
+    );
+    let q10 = lines.iter().find(|line| line.starts_with("q10  ")).unwrap();
+    assert!(q10.contains(" 18,400 "), "{said}");
+
+    let (well, said) = bench(&["-q", "q4", "--events", "20000", "--json", "--rounds", "2"]);
+    assert!(well, "{said}");
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&told["query"], &told["events"]),
+        (&"q4".into(), &20_000.into())
+    );
+    assert!(told["stateRows"].as_u64() > Some(1000) && told["outputRows"].as_u64() >= Some(5));
+
+    let (well, said) = bench(&["-q", "q23"]);
+    assert!(
+        !well && said.contains("no query 'q23'") && said.contains("q0 to q22"),
+        "{said}"
+    );
+    assert!(
+        bench(&["-q", "q5", "--sql"])
+            .1
+            .contains("INSERT INTO result")
+    );
+}
