@@ -14,7 +14,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 tidemark=${TIDEMARK:-$target/release/tidemark}
 events=${EVENTS:-1000000}
 queries=${QUERIES:-$(seq -f 'q%g' 0 22)}
-port=${PORT:-41490}
+port=${PORT:-41690}
 work=$target/nexmark_kafka
 "$root/connectors/tests/kafka/get.sh"
 rm -rf "$work"

@@ -151,7 +151,7 @@ impl Maker {
             Content::Expires => times(events, |event| self.model.expires(event, stream.at(event))),
             Content::Name => texts(events, 16, |out, event| name(out, stream.at(event)))?,
             Content::EmailAddress => texts(events, 16, |out, event| {
-                email_address(out, stream.at(event))
+                email_address(out, stream.at(event));
             })?,
             Content::CreditCard => texts(events, 19, |out, event| {
                 push_credit_card(out, stream.at(event));

@@ -161,7 +161,7 @@ pub(super) fn bid_auction(event: u64, bits: u64) -> i64 {
 /// Who bids: three times in four the hot bidder, who is the one behind the hot seller.
 #[inline]
 pub(super) fn bidder(event: u64, bits: u64) -> i64 {
-    let person = if bits & 3 == 0 {
+    let person = if bits.is_multiple_of(4) {
         some_person(event, bits)
     } else {
         last_person(event) / HOT_EVERY * HOT_EVERY + 1
@@ -172,7 +172,7 @@ pub(super) fn bidder(event: u64, bits: u64) -> i64 {
 /// Who sells: three times in four the hot seller.
 #[inline]
 pub(super) fn seller(event: u64, bits: u64) -> i64 {
-    let person = if bits & 3 == 0 {
+    let person = if bits.is_multiple_of(4) {
         some_person(event, bits)
     } else {
         last_person(event) / HOT_EVERY * HOT_EVERY

@@ -36,7 +36,7 @@ pub(super) fn one_of<'a>(texts: &[&'a str], bits: u64) -> &'a str {
 #[inline]
 fn eight_letters(bits: u64) -> u64 {
     const LANES: u64 = 0x00FF_00FF_00FF_00FF;
-    let even = ((bits & LANES) * 26 >> 8) & LANES;
+    let even = (((bits & LANES) * 26) >> 8) & LANES;
     let odd = (((bits >> 8) & LANES) * 26) & !LANES;
     (even | odd) + 0x6161_6161_6161_6161
 }
@@ -106,7 +106,7 @@ pub(super) fn push_credit_card(out: &mut Vec<u8>, bits: u64) {
 #[inline]
 pub(super) fn channel(bits: u64) -> usize {
     if bits & 1 == 1 {
-        (bits >> 1 & 3) as usize
+        ((bits >> 1) & 3) as usize
     } else {
         HOT_CHANNELS.len() + scale(bits, CHANNELS - 1) as usize
     }
@@ -115,12 +115,11 @@ pub(super) fn channel(bits: u64) -> usize {
 /// Appends a channel's name.
 #[inline]
 pub(super) fn push_channel(out: &mut Vec<u8>, channel: usize) {
-    match HOT_CHANNELS.get(channel) {
-        Some(name) => out.extend_from_slice(name.as_bytes()),
-        None => {
-            out.extend_from_slice(b"channel-");
-            push_number(out, (channel - HOT_CHANNELS.len()) as i64);
-        }
+    if let Some(name) = HOT_CHANNELS.get(channel) {
+        out.extend_from_slice(name.as_bytes());
+    } else {
+        out.extend_from_slice(b"channel-");
+        push_number(out, (channel - HOT_CHANNELS.len()) as i64);
     }
 }
 
