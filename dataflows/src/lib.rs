@@ -1,4 +1,6 @@
-//! Ready dataflows on Tidemark: SQL to start from.
+//! Ready dataflows for Tidemark: SQL to start from. Text only; the command bundles some of it.
+
+pub mod nexmark;
 
 /// Web events to counts per five-minute window and event type, into partitioned Parquet.
 pub const WEB_ANALYTICS: &str = include_str!("../sql/web_analytics.sql");

@@ -3,6 +3,7 @@
 //! Exit codes: 0 finished or stopped on request, 1 a query failed, 2 bad usage or bad SQL.
 
 mod bar;
+mod bench;
 mod checkpoint;
 mod cluster;
 mod demo;
@@ -37,6 +38,9 @@ enum Command {
     Sql(SqlArgs),
     /// A bundled generator, a windowed query and a live table: nothing to install
     Demo(DemoArgs),
+    /// Run bundled queries over a bundled generator, and measure them
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Show what a checkpoint directory holds, and verify its files
     Checkpoint(CheckpointArgs),
 }
@@ -122,6 +126,43 @@ struct DemoArgs {
     sql: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// The Nexmark suite: people, auctions and bids
+    Nexmark(NexmarkArgs),
+}
+
+#[derive(Debug, Args)]
+struct NexmarkArgs {
+    /// Which of q0 to q22, several with commas, or all
+    #[arg(short, long, default_value = "all", value_delimiter = ',')]
+    query: Vec<String>,
+    /// How many events the generator makes
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    events: u64,
+    /// Worker threads
+    #[arg(short, long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// Events a second of event time; they come as fast as they are read
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
+    /// Other seeds make other events
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Run each query so many times, and show the run in the middle
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Keep a checkpoint, in the directory for temporary files
+    #[arg(long)]
+    checkpoint: bool,
+    /// Print a JSON object a line for each query
+    #[arg(long)]
+    json: bool,
+    /// Print the SQL that runs, and end
+    #[arg(long)]
+    sql: bool,
+}
+
 #[derive(Debug, Args)]
 struct CheckpointArgs {
     /// The checkpoint directory
@@ -165,6 +206,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => run::explain(&args),
         Command::Sql(args) => shell::sql(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Bench(BenchCommand::Nexmark(args)) => bench::nexmark(&args),
         Command::Checkpoint(args) => checkpoint::show(&args),
     };
     match outcome {

@@ -1,17 +1,21 @@
 //! The sources, one file each.
 
+mod counter;
 pub mod datagen;
 pub mod file;
 pub mod kafka;
 pub mod memory;
+pub mod nexmark;
+mod random;
 pub mod rate;
 
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 
 use crate::{ConnectorError, Options, Result, Source};
 
 /// The names that `'connector' = ...` takes for a source.
-pub const SOURCES: &[&str] = &["file", "kafka", "rate", "datagen"];
+pub const SOURCES: &[&str] = &["file", "kafka", "rate", "datagen", "nexmark"];
 
 /// Opens the source that `connector` names.
 ///
@@ -28,10 +32,22 @@ pub fn open_source(
         "kafka" => Ok(Box::new(kafka::KafkaSource::open(options, schema)?)),
         "rate" => Ok(Box::new(rate::RateSource::open(options, schema.as_ref())?)),
         "datagen" => Ok(Box::new(datagen::DatagenSource::open(options, schema)?)),
+        "nexmark" => Ok(Box::new(nexmark::NexmarkSource::open(
+            options,
+            schema.as_ref(),
+        )?)),
         _ => Err(ConnectorError::UnknownConnector {
             name: connector.into(),
             nearest: crate::options::nearest(connector, SOURCES.iter().copied()),
             known: SOURCES.join(", "),
         }),
+    }
+}
+
+/// What went wrong while a generator made a column.
+fn generating(column: &str, source: ArrowError) -> ConnectorError {
+    ConnectorError::Arrow {
+        context: format!("generating the column '{column}'"),
+        source,
     }
 }

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt64Array};
-use arrow::compute::{SortOptions, cast};
+use arrow::array::{ArrayRef, UInt32Array, UInt64Array};
+use arrow::compute::{SortOptions, cast, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
@@ -17,6 +17,7 @@ use datafusion::logical_expr::{Expr, SortExpr};
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
 use crate::operators::moment::moments;
+use crate::operators::rank::first::First;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats, behind, expires};
 use crate::plan::{Bound, EventTimeColumn};
 use crate::row::{Bytes, Delta, KeyCodec, RowError, bound_prefix, read_bound};
@@ -58,6 +59,8 @@ pub(in crate::operators) struct Layout {
     /// Where each column of the input is.
     places: Vec<Place>,
     schema: SchemaRef,
+    /// Only rows that can be among the first of their partition matter.
+    first: Option<First>,
 }
 
 impl Layout {
@@ -109,6 +112,7 @@ impl Layout {
             rest,
             places,
             schema: batch_schema(output),
+            first: None,
         })
     }
 
@@ -127,6 +131,11 @@ impl Layout {
             nulls_first: order.first().is_some_and(|by| by.nulls_first),
         });
         self
+    }
+
+    /// Leaves out the rows that are not among the first of their partition in their own batch.
+    pub(super) fn with_first(self, first: Option<First>) -> Self {
+        Self { first, ..self }
     }
 
     fn row_error(&self, source: RowError) -> OperatorError {
@@ -191,18 +200,36 @@ impl Layout {
         };
         let keys = keys.map_err(|source| self.row_error(source))?;
         let lengths = encode(&self.order, order, count).map_err(|source| self.row_error(source))?;
+        let in_time = |row: &u32| {
+            let bound = bounds
+                .as_ref()
+                .map_or(NEVER, |bounds| bounds[*row as usize]);
+            bound > late || bound == NEVER
+        };
+        let (mut kept, late_rows): (Vec<u32>, Vec<u32>) = (0..count as u32).partition(in_time);
+        let dropped = late_rows
+            .iter()
+            .filter(|row| delta.diff(**row as usize) > 0);
+        let mut dropped = dropped.count() as u64;
+        if let Some(first) = self.first {
+            first.retain(&keys, &lengths, &mut kept);
+        }
         let left = self.rest.iter().map(|index| delta.batch.column(*index));
-        let all: Vec<ArrayRef> = order.iter().chain(left).map(Arc::clone).collect();
-        let values = encode(&self.value, &all, count).map_err(|source| self.row_error(source))?;
+        let all = order.iter().chain(left).map(Arc::clone);
+        let all: Vec<ArrayRef> = if kept.len() == count {
+            all.collect()
+        } else {
+            let indices = UInt32Array::from(kept.clone());
+            let some = all.map(|column| take(&column, &indices, None));
+            some.collect::<Result<_, _>>()
+                .map_err(|error| OperatorError::Overflow(error.to_string()))?
+        };
+        let values =
+            encode(&self.value, &all, kept.len()).map_err(|source| self.row_error(source))?;
         let mut rows = Rows::new(delta.time);
-        let mut dropped = 0;
         let mut value = Vec::new();
-        for row in 0..count {
-            let bound = bounds.as_ref().map_or(NEVER, |bounds| bounds[row]);
-            if bound <= late && bound != NEVER {
-                dropped += u64::from(delta.diff(row) > 0);
-                continue;
-            }
+        for (at, row) in kept.into_iter().enumerate() {
+            let row = row as usize;
             let key = keys.get(row);
             value.clear();
             if let Some((timed, times)) = &timed {
@@ -222,7 +249,7 @@ impl Layout {
                 };
                 value.extend_from_slice(&bound_prefix(time));
             }
-            value.extend_from_slice(values.get(row));
+            value.extend_from_slice(values.get(at));
             value.extend_from_slice(&(lengths.get(row).len() as u32).to_be_bytes());
             rows.push(key, &value, delta.diff(row), self.expiry_of(key, &value));
         }

@@ -1,14 +1,15 @@
 //! The first rows of each partition by an order: `ROW_NUMBER()`, `RANK()` and `DENSE_RANK()` up to a
 //! number, and `ORDER BY ... LIMIT`.
 //!
-//! Two stages. Rows are encoded where they are (`layout`) and sent to the worker that owns their
-//! partition; there, once the epoch is complete, what changed among the first of each partition is told
+//! Two stages. Rows are encoded where they are (`layout`), those that can be given at all (`first`), and sent to the
+//! worker that owns their partition; there, once the epoch is complete, what changed among the first of each partition is told
 //! (`merge`). What is read for that is the beginning of the partition, not all of it.
 //!
 //! State (trace 0): rows by partition, in their order. With a bound the partition begins with the
 //! moment at which it is complete. Over input that never retracts, only the rows that can be given are
 //! kept.
 
+mod first;
 pub(super) mod layout;
 mod merge;
 mod places;
@@ -23,6 +24,7 @@ use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, Restored}
 use crate::plan::{self, Emit, RankFunction};
 use crate::state::{Recorder, StateError};
 
+use first::First;
 use layout::Layout;
 use merge::Merge;
 
@@ -82,10 +84,11 @@ impl Rank {
             output,
             options,
         )?;
+        let first = First::new(plan.function, plan.ranks.1).filter(|_| !input_retracts);
         Ok(Self {
             prepared: Arc::new(Prepared {
                 operator,
-                layout: Arc::new(layout),
+                layout: Arc::new(layout.with_first(first)),
                 function: plan.function,
                 ranks: plan.ranks,
                 numbered: plan.numbered,

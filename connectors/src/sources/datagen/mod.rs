@@ -20,18 +20,20 @@
 //! | `.start`, `.end` | 0, none | of a sequence; an end bounds the source |
 //! | `.start`, `.step`, `.disorder` | now (bounded: 2026-01-01), the pace (none: 1 ms), 0 | of an event time: row n is at start + n * step, early by up to disorder |
 
-mod random;
 mod rules;
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::rules::{Pace, Rule, arrow_error};
+use self::rules::{Pace, Rule};
+use super::counter::Counter;
+use super::generating;
 use crate::format::BATCH_ROWS;
 use crate::{
     ConnectorError, Options, PlannedRange, Read, ReadLimit, Result, Source, SourceReader, Split,
@@ -39,9 +41,6 @@ use crate::{
 };
 
 const NAME: &str = "datagen";
-
-/// The rows of an epoch, where neither a pace nor a limit says how many.
-const EPOCH_ROWS: u64 = 1_000_000;
 
 /// The rows of a split: small enough to be shared among workers.
 const SPLIT_ROWS: u64 = 131_072;
@@ -62,14 +61,9 @@ struct GeneratedSplit {
 pub struct DatagenSource {
     reader: Arc<DatagenReader>,
     rows_per_second: Option<u64>,
-    rows: Option<u64>,
     partitions: u64,
     origin: i64,
-    /// How many rows are planned.
-    planned: u64,
-    /// Since when the pace is kept, and how many rows were planned then.
-    since: Option<(Instant, u64)>,
-    frozen: Option<u64>,
+    counter: Counter,
 }
 
 impl DatagenSource {
@@ -120,23 +114,10 @@ impl DatagenSource {
                 rules: rules.into(),
             }),
             rows_per_second,
-            rows,
+            counter: Counter::new(rows_per_second, rows),
             partitions: options.integer("numPartitions", 1)?.unwrap_or(1),
             origin: i64::try_from(since.as_millis()).unwrap_or(i64::MAX / 1000) * 1000,
-            planned: 0,
-            since: None,
-            frozen: None,
         })
-    }
-
-    /// How many rows there are by now; `None` where there is no end to them.
-    fn available(&mut self) -> Option<u64> {
-        let (since, before) = *self.since.get_or_insert((Instant::now(), self.planned));
-        let paced = self.rows_per_second.map(|rate| {
-            let due = since.elapsed().as_micros() * u128::from(rate) / 1_000_000;
-            before.saturating_add(u64::try_from(due).unwrap_or(u64::MAX))
-        });
-        [paced, self.rows, self.frozen].into_iter().flatten().min()
     }
 }
 
@@ -191,7 +172,8 @@ impl Source for DatagenSource {
                 "the offset log holds {what}, which is no offset of a datagen source. Use another checkpointLocation"
             ))
         };
-        self.planned = last.end.as_u64().ok_or_else(|| foreign(&last.end))?;
+        let planned = last.end.as_u64().ok_or_else(|| foreign(&last.end))?;
+        self.counter.resume(planned);
         if let Some(split) = log.iter().rev().find_map(|range| range.splits.first()) {
             let range =
                 GeneratedSplit::deserialize(&split.range).map_err(|_| foreign(&split.range))?;
@@ -201,24 +183,13 @@ impl Source for DatagenSource {
     }
 
     fn latest_offset(&mut self) -> Result<Option<Value>> {
-        Ok(self.available().map(|rows| json!(rows)))
+        Ok(self.counter.available().map(|rows| json!(rows)))
     }
 
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>> {
-        let start = self.planned;
-        let most = limit.rows.unwrap_or(if self.rows_per_second.is_some() {
-            u64::MAX
-        } else {
-            EPOCH_ROWS
-        });
-        let end = self
-            .available()
-            .unwrap_or(u64::MAX)
-            .min(start.saturating_add(most.max(1)));
-        if end <= start {
+        let Some(Range { start, end }) = self.counter.plan(limit.rows) else {
             return Ok(None);
-        }
-        self.planned = end;
+        };
         let mut splits = Vec::new();
         let row_bytes = self.reader.schema.fields().len() as u64 * 12;
         let width = SPLIT_ROWS.saturating_mul(self.partitions);
@@ -257,20 +228,12 @@ impl Source for DatagenSource {
     }
 
     fn freeze(&mut self) -> Result<()> {
-        // A source without pace or bound has no "now": it ends after what an epoch holds.
-        let there = self
-            .available()
-            .unwrap_or(self.planned.saturating_add(EPOCH_ROWS));
-        self.frozen = Some(there);
+        self.counter.freeze();
         Ok(())
     }
 
     fn exhausted(&self) -> bool {
-        [self.rows, self.frozen]
-            .into_iter()
-            .flatten()
-            .min()
-            .is_some_and(|end| self.planned >= end)
+        self.counter.exhausted()
     }
 
     fn poll_interval(&self) -> Duration {
@@ -303,7 +266,7 @@ impl SourceReader for DatagenReader {
         let schema = self
             .schema
             .project(projection)
-            .map_err(|source| arrow_error("*", source))?;
+            .map_err(|source| generating("*", source))?;
         let partitions = range.partitions.max(1);
         let behind = (range.partition + partitions - range.first % partitions) % partitions;
         Ok(Box::new(DatagenSplit {
@@ -348,12 +311,12 @@ impl SplitReader for DatagenSplit {
             .map(|(index, field)| {
                 self.rules[*index]
                     .make(&rows, self.origin)
-                    .map_err(|source| arrow_error(field.name(), source))
+                    .map_err(|source| generating(field.name(), source))
             })
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .map_err(|source| arrow_error("*", source))?;
+            .map_err(|source| generating("*", source))?;
         Ok(Read::Batch { batch, dropped: 0 })
     }
 }

@@ -10,10 +10,11 @@ use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::random::{draw, mix, push_number, scale, skewed, unit};
 use crate::format::casts::Casts;
 use crate::format::columns::Column;
 use crate::format::values::Bytes;
+use crate::sources::generating;
+use crate::sources::random::{draw, mix, push_number, scale, skewed, unit};
 use crate::{ConnectorError, Options, Result};
 
 /// What the rules that speak of time share.
@@ -333,7 +334,7 @@ impl Rule {
             .collect();
         let values = column
             .take()
-            .map_err(|source| arrow_error(field.name(), source))?;
+            .map_err(|source| generating(field.name(), source))?;
         Ok(Kind::Values { values, edges })
     }
 
@@ -515,11 +516,4 @@ fn prefixed(prefix: &str, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         bytes.push(text.as_bytes());
     }
     Column::Utf8(bytes).take()
-}
-
-pub(super) fn arrow_error(name: &str, source: ArrowError) -> ConnectorError {
-    ConnectorError::Arrow {
-        context: format!("generating the column '{name}'"),
-        source,
-    }
 }

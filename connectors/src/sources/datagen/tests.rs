@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
@@ -223,7 +224,7 @@ fn the_pace_bounds_what_is_available() {
     let mut source =
         try_open(&[("n", DataType::Int64)], &[("rows-per-second", "1000")]).expect("a source");
     source.plan(ReadLimit::default()).expect("a plan");
-    source.since = Instant::now()
+    source.counter.since = Instant::now()
         .checked_sub(Duration::from_secs(2))
         .map(|since| (since, 0));
     let range = source

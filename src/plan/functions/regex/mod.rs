@@ -2,6 +2,9 @@
 
 mod pattern;
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ListBuilder, StringBuilder};
@@ -111,13 +114,35 @@ fn replaced(_: &[DataType], constants: Constants<'_>) -> Result<DataType> {
 /// The patterns of a column; the last one used is kept.
 #[derive(Default)]
 struct Patterns {
-    last: Option<(String, Regex)>,
+    last: Option<(String, Rc<Regex>)>,
+}
+
+/// How many patterns a thread remembers.
+const REMEMBERED: usize = 16;
+
+thread_local! {
+    /// The patterns that this thread has used last. What an expression learns while it matches is kept with it, and
+    /// would be lost with each batch.
+    static KNOWN: RefCell<VecDeque<(String, Rc<Regex>)>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// The regular expression of a pattern, compiled once.
+fn remembered(pattern: &str) -> Result<Rc<Regex>> {
+    KNOWN.with_borrow_mut(|known| {
+        if let Some((_, regex)) = known.iter().find(|(of, _)| of == pattern) {
+            return Ok(Rc::clone(regex));
+        }
+        let regex = Rc::new(compiled(pattern)?);
+        known.truncate(REMEMBERED - 1);
+        known.push_front((pattern.to_owned(), Rc::clone(&regex)));
+        Ok(regex)
+    })
 }
 
 impl Patterns {
     fn get(&mut self, pattern: &str) -> Result<&Regex> {
         if self.last.as_ref().is_none_or(|(last, _)| last != pattern) {
-            self.last = Some((pattern.to_owned(), compiled(pattern)?));
+            self.last = Some((pattern.to_owned(), remembered(pattern)?));
         }
         if let Some((_, regex)) = &self.last {
             Ok(regex)

@@ -19,10 +19,7 @@ use Param::{Int, Text};
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let all = [
         of_text("upper", upper).also(&["ucase"]),
-        of_text("lower", |text, out| {
-            text.chars().for_each(|c| out.extend(c.to_lowercase()));
-        })
-        .also(&["lcase"]),
+        of_text("lower", lower).also(&["lcase"]),
         of_text("initcap", initcap),
         of_text("quote", quote),
         pad("lpad", true),
@@ -96,7 +93,23 @@ fn optional(call: &Call, index: usize) -> Option<Column<'_, arrow::array::String
 }
 
 fn upper(text: &str, out: &mut String) {
-    text.chars().for_each(|c| out.extend(c.to_uppercase()));
+    if text.is_ascii() {
+        let start = out.len();
+        out.push_str(text);
+        out[start..].make_ascii_uppercase();
+    } else {
+        text.chars().for_each(|c| out.extend(c.to_uppercase()));
+    }
+}
+
+fn lower(text: &str, out: &mut String) {
+    if text.is_ascii() {
+        let start = out.len();
+        out.push_str(text);
+        out[start..].make_ascii_lowercase();
+    } else {
+        text.chars().for_each(|c| out.extend(c.to_lowercase()));
+    }
 }
 
 /// The first letter of each word in upper case; words are parted by white space as ASCII has it.

@@ -1,0 +1,7 @@
+-- q22, directories of a URL: the first three of each bid's address.
+-- State: none.
+CREATE TABLE result WITH ('connector' = 'noop', 'outputMode' = 'append');
+INSERT INTO result
+SELECT auction, bidder, price, channel,
+       split_part(url, '/', 4) AS dir1, split_part(url, '/', 5) AS dir2, split_part(url, '/', 6) AS dir3
+FROM bid;
