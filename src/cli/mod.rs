@@ -62,6 +62,10 @@ struct RunArgs {
     /// Serve metrics for Prometheus over HTTP on this address, such as 127.0.0.1:9464, as /metrics
     #[arg(long, value_name = "ADDR", conflicts_with = "batch")]
     metrics: Option<String>,
+    /// Serve the queries over HTTP on this address, such as 8080 (on the loopback interface) or
+    /// 0.0.0.0:8080: progress, plans, probes, metrics
+    #[arg(long, value_name = "ADDR", conflicts_with = "batch")]
+    http: Option<String>,
 }
 
 /// Several processes that run the script together.
@@ -237,7 +241,7 @@ impl From<SessionError> for Failure {
         match &error {
             SessionError::Plan(_)
             | SessionError::Setting(_)
-            | SessionError::Metrics(_)
+            | SessionError::Serve(_)
             | SessionError::Connector(_) => Self::usage(error.to_string()),
             SessionError::Query { .. } | SessionError::Ended(_) => Self::query(error.to_string()),
         }
@@ -247,7 +251,7 @@ impl From<SessionError> for Failure {
 fn session(
     workers: u16,
     cluster: Option<ClusterConfig>,
-    metrics: Option<&str>,
+    (metrics, http): (Option<&str>, Option<&str>),
     settings: &[(String, String)],
 ) -> Result<Session, Failure> {
     let mut builder = Session::builder().workers(usize::from(workers));
@@ -256,6 +260,9 @@ fn session(
     }
     if let Some(address) = metrics {
         builder = builder.metrics(address);
+    }
+    if let Some(address) = http {
+        builder = builder.http(address);
     }
     let builder = settings
         .iter()

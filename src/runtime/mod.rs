@@ -12,6 +12,7 @@
 //! | [`worker`] | drives one worker's share of the dataflow |
 //! | [`watermark`] | how far event time has surely come |
 //! | [`progress`] | what a query tells of itself, with Spark's field names |
+//! | [`http`] | what a process serves of its queries over HTTP |
 //! | [`metrics`] | what a process tells Prometheus of its queries |
 //! | [`clock`] | the wall clock |
 //!
@@ -24,6 +25,7 @@ pub mod cluster;
 pub mod control;
 pub mod dead_letters;
 mod epoch;
+pub mod http;
 pub mod launch;
 pub mod metrics;
 pub mod progress;

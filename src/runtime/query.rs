@@ -55,6 +55,8 @@ pub type Listener = Box<dyn Fn(&Progress) + Send + Sync>;
 struct SharedState {
     status: QueryStatus,
     recent: VecDeque<Progress>,
+    /// The workers hold the state that the run begins with.
+    ready: bool,
     stopping: bool,
     /// How often the sources were found to hold nothing new.
     idle_rounds: u64,
@@ -78,6 +80,11 @@ impl Shared {
             is_data_available: data,
             is_trigger_active: active,
         };
+    }
+
+    /// The workers hold the state that the run begins with.
+    pub(crate) fn set_ready(&self) {
+        self.lock().ready = true;
     }
 
     pub(crate) fn push_progress(&self, progress: Progress) {
@@ -135,6 +142,7 @@ impl Shared {
                     is_trigger_active: false,
                 },
                 recent: VecDeque::new(),
+                ready: false,
                 stopping: false,
                 idle_rounds: 0,
                 hurry: false,
@@ -222,6 +230,11 @@ impl StreamingQuery {
     /// What it is doing.
     pub fn status(&self) -> QueryStatus {
         self.shared.lock().status.clone()
+    }
+
+    /// Whether it has read the state that it begins with, and processes epochs.
+    pub fn is_ready(&self) -> bool {
+        self.shared.lock().ready
     }
 
     /// Whether it has not ended.

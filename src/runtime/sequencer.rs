@@ -143,6 +143,7 @@ impl Sequencer {
             restore: beginning.restore,
         }));
         self.reports.ready()?;
+        self.shared.set_ready();
         for replay in beginning.replay {
             let sink_holds = replay.sink_holds;
             for entry in replay.group.entries {
