@@ -9,6 +9,7 @@ mod demo;
 mod run;
 mod shell;
 mod stop;
+mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Command {
     Sql(SqlArgs),
     /// A bundled generator, a windowed query and a live table: nothing to install
     Demo(DemoArgs),
+    /// Say why a query gives no rows: what it waits for, and which partition holds it up
+    Why(WhyArgs),
     /// Show what a checkpoint directory holds, and verify its files
     Checkpoint(CheckpointArgs),
 }
@@ -127,6 +130,15 @@ struct DemoArgs {
 }
 
 #[derive(Debug, Args)]
+struct WhyArgs {
+    /// A script, a checkpoint directory, or the URL of `run --http`
+    target: String,
+    /// A setting that holds against the script's own SET
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
 struct CheckpointArgs {
     /// The checkpoint directory
     dir: PathBuf,
@@ -169,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => run::explain(&args),
         Command::Sql(args) => shell::sql(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Why(args) => why::why(&args),
         Command::Checkpoint(args) => checkpoint::show(&args),
     };
     match outcome {

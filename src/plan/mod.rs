@@ -32,6 +32,7 @@ pub mod join;
 mod lineage;
 pub mod modes;
 mod ordering;
+pub mod outline;
 pub mod panes;
 mod ranks;
 pub mod reason;
@@ -49,6 +50,7 @@ pub use convert::plan_query;
 pub use error::PlanError;
 pub use join::{Join, JoinKind};
 pub use ordering::{OrderBy, ResultOrder};
+pub use outline::Outline;
 pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction};
 pub use supplied::Supplied;
 

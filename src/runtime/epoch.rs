@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tidemark_connectors::Staged;
 
-use crate::checkpoint::{OffsetEntry, StateFile};
+use crate::checkpoint::{Deeds, OffsetEntry, OperatorSize, StateFile};
 use crate::operators::dead_letter::DeadLetter;
 use crate::operators::{OperatorStats, SourceProgress};
 use crate::runtime::control::Done;
@@ -103,6 +103,35 @@ impl Outcome {
             all.letters.extend(report.dead_letters);
         }
         all
+    }
+
+    /// What the operators keep, for the commit.
+    pub(super) fn sizes(&self) -> Vec<OperatorSize> {
+        let operators = self.operators.iter();
+        operators
+            .map(|(operator, stats)| OperatorSize {
+                operator: *operator as u32,
+                name: stats.name.clone(),
+                rows: stats.rows_total,
+                bytes: stats.memory_used_bytes,
+                waiting: stats.waiting.clone(),
+                sides: stats.sides,
+            })
+            .collect()
+    }
+
+    /// What was done, for the query's history.
+    pub(super) fn deeds(&self) -> Deeds {
+        let late = self.operators.iter();
+        Deeds {
+            read: (self.read.iter())
+                .map(|read| (read.rows, read.dropped))
+                .collect(),
+            written: self.output_rows(),
+            late: late
+                .map(|(operator, stats)| (*operator as u32, stats.rows_dropped_by_watermark))
+                .collect(),
+        }
     }
 
     /// Rows written.

@@ -68,6 +68,12 @@ pub fn start(
     started
 }
 
+/// What a checkpoint of the plan must agree with.
+pub(super) fn fingerprint(plan: &Plan) -> Fingerprint {
+    let parts = plan.fingerprint().into_iter();
+    parts.fold(Fingerprint::new(), |all, (part, text)| all.with(part, text))
+}
+
 fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) -> SinkConfig {
     SinkConfig {
         query_name: plan.name.clone(),
@@ -89,12 +95,10 @@ fn lead(
 ) -> Result<StreamingQuery, QueryError> {
     let mut checkpoint = match &plan.settings.checkpoint_location {
         Some(location) => {
-            let fingerprint = plan
-                .fingerprint()
-                .into_iter()
-                .fold(Fingerprint::new(), |all, (part, text)| all.with(part, text));
-            let name = plan.name.clone();
-            let identity = Identity { name, fingerprint };
+            let identity = Identity {
+                name: plan.name.clone(),
+                fingerprint: fingerprint(plan),
+            };
             let storage = Arc::clone(&config.storage);
             Some(Checkpoint::open_with(
                 location.as_ref(),
@@ -124,7 +128,8 @@ fn lead(
     };
     sink.discard_uncommitted()?;
     if let Some(checkpoint) = &mut checkpoint {
-        let starts = checkpoint.count_start()?;
+        let outline = serde_json::to_string(&plan.outline()).expect("an outline is plain data");
+        let starts = checkpoint.count_start(&outline)?;
         if let Some(meter) = &meter {
             meter.checkpointed(starts, checkpoint.scales());
         }

@@ -14,6 +14,7 @@
 //! | [`progress`] | what a query tells of itself, with Spark's field names |
 //! | [`http`] | what a process serves of its queries over HTTP |
 //! | [`metrics`] | what a process tells Prometheus of its queries |
+//! | [`why`] | why a query gives no rows, in words |
 //! | [`clock`] | the wall clock |
 //!
 //! For each epoch the sequencer decides ranges and watermark, logs them, and opens the epoch on
@@ -33,6 +34,7 @@ pub mod query;
 mod reports;
 pub mod sequencer;
 pub mod watermark;
+pub mod why;
 pub mod worker;
 
 pub use launch::start;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tidemark_connectors::storage::Storage;
 use uuid::Uuid;
 
+use crate::checkpoint::CommitEntry;
 use crate::plan::Plan;
 use crate::runtime::cluster::Cluster;
 use crate::runtime::metrics::Metrics;
@@ -54,7 +55,11 @@ pub type Listener = Box<dyn Fn(&Progress) + Send + Sync>;
 
 struct SharedState {
     status: QueryStatus,
+    /// Since when.
+    status_since: Instant,
     recent: VecDeque<Progress>,
+    /// How things stood after the last epoch, or when the run began.
+    standing: Option<Arc<CommitEntry>>,
     /// The workers hold the state that the run begins with.
     ready: bool,
     stopping: bool,
@@ -75,11 +80,13 @@ impl Shared {
     }
 
     pub(crate) fn set_status(&self, message: &str, data: bool, active: bool) {
-        self.lock().status = QueryStatus {
+        let mut state = self.lock();
+        state.status = QueryStatus {
             message: message.into(),
             is_data_available: data,
             is_trigger_active: active,
         };
+        state.status_since = Instant::now();
     }
 
     /// The workers hold the state that the run begins with.
@@ -97,6 +104,11 @@ impl Shared {
         }
         state.recent.push_back(progress);
         self.changed.notify_all();
+    }
+
+    /// How things stand now.
+    pub(crate) fn set_standing(&self, standing: CommitEntry) {
+        self.lock().standing = Some(Arc::new(standing));
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -141,7 +153,9 @@ impl Shared {
                     is_data_available: false,
                     is_trigger_active: false,
                 },
+                status_since: Instant::now(),
                 recent: VecDeque::new(),
+                standing: None,
                 ready: false,
                 stopping: false,
                 idle_rounds: 0,
@@ -232,6 +246,11 @@ impl StreamingQuery {
         self.shared.lock().status.clone()
     }
 
+    /// For how long it has been doing that.
+    pub(super) fn in_status_for(&self) -> Duration {
+        self.shared.lock().status_since.elapsed()
+    }
+
     /// Whether it has read the state that it begins with, and processes epochs.
     pub fn is_ready(&self) -> bool {
         self.shared.lock().ready
@@ -250,6 +269,12 @@ impl StreamingQuery {
     /// The progress of the last hundred epochs, oldest first.
     pub fn recent_progress(&self) -> Vec<Progress> {
         self.shared.lock().recent.iter().cloned().collect()
+    }
+
+    /// How things stood after the last epoch, or when it began to run on a checkpoint; `None` before the
+    /// first epoch.
+    pub fn standing(&self) -> Option<Arc<CommitEntry>> {
+        self.shared.lock().standing.clone()
     }
 
     /// Why it ended, if it failed.

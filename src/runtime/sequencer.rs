@@ -13,8 +13,7 @@ use tidemark_connectors::{OutputMode, PlannedRange, ReadLimit, Sink, Source};
 use uuid::Uuid;
 
 use crate::checkpoint::{
-    Checkpoint, CommitEntry, OffsetEntry, OperatorSize, PartitionState, Replay, RestorePlan,
-    SourceRange,
+    Checkpoint, CommitEntry, History, OffsetEntry, PartitionState, Replay, RestorePlan, SourceRange,
 };
 use crate::operators::EpochInfo;
 use crate::plan::{Node, Operator, Plan, Trigger};
@@ -64,6 +63,8 @@ pub struct Sequencer {
     shared: Arc<Shared>,
     meter: Option<Meter>,
     watermarks: Watermarks,
+    /// What the query has done since it first began.
+    history: History,
     /// The watermark of the last epoch.
     last_watermark: EventTime,
     next: Epoch,
@@ -117,6 +118,7 @@ impl Sequencer {
             shared,
             meter,
             watermarks,
+            history: History::default(),
             last_watermark: NO_WATERMARK,
             next: 0,
             last_began: None,
@@ -132,6 +134,8 @@ impl Sequencer {
             self.watermarks
                 .restore(resume.watermark, &resume.partitions, clock::now());
             self.last_watermark = resume.watermark;
+            self.history.clone_from(&resume.history);
+            self.shared.set_standing(resume.clone());
         }
         let first_epoch = beginning
             .replay
@@ -317,8 +321,8 @@ impl Sequencer {
         let done = self.reports.done(info.epoch)?;
         for (source, partitions) in done.iter().flat_map(|report| &report.sources) {
             for (partition, progress) in partitions {
-                self.watermarks
-                    .observe(*source, partition, progress.max, info.timestamp);
+                let now = (info.epoch, info.timestamp);
+                self.watermarks.observe(*source, partition, progress, now);
             }
         }
         let partitions = self.watermarks.partitions();
@@ -338,7 +342,8 @@ impl Sequencer {
             .durations
             .insert("commitBatch", committing.elapsed());
         let committing = Instant::now();
-        self.commit_checkpoint(&decided.entry, partitions, &mut outcome)?;
+        let commit = self.done(&decided.entry, partitions, &outcome);
+        self.commit_checkpoint(&decided.entry, &commit, &mut outcome)?;
         let durations = &mut decided.durations;
         durations.insert("commitOffsets", committing.elapsed());
         durations.insert("triggerExecution", decided.began.elapsed());
@@ -358,6 +363,7 @@ impl Sequencer {
         if let (Some(meter), Some(measured)) = (&self.meter, measured) {
             meter.record(&progress, measured);
         }
+        self.shared.set_standing(commit);
         self.shared.push_progress(progress);
         Ok(next)
     }
@@ -385,35 +391,37 @@ impl Sequencer {
         Ok(())
     }
 
+    /// How things stand once an epoch is done.
+    fn done(
+        &mut self,
+        entry: &OffsetEntry,
+        partitions: Vec<PartitionState>,
+        outcome: &Outcome,
+    ) -> CommitEntry {
+        self.history.add(entry, &outcome.deeds());
+        CommitEntry {
+            first: entry.epoch,
+            last: entry.epoch,
+            workers: self.reports.workers(),
+            watermark: entry.watermark,
+            previous_watermark: entry.previous_watermark,
+            partitions,
+            timestamp_us: clock::now(),
+            output_rows: outcome.output_rows(),
+            operators: outcome.sizes(),
+            history: self.history.clone(),
+        }
+    }
+
     /// Writes down that an epoch is done, with its state.
     fn commit_checkpoint(
         &mut self,
         entry: &OffsetEntry,
-        partitions: Vec<PartitionState>,
+        commit: &CommitEntry,
         outcome: &mut Outcome,
     ) -> Result<(), QueryError> {
         if let Some(checkpoint) = &mut self.checkpoint {
-            let commit = CommitEntry {
-                first: entry.epoch,
-                last: entry.epoch,
-                workers: self.reports.workers(),
-                watermark: entry.watermark,
-                previous_watermark: entry.previous_watermark,
-                partitions,
-                timestamp_us: clock::now(),
-                output_rows: outcome.output_rows(),
-                operators: outcome
-                    .operators
-                    .iter()
-                    .map(|(operator, stats)| OperatorSize {
-                        operator: *operator as u32,
-                        name: stats.name.clone(),
-                        rows: stats.rows_total,
-                        bytes: stats.memory_used_bytes,
-                    })
-                    .collect(),
-            };
-            checkpoint.commit(&commit, &outcome.files)?;
+            checkpoint.commit(commit, &outcome.files)?;
             let done = checkpoint.maintain(self.plan.settings.min_batches_to_retain)?;
             let failures = done.fold_failures.iter();
             outcome.warnings.extend(failures.map(ToString::to_string));

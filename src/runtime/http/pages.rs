@@ -21,6 +21,7 @@ const INDEX: &str = "\
 /queries                  the queries
 /queries/NAME/progress    a query's last epoch; ?recent=N: the last N
 /queries/NAME/plan        its plan, as EXPLAIN shows it
+/queries/NAME/why         why nothing comes out: what it waits for
 /metrics                  metrics for Prometheus";
 
 /// Serves metrics alone.
@@ -63,7 +64,7 @@ fn page(request: &Request, board: &Board, metrics: &Metrics) -> Answer {
         },
         ["metrics"] => Answer::of(CONTENT_TYPE, metrics.page()),
         ["queries"] => json(&board.shown()),
-        ["queries", name, what @ ("progress" | "plan")] => {
+        ["queries", name, what @ ("progress" | "plan" | "why")] => {
             let name = percent_decode_str(name).decode_utf8_lossy();
             let query = match board.query(&name) {
                 Ok(query) => query,
@@ -71,6 +72,7 @@ fn page(request: &Request, board: &Board, metrics: &Metrics) -> Answer {
             };
             match what {
                 "plan" => Answer::text("200 OK", query.explain().trim_end()),
+                "why" => Answer::text("200 OK", query.why().trim_end()),
                 _ => match recent(&request.query) {
                     None => json(&query.last_progress()),
                     Some(Err(why)) => Answer::text("400 Bad Request", &why),

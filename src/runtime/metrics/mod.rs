@@ -28,6 +28,7 @@ use crate::checkpoint::Scales;
 use crate::plan::{Node, Operator, Plan};
 use crate::runtime::{Progress, clock};
 
+pub(super) use self::lag::lags;
 pub use self::measured::Measured;
 pub(super) use self::page::CONTENT_TYPE;
 

@@ -1,8 +1,9 @@
-//! `--http`: queries, their progress and plans, probes and metrics, asked for by an HTTP client.
+//! `--http` and `tidemark why`: what a query tells of itself while it runs, and from its checkpoint.
 
 #![cfg(unix)]
 
 mod place;
+mod why;
 
 use std::net::TcpListener;
 use std::time::Duration;
