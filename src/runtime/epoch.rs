@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidemark_connectors::Staged;
+use tidemark_connectors::{ReadLimit, Staged};
 
 use crate::checkpoint::{Deeds, OffsetEntry, OperatorSize, StateFile};
 use crate::operators::dead_letter::DeadLetter;
@@ -18,6 +18,8 @@ pub(super) struct Decided {
     pub(super) sink_holds: bool,
     /// The newest offset of each source, where it knows one.
     pub(super) latest: Vec<Option<Value>>,
+    /// What bounded it, by source.
+    pub(super) limits: Vec<ReadLimit>,
     /// How long each phase took.
     pub(super) durations: BTreeMap<&'static str, Duration>,
     pub(super) began: Instant,

@@ -60,6 +60,8 @@ struct SharedState {
     recent: VecDeque<Progress>,
     /// How things stood after the last epoch, or when the run began.
     standing: Option<Arc<CommitEntry>>,
+    /// How many epochs were committed.
+    committed: u64,
     /// The workers hold the state that the run begins with.
     ready: bool,
     stopping: bool,
@@ -89,9 +91,9 @@ impl Shared {
         state.status_since = Instant::now();
     }
 
-    /// The workers hold the state that the run begins with.
-    pub(crate) fn set_ready(&self) {
-        self.lock().ready = true;
+    /// Whether the workers hold the state that the run begins with.
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.lock().ready = ready;
     }
 
     pub(crate) fn push_progress(&self, progress: Progress) {
@@ -103,12 +105,28 @@ impl Shared {
             state.recent.pop_front();
         }
         state.recent.push_back(progress);
+        state.committed += 1;
         self.changed.notify_all();
     }
 
     /// How things stand now.
     pub(crate) fn set_standing(&self, standing: CommitEntry) {
         self.lock().standing = Some(Arc::new(standing));
+    }
+
+    /// How many epochs this run has committed.
+    pub(crate) fn committed(&self) -> u64 {
+        self.lock().committed
+    }
+
+    /// Sleeps until `deadline` or a stop; whether it was a stop.
+    pub(crate) fn stops_before(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), left, |state| !state.stopping);
+        let state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+        state.stopping
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -156,6 +174,7 @@ impl Shared {
                 status_since: Instant::now(),
                 recent: VecDeque::new(),
                 standing: None,
+                committed: 0,
                 ready: false,
                 stopping: false,
                 idle_rounds: 0,

@@ -21,6 +21,7 @@ use crate::row::hash;
 use crate::runtime::control::{Command, Order, Start, Waker};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::epoch::{Decided, Outcome};
+use crate::runtime::intake::Limits;
 use crate::runtime::metrics::{Measured, Meter};
 use crate::runtime::progress::Progress;
 use crate::runtime::query::Shared;
@@ -63,6 +64,7 @@ pub struct Sequencer {
     shared: Arc<Shared>,
     meter: Option<Meter>,
     watermarks: Watermarks,
+    limits: Limits,
     /// What the query has done since it first began.
     history: History,
     /// The watermark of the last epoch.
@@ -72,6 +74,8 @@ pub struct Sequencer {
     last_began: Option<i64>,
     stateful: bool,
     always_answers: bool,
+    /// What is to be said with the next epoch.
+    warnings: Vec<String>,
 }
 
 impl Sequencer {
@@ -89,6 +93,7 @@ impl Sequencer {
             plan.sources.iter().map(|source| source.watermark.as_ref()),
             clock::now(),
         );
+        let limits = Limits::new(&plan);
         let stateful = any(&plan.root, &|operator| {
             matches!(
                 operator,
@@ -118,13 +123,20 @@ impl Sequencer {
             shared,
             meter,
             watermarks,
+            limits,
             history: History::default(),
             last_watermark: NO_WATERMARK,
             next: 0,
             last_began: None,
             stateful,
             always_answers,
+            warnings: vec![],
         }
+    }
+
+    /// Says something with the next epoch.
+    pub(crate) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// Runs to the end of a bounded trigger, a stop or a failure.
@@ -147,7 +159,7 @@ impl Sequencer {
             restore: beginning.restore,
         }));
         self.reports.ready()?;
-        self.shared.set_ready();
+        self.shared.set_ready(true);
         for replay in beginning.replay {
             let sink_holds = replay.sink_holds;
             for entry in replay.group.entries {
@@ -157,6 +169,7 @@ impl Sequencer {
                     latest: vec![None; self.sources.len()],
                     entry,
                     sink_holds,
+                    limits: vec![ReadLimit::default(); self.sources.len()],
                     durations: BTreeMap::new(),
                     began: Instant::now(),
                 };
@@ -232,8 +245,10 @@ impl Sequencer {
         let began = Instant::now();
         let mut ranges: Vec<Option<PlannedRange>> = vec![];
         let mut latest = vec![];
-        let limit = ReadLimit::default();
-        for source in &mut self.sources {
+        let limits: Vec<ReadLimit> = (0..self.sources.len())
+            .map(|source| self.limits.of(source))
+            .collect();
+        for (source, limit) in self.sources.iter_mut().zip(limits.iter().copied()) {
             let mut range = source.plan(limit)?;
             if self.plan.trigger == Trigger::Once {
                 // All that is there in one epoch, whatever the source's own limits say.
@@ -278,6 +293,7 @@ impl Sequencer {
             entry,
             sink_holds: false,
             latest,
+            limits,
             durations,
             began,
         }))
@@ -327,6 +343,7 @@ impl Sequencer {
         }
         let partitions = self.watermarks.partitions();
         let mut outcome = Outcome::new(self.sources.len(), done);
+        outcome.warnings.append(&mut self.warnings);
         decided.durations.insert("addBatch", opened.elapsed());
         let mut next = None;
         if ahead && !self.shared.is_stopping() {
@@ -347,6 +364,8 @@ impl Sequencer {
         let durations = &mut decided.durations;
         durations.insert("commitOffsets", committing.elapsed());
         durations.insert("triggerExecution", decided.began.elapsed());
+        let rows = outcome.read.iter().map(|read| read.rows);
+        self.limits.landed(clock::now(), rows, opened.elapsed());
         let began = decided.entry.timestamp_us;
         let last_began = self.last_began.replace(began);
         let measured = self

@@ -41,7 +41,7 @@ use crate::runtime::dead_letters;
 use crate::runtime::http::{Board, ServeError, Server, pages};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::query::Listener;
-use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
+use crate::runtime::{QueryConfig, QueryError, Sources, StreamingQuery, clock, start_from};
 
 pub use look::Selected;
 
@@ -390,16 +390,17 @@ impl Session {
         if let Some(board) = board {
             board.awaits(&plan.name);
         }
-        let sources = (plan.sources.iter())
-            .map(|table| {
-                let schema = Some(Arc::clone(&table.schema));
-                self.known.open(&table.connector, &table.options, schema)
-            })
-            .collect::<Result<Vec<_>, _>>();
-        let started = sources
-            .map_err(QueryError::from)
-            .and_then(|sources| start(plan, sources, open, &self.config, listener));
-        match started {
+        let (known, of_plan) = (Arc::clone(&self.known), Arc::clone(plan));
+        let sources = Sources::opened_by(move || {
+            let sources = of_plan.sources.iter();
+            sources
+                .map(|table| {
+                    let schema = Some(Arc::clone(&table.schema));
+                    known.open(&table.connector, &table.options, schema)
+                })
+                .collect()
+        });
+        match start_from(plan, sources, open, &self.config, listener) {
             Ok(query) => {
                 let query = Arc::new(query);
                 lock(&self.known.queries).push(Arc::clone(&query));

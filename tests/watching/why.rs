@@ -30,7 +30,7 @@ fn rows(minutes: &[i64]) -> RecordBatch {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(minutes.iter().copied()));
     let times = minutes
         .iter()
-        .map(|at| (*at < NEVER).then_some(NOON + at * MINUTE));
+        .map(|at| (*at < NEVER).then(|| NOON + at * MINUTE));
     let times: TimestampMicrosecondArray = times.collect();
     let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
     RecordBatch::try_new(schema(), vec![keys, times]).expect("rows")
@@ -97,10 +97,10 @@ fn append_mode_waits_for_its_window() {
     let said = asked.why();
     says(&said, "Query out, append mode: it runs");
     says(&said, "The last epoch gave 1 row");
-    says(&said, "1 row waits in operator 3 (Aggregate");
+    says(&said, "1 row waits in operator 2 (Aggregate");
     says(
         &said,
-        "append mode gives each window once, when the watermark has passed its end. They come out when the watermark reaches 2026-01-01T12:10:00Z; it stands at 2026-01-01T12:05:00Z, 5 minutes before.",
+        "append mode gives each window once, when the watermark has passed its end. It comes out when the watermark reaches 2026-01-01T12:10:00Z; it stands at 2026-01-01T12:05:00Z, 5 minutes before.",
     );
     says(
         &said,
@@ -122,10 +122,10 @@ fn a_partition_that_is_silent_holds_the_others_until_it_is_idle() {
     let asked = Asked::new(COUNTS, "", [&events, &source()]);
     let said = asked.why();
     says(&said, "Nothing has come out yet:");
-    says(&said, "2 rows wait in operator 3");
+    says(&said, "2 rows wait in operator 2");
     says(
         &said,
-        "The first 1 come out when the watermark reaches 2026-01-01T12:05:00Z",
+        "The first comes out when the watermark reaches 2026-01-01T12:05:00Z",
     );
     says(
         &said,
@@ -181,14 +181,14 @@ fn a_row_of_the_far_future_is_named_with_what_it_made_late() {
     );
     says(
         &said,
-        "in the future. The 3 rows that came since are older; the newest of them has 2026-01-01T12:09:00Z, 99 years",
+        "in the future. 3 rows came since, and the newest of that has 2026-01-01T12:09:00Z, 99 years",
     );
     says(
         &said,
         "It moved the watermark to 2125-12-08T11:59:00Z with epoch 2; since then 1 row came too late and was left out. The watermark never goes back: if that row is wrong, take it out of the input, and go back to before it with tidemark checkpoint DIR --rollback 0.",
     );
     says(&said, "; 1 came too late");
-    says(&said, "1 row waits in operator 3");
+    says(&said, "1 row waits in operator 2");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_join_whose_other_side_is_silent_says_so() {
     says(&said, "3 rows wait in operator");
     says(
         &said,
-        "a row without a match is given once none can come any more. The first 1 come out when the watermark reaches",
+        "a row without a match is given once none can come any more. The first comes out when the watermark reaches",
     );
     says(
         &said,
@@ -269,7 +269,7 @@ fn a_session_waits_for_its_gap() {
     says(&said, "append mode gives each session once");
     says(
         &said,
-        "They come out when the watermark reaches 2026-01-01T12:25:00Z; it stands at 2026-01-01T12:19:00Z, 6 minutes before",
+        "It comes out when the watermark reaches 2026-01-01T12:25:00Z; it stands at 2026-01-01T12:19:00Z, 6 minutes before",
     );
 }
 
@@ -306,7 +306,7 @@ fn the_command_asks_scripts_checkpoints_and_servers() {
     let (_, told) = running.until("a row that waits", "/queries/counts/why", |_, body| {
         one_line(body).contains("1 row waits in operator")
     });
-    let wanted = "They come out when the watermark reaches 2026-01-01T12:05:00Z; it stands at 2026-01-01T12:00:00Z, 5 minutes before.";
+    let wanted = "It comes out when the watermark reaches 2026-01-01T12:05:00Z; it stands at 2026-01-01T12:00:00Z, 5 minutes before.";
     says(&one_line(&told), wanted);
     let (of_server, _) = ask(&running.url("/"));
     says(&of_server, wanted);

@@ -40,7 +40,7 @@ impl Entry {
             Self::Started(query) => match query.exception() {
                 Some(error) => Some(format!("has failed: {error}")),
                 None if query.is_ready() || !query.is_active() => None,
-                None => Some("is starting: its state is being read".into()),
+                None => Some(format!("is starting: {}", query.status().message)),
             },
         }
     }

@@ -16,15 +16,16 @@ impl Subject<'_> {
             self.planned(&mut found);
             return found;
         }
+        let leaps = self.leaps();
+        let leapt = !leaps.is_empty();
+        found.extend(leaps);
         self.empty_sources(&mut found);
         self.without_event_time(&mut found);
         self.silent_joins(&mut found);
         self.waiting(&mut found);
-        let leaps = self.leaps();
-        if leaps.is_empty() {
+        if !leapt {
             self.late(&mut found);
         }
-        found.extend(leaps);
         self.filters(&mut found);
         found
     }
@@ -203,10 +204,11 @@ impl Subject<'_> {
             let mut said = format!("{} in {}: {what}.", wait(waiting.rows), called(operator));
             if let Some((due, rows)) = waiting.next.first() {
                 first = Some(first.map_or(*due, |first| first.min(*due)));
-                let these = if *rows == waiting.rows {
-                    "They come".to_owned()
-                } else {
-                    format!("The first {} come", number(*rows))
+                let these = match (*rows, waiting.rows) {
+                    (1, 1) => "It comes".to_owned(),
+                    (1, _) => "The first comes".to_owned(),
+                    (rows, all) if rows == all => "They come".to_owned(),
+                    (rows, _) => format!("The first {} come", number(rows)),
                 };
                 said.push_str(&format!(
                     " {these} out when the watermark reaches {}",
@@ -358,7 +360,7 @@ impl Subject<'_> {
                 }
                 if let Some(since) = behind {
                     said.push_str(&format!(
-                        ". The {} that came since are older; the newest of them has {}, {} before",
+                        ". {} came since, and the newest of that has {}, {} before",
                         counted(seen.since, "row"),
                         moment(since),
                         span(newest.saturating_sub(since))

@@ -143,7 +143,9 @@ impl Subject<'_> {
                 counted(left, "row"),
                 number(right)
             ),
-            (None, Role::OnClose { .. }) => write!(line, "{} wait", counted(size.rows, "row")),
+            (None, Role::OnClose { .. }) => {
+                write!(line, "{} waiting", counted(size.rows, "row"))
+            }
             _ => write!(line, "{} kept", counted(size.rows, "row")),
         };
         let late = self
@@ -162,11 +164,7 @@ impl Subject<'_> {
         };
         let watermark = self.watermark();
         let away = |due: i64| watermark.map_or(String::new(), |at| span(due.saturating_sub(at)));
-        let head = [
-            "come out when the watermark reaches",
-            "rows",
-            "which is so far away",
-        ];
+        let head = ["come when the watermark reaches", "rows", "still to go"];
         let mut rows = vec![head.map(str::to_owned)];
         rows.extend(
             (waiting.next.iter()).map(|(due, rows)| [moment(*due), number(*rows), away(*due)]),

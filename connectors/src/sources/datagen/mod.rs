@@ -206,11 +206,14 @@ impl Source for DatagenSource {
 
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>> {
         let start = self.planned;
-        let most = limit.rows.unwrap_or(if self.rows_per_second.is_some() {
-            u64::MAX
-        } else {
-            EPOCH_ROWS
-        });
+        let row_bytes = self.reader.schema.fields().len() as u64 * 12;
+        let paced = self.rows_per_second.map_or(EPOCH_ROWS, |_| u64::MAX);
+        let most = limit
+            .rows_of(row_bytes)
+            .map_or(paced, |rows| match limit.rows {
+                Some(_) => rows,
+                None => rows.min(paced),
+            });
         let end = self
             .available()
             .unwrap_or(u64::MAX)
@@ -220,7 +223,6 @@ impl Source for DatagenSource {
         }
         self.planned = end;
         let mut splits = Vec::new();
-        let row_bytes = self.reader.schema.fields().len() as u64 * 12;
         let width = SPLIT_ROWS.saturating_mul(self.partitions);
         let mut first = start;
         while first < end {
