@@ -162,9 +162,10 @@ impl SessionBuilder {
         let sql = SqlSession::new(&options)?.with_opener(opener(&known));
         let follows = self.cluster.as_ref().is_some_and(|c| c.process > 0);
         let cluster = self.cluster.map(Cluster::open).transpose()?;
-        let (metrics_at, http_at) = match follows {
-            true => (None, None),
-            false => (self.metrics, self.http),
+        let (metrics_at, http_at) = if follows {
+            (None, None)
+        } else {
+            (self.metrics, self.http)
         };
         let metrics = (metrics_at.is_some() || http_at.is_some()).then(|| {
             let app_id = app_id.unwrap_or_else(|| APP_ID.into());

@@ -221,7 +221,7 @@ fn a_join_whose_other_side_is_silent_says_so() {
     let said = asked.why();
     says(
         &said,
-        "has found no match: 2 rows of events and 1 of others are kept",
+        "has found no match: 3 rows of events and 1 of others are kept",
     );
     says(&said, "watermark of the query: 2026-01-01T12:02:00Z");
 }

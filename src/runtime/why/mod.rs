@@ -198,7 +198,7 @@ impl Subject<'_> {
         let mut line = format!("Query {}, {} mode: ", self.name, self.outline.mode);
         let _ = match &self.state {
             State::Running { doing, busy: None } => {
-                write!(line, "it runs ({})", doing.to_lowercase())
+                write!(line, "it runs ({})", words::uncapital(doing))
             }
             State::Running {
                 busy: Some(busy), ..

@@ -67,6 +67,13 @@ pub(super) fn counted(count: u64, what: &str) -> String {
     format!("{} {what}{plural}", number(count))
 }
 
+/// With a small first letter, as it stands in the middle of a sentence.
+pub(super) fn uncapital(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().into_iter().flat_map(char::to_lowercase);
+    first.chain(chars).collect()
+}
+
 /// A paragraph in lines that are not too long, those after the first indented as far as `mark` is long.
 pub(super) fn wrapped(mark: &str, text: &str) -> String {
     let mut out = String::new();
