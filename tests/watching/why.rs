@@ -298,7 +298,7 @@ fn the_command_asks_scripts_checkpoints_and_servers() {
     );
     says(
         &said,
-        "gives each window once, when the watermark has passed its end. The watermark is the newest ts that every partition of events has reached, less 1 minute: a window that ends at 12:00 comes out when rows of events with a ts 1 minute after 12:00 have come.",
+        "gives each window once, when the watermark has passed its end. The watermark is the newest ts that every partition of events has reached, less 1 minute: a window that ends at 12:00 comes out once rows of events have come whose ts is 1 minute after 12:00 or later.",
     );
 
     let running = place.run(&[]);

@@ -78,9 +78,13 @@ impl Subject<'_> {
     fn watermark_in_words(&self, unit: &str) -> String {
         let words = self.timed_sources().map(|(source, of)| {
             let name = &self.outline.sources[source].name;
+            let column = &of.column;
+            let (less, after) = match of.delay {
+                0 => (String::new(), String::new()),
+                delay => (format!(", less {}", span(delay)), format!("{} after ", span(delay))),
+            };
             format!(
-                "the newest {} that every partition of {name} has reached, less {}: a {unit} that ends at 12:00 comes out when rows of {name} with a {} {} after 12:00 have come",
-                of.column, span(of.delay), of.column, span(of.delay)
+                "the newest {column} that every partition of {name} has reached{less}: a {unit} that ends at 12:00 comes out once rows of {name} have come whose {column} is {after}12:00 or later"
             )
         });
         let words: Vec<String> = words.collect();

@@ -16,6 +16,9 @@ mod marks;
 mod table;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;

@@ -58,9 +58,12 @@ impl Subject<'_> {
         if let Some(of) = &source.watermark {
             let _ = write!(
                 line,
-                "; its watermark is the newest {} of its slowest partition - {}",
+                "; its watermark is the newest {} of its slowest partition{}",
                 of.column,
-                span(of.delay)
+                match of.delay {
+                    0 => String::new(),
+                    delay => format!(" - {}", span(delay)),
+                }
             );
         } else if !source.streaming {
             line.push_str("; a static table");
