@@ -25,7 +25,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-/// Rows at these moments, in minutes after noon; those of a whole day have no event time.
+/// Rows at these moments, in minutes after noon; [`NEVER`]: without an event time.
 fn rows(minutes: &[i64]) -> RecordBatch {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(minutes.iter().copied()));
     let times = minutes

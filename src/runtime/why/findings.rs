@@ -280,11 +280,8 @@ impl Subject<'_> {
         };
         let mut said =
             format!("The watermark is held by {which}: the newest {column} there is {newest}");
-        match ahead {
-            Some(ahead) if ahead > 0 => {
-                said.push_str(&format!(", and others are up to {} ahead", span(ahead)))
-            }
-            _ => {}
+        if let Some(ahead) = ahead.filter(|ahead| *ahead > 0) {
+            said.push_str(&format!(", and others are up to {} ahead", span(ahead)));
         }
         let silent = self.silent_for(mark.state);
         let unread = self
