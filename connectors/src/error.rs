@@ -143,6 +143,17 @@ pub enum ConnectorError {
     },
 }
 
+impl ConnectorError {
+    /// Whether it may go away by itself: a disk that is full, a server that does not answer. What is wrong with
+    /// data, options or the world's memory of them stays.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Io { .. } | Self::Broker { .. } | Self::Registry { .. }
+        )
+    }
+}
+
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::StorageFull => "; free some space and start again: nothing is lost",

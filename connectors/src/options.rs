@@ -193,7 +193,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(total).ok()
 }
 
-fn parse_bytes(text: &str) -> Option<u64> {
+/// `64m`, `1 gb`, `1000`: a number of bytes.
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let digits = text
         .find(|c: char| !c.is_ascii_digit())

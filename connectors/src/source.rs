@@ -73,6 +73,14 @@ pub struct ReadLimit {
     pub bytes: Option<u64>,
 }
 
+impl ReadLimit {
+    /// At most how many rows that is where a row has about so many bytes.
+    pub fn rows_of(self, row_bytes: u64) -> Option<u64> {
+        let of_bytes = self.bytes.map(|bytes| (bytes / row_bytes.max(1)).max(1));
+        [self.rows, of_bytes].into_iter().flatten().min()
+    }
+}
+
 /// What waits in a source whose offsets do not count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {

@@ -233,8 +233,13 @@ impl Database {
         })
     }
 
-    /// Adds one to how often the query was started, and gives that number.
-    pub(super) fn count_start(&mut self, storage: &dyn Storage) -> Result<u64> {
+    /// What the last start said of the query.
+    pub(super) fn outline(&self) -> Result<Option<String>> {
+        self.meta_value("outline")
+    }
+
+    /// Adds one to how often the query was started, and gives that number; keeps what the start says of the query.
+    pub(super) fn count_start(&mut self, storage: &dyn Storage, outline: &str) -> Result<u64> {
         let starts = match self.meta_value("starts")? {
             None => 1,
             Some(text) => {
@@ -245,6 +250,7 @@ impl Database {
             }
         };
         self.write("count the start of the query", storage, |tx| {
+            set_meta(tx, "outline", outline)?;
             set_meta(tx, "starts", &starts.to_string())
         })?;
         Ok(starts)

@@ -143,10 +143,11 @@ impl Checkpoint {
         self.commits.last()
     }
 
-    /// Counts a start of the query on this checkpoint: how many there have been with it.
-    pub fn count_start(&mut self) -> Result<u64> {
+    /// Counts a start of the query on this checkpoint: how many there have been with it. `outline`: what is
+    /// to be known of the query where it is not at hand.
+    pub fn count_start(&mut self, outline: &str) -> Result<u64> {
         self.certain()?;
-        let done = self.database.count_start(&*self.storage);
+        let done = self.database.count_start(&*self.storage, outline);
         self.noting(done)
     }
 

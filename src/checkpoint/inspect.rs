@@ -34,6 +34,8 @@ pub struct Inspection {
     pub format_version: u32,
     /// What the query is made of.
     pub fingerprint: Fingerprint,
+    /// What the last start said of the query, as JSON; none: a version before this one was that start.
+    pub outline: Option<String>,
     /// Who runs on it.
     pub holder: Holder,
     /// The offset log, the commit log and the manifest.
@@ -128,6 +130,7 @@ impl Checkpoint {
             query_id: meta.query,
             format_version: FORMAT_VERSION,
             fingerprint: meta.fingerprint,
+            outline: database.outline()?,
             holder,
             decision: decide(&logs, None),
             files,

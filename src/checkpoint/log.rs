@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use tidemark_connectors::PlannedRange;
 
 use super::Manifest;
+use super::history::{History, Seen};
+use crate::state::Waiting;
 use crate::time::{Epoch, EventTime, NO_WATERMARK};
 
 /// What one epoch reads, and when it happens. All that a replay needs to be exact.
@@ -56,6 +58,9 @@ pub struct PartitionState {
     /// The `current_timestamp()` of the last epoch that had data of it, microseconds UTC.
     #[serde(default)]
     pub last_data_us: Option<i64>,
+    /// What has come of it so far.
+    #[serde(default)]
+    pub seen: Seen,
 }
 
 /// What is known once the epochs `first..=last` are done: sinks hold them, their state is durable.
@@ -80,6 +85,8 @@ pub struct CommitEntry {
     pub output_rows: u64,
     /// How much each stateful operator keeps.
     pub operators: Vec<OperatorSize>,
+    /// What the query has done so far.
+    pub history: History,
 }
 
 impl Default for CommitEntry {
@@ -94,6 +101,7 @@ impl Default for CommitEntry {
             timestamp_us: 0,
             output_rows: 0,
             operators: Vec::new(),
+            history: History::default(),
         }
     }
 }
@@ -110,6 +118,12 @@ pub struct OperatorSize {
     pub rows: u64,
     /// Bytes of memory.
     pub bytes: u64,
+    /// The rows that are given once the watermark has passed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// Of a join: the rows of each input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sides: Option<[u64; 2]>,
 }
 
 /// Epochs that were logged in one step; never empty.

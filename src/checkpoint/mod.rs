@@ -26,6 +26,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `log` | the entries of the logs |
+//! | `history` | what a query has done so far, for whoever asks |
 //! | `decide` | how a query starts: ready, replay, or refuse |
 //! | `fingerprint` | is this the checkpoint of this query? |
 //! | `state_dir` | where the state files are |
@@ -47,6 +48,7 @@ mod error;
 mod facade;
 mod fingerprint;
 mod fold;
+mod history;
 mod inspect;
 mod lock;
 mod log;
@@ -70,6 +72,7 @@ pub use error::{CheckpointError, Outcome, Result};
 pub use facade::{Checkpoint, Maintenance};
 pub use fingerprint::{Difference, Fingerprint, Identity};
 pub use fold::{Fold, FoldPolicy, fold_rows};
+pub use history::{Deeds, History, Seen};
 pub use inspect::{FileReport, Inspection};
 pub use lock::Holder;
 pub use log::{CommitEntry, Group, Logs, OffsetEntry, OperatorSize, PartitionState, SourceRange};

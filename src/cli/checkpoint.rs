@@ -26,7 +26,7 @@ pub(super) fn show(args: &CheckpointArgs) -> Result<(), Failure> {
     }
 }
 
-fn failure(error: CheckpointError) -> Failure {
+pub(super) fn failure(error: CheckpointError) -> Failure {
     match error {
         CheckpointError::NoCheckpoint { .. }
         | CheckpointError::NoState { .. }

@@ -46,7 +46,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     if args.sql {
         return print(&script);
     }
-    let session = session(args.workers, None, None, &[])?;
+    let session = session(args.workers, None, (None, None), &[])?;
     let asked = stop::on_signal(&session)?;
     let began = Instant::now();
     let queries = session.sql(&script)?;

@@ -10,6 +10,7 @@ mod demo;
 mod run;
 mod shell;
 mod stop;
+mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ enum Command {
     /// Run bundled queries over a bundled generator, and measure them
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Say why a query gives no rows: what it waits for, and which partition holds it up
+    Why(WhyArgs),
     /// Show what a checkpoint directory holds, and verify its files
     Checkpoint(CheckpointArgs),
 }
@@ -66,6 +69,10 @@ struct RunArgs {
     /// Serve metrics for Prometheus over HTTP on this address, such as 127.0.0.1:9464, as /metrics
     #[arg(long, value_name = "ADDR", conflicts_with = "batch")]
     metrics: Option<String>,
+    /// Serve the queries over HTTP on this address, such as 8080 (on the loopback interface) or
+    /// 0.0.0.0:8080: progress, plans, probes, metrics
+    #[arg(long, value_name = "ADDR", conflicts_with = "batch")]
+    http: Option<String>,
 }
 
 /// Several processes that run the script together.
@@ -164,6 +171,15 @@ struct NexmarkArgs {
 }
 
 #[derive(Debug, Args)]
+struct WhyArgs {
+    /// A script, a checkpoint directory, or the URL of `run --http`
+    target: String,
+    /// A setting that holds against the script's own SET
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
 struct CheckpointArgs {
     /// The checkpoint directory
     dir: PathBuf,
@@ -207,6 +223,7 @@ pub fn main() -> ExitCode {
         Command::Sql(args) => shell::sql(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Bench(BenchCommand::Nexmark(args)) => bench::nexmark(&args),
+        Command::Why(args) => why::why(&args),
         Command::Checkpoint(args) => checkpoint::show(&args),
     };
     match outcome {
@@ -279,7 +296,7 @@ impl From<SessionError> for Failure {
         match &error {
             SessionError::Plan(_)
             | SessionError::Setting(_)
-            | SessionError::Metrics(_)
+            | SessionError::Serve(_)
             | SessionError::Connector(_) => Self::usage(error.to_string()),
             SessionError::Query { .. } | SessionError::Ended(_) => Self::query(error.to_string()),
         }
@@ -289,7 +306,7 @@ impl From<SessionError> for Failure {
 fn session(
     workers: u16,
     cluster: Option<ClusterConfig>,
-    metrics: Option<&str>,
+    (metrics, http): (Option<&str>, Option<&str>),
     settings: &[(String, String)],
 ) -> Result<Session, Failure> {
     let mut builder = Session::builder().workers(usize::from(workers));
@@ -298,6 +315,9 @@ fn session(
     }
     if let Some(address) = metrics {
         builder = builder.metrics(address);
+    }
+    if let Some(address) = http {
+        builder = builder.http(address);
     }
     let builder = settings
         .iter()

@@ -13,7 +13,7 @@ use crate::cli::bar::{self, Bars};
 use crate::cli::cluster;
 use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, say, session, stop};
 use crate::plan::catalog::{Answer, QueriesAt, Statement};
-use crate::runtime::metrics::server::PATH;
+use crate::runtime::http::pages;
 use crate::runtime::query::Listener;
 use crate::runtime::{Progress, QueryError};
 use crate::session::{Session, SessionError};
@@ -39,8 +39,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     if args.batch && cluster.is_some() {
         return Err(Failure::usage("--batch runs in one process; leave -n out"));
     }
-    let metrics = args.metrics.as_deref();
-    let session = session(args.workers, cluster, metrics, &args.settings)?;
+    let serve = (args.metrics.as_deref(), args.http.as_deref());
+    let session = session(args.workers, cluster, serve, &args.settings)?;
     let script = session.parse(&text, &args.file.display().to_string())?;
     if args.batch {
         return batch(&session, &script.statements);
@@ -76,9 +76,15 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         };
     }
     let asked = stop::on_signal(&session)?;
+    session.announce(&plans);
     match session.metrics_address() {
-        Some(address) => say(&format!("metrics: http://{address}{PATH}")),
-        None if metrics.is_some() => say("metrics: served by process 0, which has those of all"),
+        Some(address) => say(&format!("metrics: http://{address}{}", pages::METRICS)),
+        None if serve.0.is_some() => say("metrics: served by process 0, which has those of all"),
+        None => {}
+    }
+    match session.http_address() {
+        Some(address) => say(&format!("http: http://{address}/")),
+        None if serve.1.is_some() => say("http: served by process 0, which knows of all"),
         None => {}
     }
     // Tables on the same terminal would run into the bars.
@@ -209,7 +215,7 @@ fn batch(session: &Session, statements: &[Statement]) -> Result<(), Failure> {
 /// Prints the plan of each query of a script.
 pub(super) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let text = read(&args.file)?;
-    let session = session(1, None, None, &args.settings)?;
+    let session = session(1, None, (None, None), &args.settings)?;
     let script = session.parse(&text, &args.file.display().to_string())?;
     for statement in &script.statements {
         if let Statement::Query(query) | Statement::Explain(query) = statement {

@@ -13,7 +13,7 @@ use timely::scheduling::Activator;
 
 use crate::operators::dead_letter::{DeadLetter, LetterOrigin, MOST_LETTERS};
 use crate::row::{Origin, RowError};
-use crate::state::{StateError, StateSize};
+use crate::state::{StateError, StateSize, Waiting};
 use crate::time::{Epoch, EventTime, Time};
 
 /// What was decided for an epoch before it opened, the same on every worker.
@@ -126,6 +126,12 @@ pub struct OperatorStats {
     pub rows_dropped_by_watermark: u64,
     /// Bytes of state in memory.
     pub memory_used_bytes: u64,
+    /// The rows of those kept that are given once the watermark has passed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// Of a join: the rows kept of each input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sides: Option<[u64; 2]>,
 }
 
 impl OperatorStats {
@@ -139,6 +145,21 @@ impl OperatorStats {
         self.rows_removed += other.rows_removed;
         self.rows_dropped_by_watermark += other.rows_dropped_by_watermark;
         self.memory_used_bytes += other.memory_used_bytes;
+        if let Some(waiting) = &other.waiting {
+            self.add_waiting(waiting);
+        }
+        if let Some(more) = other.sides {
+            let sides = self.sides.get_or_insert_default();
+            sides
+                .iter_mut()
+                .zip(more)
+                .for_each(|(side, more)| *side += more);
+        }
+    }
+
+    /// Takes in rows that wait for the watermark.
+    pub fn add_waiting(&mut self, waiting: &Waiting) {
+        self.waiting.get_or_insert_default().add(waiting);
     }
 
     /// Takes in what the same operator tells of a later epoch.

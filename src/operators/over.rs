@@ -306,6 +306,9 @@ impl Keyed for Partitions {
         let known = before + stats.rows_updated;
         stats.rows_removed = known.saturating_sub(self.rows.size().rows);
         stats.add_size(self.rows.size());
+        if self.prepared.emit == Emit::OnClose {
+            stats.add_waiting(&self.rows.waiting());
+        }
         Ok(stats)
     }
 

@@ -22,6 +22,7 @@
 //!   literals in microseconds. HOP and CUMULATE use the same `Unnest`. `window_start` and
 //!   `window_end` of a table function are `get_field` of the struct.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -82,6 +83,8 @@ pub struct EngineOptions {
     pub on_error: OnError,
     /// `deadLetter`: the table that such rows go to.
     pub dead_letter: Option<String>,
+    /// The query's own settings while it runs, by name in lower case.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// `'onError'`.

@@ -281,7 +281,7 @@ fn tree(plan: &Plan, node: &Node, first: &str, rest: &str, out: &mut String) {
     }
 }
 
-fn headline(plan: &Plan, node: &Node) -> String {
+pub(super) fn headline(plan: &Plan, node: &Node) -> String {
     let below = Below::new(node, Naming::Shown);
     let names = || column_texts(node, Naming::Shown);
     match &node.operator {

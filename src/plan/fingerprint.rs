@@ -102,7 +102,7 @@ impl Plan {
     }
 }
 
-fn place(connector: &str, options: &Options) -> String {
+pub(super) fn place(connector: &str, options: &Options) -> String {
     let mut text = connector.to_owned();
     for key in PLACE {
         if let Some(value) = options.get(key) {

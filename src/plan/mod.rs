@@ -36,6 +36,7 @@ mod membership;
 pub mod modes;
 pub mod nearest;
 mod ordering;
+pub mod outline;
 pub mod panes;
 mod ranks;
 pub mod reason;
@@ -53,6 +54,7 @@ pub use convert::plan_query;
 pub use error::PlanError;
 pub use join::{Join, JoinKind, Nearest};
 pub use ordering::{OrderBy, ResultOrder};
+pub use outline::Outline;
 pub use ranks::{Deduplicate, Known, Over, Rank, RankFunction, Trailing};
 pub use supplied::Supplied;
 
@@ -166,6 +168,43 @@ pub struct QuerySettings {
     pub watermark_policy: WatermarkPolicy,
     /// The session's time zone, which decides what a clock on the wall shows at an instant.
     pub time_zone: String,
+    /// How much an epoch takes in, beside what its tables say.
+    pub intake: Intake,
+    /// What becomes of it when it fails in a way that may pass.
+    pub retry: Retry,
+}
+
+/// How much an epoch takes in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Intake {
+    /// At most so many bytes of all sources; `None`: a share of the memory that there is.
+    pub max_bytes: Option<u64>,
+    /// Rows a second follow what the query gets done; `None`: all that is there.
+    pub backpressure: Option<Backpressure>,
+}
+
+/// How rows a second follow what the query gets done: the terms of a PID controller, by Spark's names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backpressure {
+    /// Rows a second of each source until the first epoch has shown what gets done.
+    pub initial_rate: Option<f64>,
+    /// The weight of the difference between the last rate and what got done.
+    pub proportional: f64,
+    /// The weight of what epochs took longer than their interval.
+    pub integral: f64,
+    /// The weight of how the difference changes.
+    pub derived: f64,
+    /// The rate does not fall below it.
+    pub least: f64,
+}
+
+/// Trying again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// How many failures may follow each other without a committed epoch between them.
+    pub most: u32,
+    /// How long to wait before each new try.
+    pub interval: Duration,
 }
 
 /// `spark.sql.streaming.multipleWatermarkPolicy`.

@@ -114,6 +114,8 @@ pub enum Report {
         worker: usize,
         /// Why, for the user.
         error: String,
+        /// It may go away by itself.
+        may_pass: bool,
     },
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidemark_connectors::Staged;
+use tidemark_connectors::{ReadLimit, Staged};
 
-use crate::checkpoint::{OffsetEntry, StateFile};
+use crate::checkpoint::{Deeds, OffsetEntry, OperatorSize, StateFile};
 use crate::operators::dead_letter::DeadLetter;
 use crate::operators::{OperatorStats, SourceProgress};
 use crate::runtime::clock;
@@ -20,6 +20,8 @@ pub(super) struct Decided {
     pub(super) sink_holds: bool,
     /// The newest offset of each source, where it knows one.
     pub(super) latest: Vec<Option<Value>>,
+    /// What bounded it, by source.
+    pub(super) limits: Vec<ReadLimit>,
     /// How long each phase took.
     pub(super) durations: BTreeMap<&'static str, Duration>,
     pub(super) began: Instant,
@@ -147,6 +149,35 @@ impl Outcome {
         let arrivals = self.arrivals.drain(..);
         self.latencies
             .extend(arrivals.map(|(arrived, rows)| (since(arrived, now), rows)));
+    }
+
+    /// What the operators keep, for the commit.
+    pub(super) fn sizes(&self) -> Vec<OperatorSize> {
+        let operators = self.operators.iter();
+        operators
+            .map(|(operator, stats)| OperatorSize {
+                operator: *operator as u32,
+                name: stats.name.clone(),
+                rows: stats.rows_total,
+                bytes: stats.memory_used_bytes,
+                waiting: stats.waiting.clone(),
+                sides: stats.sides,
+            })
+            .collect()
+    }
+
+    /// What was done, for the query's history.
+    pub(super) fn deeds(&self) -> Deeds {
+        let late = self.operators.iter();
+        Deeds {
+            read: (self.read.iter())
+                .map(|read| (read.rows, read.dropped))
+                .collect(),
+            written: self.output_rows(),
+            late: late
+                .map(|(operator, stats)| (*operator as u32, stats.rows_dropped_by_watermark))
+                .collect(),
+        }
     }
 
     /// Rows written.

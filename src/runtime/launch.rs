@@ -1,9 +1,8 @@
 //! Starts a query: in one process, or as one of several that run it together.
 //!
-//! The first process holds the checkpoint, plans epochs and commits; the others bring workers, and
+//! The first process holds the checkpoint, plans epochs and commits (`lead`); the others bring workers, and
 //! end when the first one says so or is lost.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -16,22 +15,67 @@ use timely::WorkerConfig;
 use timely::communication::{Config as CommunicationConfig, WorkerGuards};
 use uuid::Uuid;
 
-use crate::checkpoint::{Checkpoint, Decision, Fingerprint, FoldPolicy, Identity, fold_rows};
+use crate::checkpoint::Fingerprint;
 use crate::compile::source_uses;
 use crate::plan::{Plan, SinkTable, Trigger};
 use crate::runtime::QueryError;
-use crate::runtime::control::{Report, SequencerEnd, Waker};
-use crate::runtime::dead_letters::{self, DeadLetters};
+use crate::runtime::lead::Lead;
 use crate::runtime::metrics::Meter;
 use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
-use crate::runtime::reports::Reports;
-use crate::runtime::sequencer::{Beginning, Sequencer};
 use crate::runtime::worker::{self, Setup};
 
 /// How long the workers of several processes may take to end together.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often a process that only brings workers looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Opens the sources of a plan, in its order.
+type OpenSources = Box<dyn Fn() -> tidemark_connectors::Result<Vec<Box<dyn Source>>> + Send>;
+
+/// The sources of a query, in the order of its plan.
+pub struct Sources {
+    opened: Option<Vec<Box<dyn Source>>>,
+    again: Option<OpenSources>,
+}
+
+impl From<Vec<Box<dyn Source>>> for Sources {
+    /// Sources that are there once: the query ends with its first failure.
+    fn from(opened: Vec<Box<dyn Source>>) -> Self {
+        Self {
+            opened: Some(opened),
+            again: None,
+        }
+    }
+}
+
+impl Sources {
+    /// Sources that can be opened again, where the query starts again after a failure.
+    pub fn opened_by(
+        open: impl Fn() -> tidemark_connectors::Result<Vec<Box<dyn Source>>> + Send + 'static,
+    ) -> Self {
+        Self {
+            opened: None,
+            again: Some(Box::new(open)),
+        }
+    }
+
+    /// Whether they can be opened more than once.
+    pub(super) fn can_open_again(&self) -> bool {
+        self.again.is_some()
+    }
+
+    pub(super) fn open(&mut self) -> tidemark_connectors::Result<Vec<Box<dyn Source>>> {
+        match (self.opened.take(), &self.again) {
+            (Some(opened), _) => Ok(opened),
+            (None, Some(open)) => open(),
+            (None, None) => Ok(vec![]),
+        }
+    }
+}
+
+/// Opens a sink, once the query's id is known.
+pub(super) type OpenSink =
+    dyn Fn(&SinkTable, SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>> + Send + Sync;
 
 /// Starts a query.
 ///
@@ -48,14 +92,36 @@ pub fn start(
     config: &QueryConfig,
     listener: Option<Listener>,
 ) -> Result<StreamingQuery, QueryError> {
+    start_from(plan, sources.into(), open_sink, config, listener)
+}
+
+/// Starts a query as [`start`] does, from sources that can perhaps be opened again.
+pub fn start_from(
+    plan: &Arc<Plan>,
+    mut sources: Sources,
+    open_sink: impl Fn(&SinkTable, SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>>
+    + Send
+    + Sync
+    + 'static,
+    config: &QueryConfig,
+    listener: Option<Listener>,
+) -> Result<StreamingQuery, QueryError> {
     let started = match &config.cluster {
         Some(cluster) if cluster.process() > 0 => {
-            follow(plan, &sources, open_sink, config, listener)
+            follow(plan, &sources.open()?, open_sink, config, listener)
         }
         _ => {
             let meter = config.metrics.as_ref();
             let meter = meter.map(|metrics| Meter::start(metrics, plan));
-            let started = lead(plan, sources, &open_sink, config, (listener, meter.clone()));
+            let lead = Lead {
+                plan: Arc::clone(plan),
+                open_sink: Box::new(open_sink),
+                config: config.clone(),
+                run_id: Uuid::new_v4(),
+                shared: Arc::new(Shared::new(listener)),
+                meter: meter.clone(),
+            };
+            let started = lead.start(sources);
             if let (Err(error), Some(meter)) = (&started, meter) {
                 meter.ended(!matches!(error, QueryError::Stopped));
             }
@@ -68,7 +134,13 @@ pub fn start(
     started
 }
 
-fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) -> SinkConfig {
+/// What a checkpoint of the plan must agree with.
+pub(super) fn fingerprint(plan: &Plan) -> Fingerprint {
+    let parts = plan.fingerprint().into_iter();
+    parts.fold(Fingerprint::new(), |all, (part, text)| all.with(part, text))
+}
+
+pub(super) fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) -> SinkConfig {
     SinkConfig {
         query_name: plan.name.clone(),
         query_id: query.to_string(),
@@ -78,168 +150,6 @@ fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) -> SinkConf
         storage: Arc::clone(storage),
         continuous: matches!(plan.trigger, Trigger::Continuous(_)),
     }
-}
-
-/// The query in its first, or only, process.
-fn lead(
-    plan: &Arc<Plan>,
-    mut sources: Vec<Box<dyn Source>>,
-    open_sink: &dyn Fn(&SinkTable, SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>>,
-    config: &QueryConfig,
-    (listener, meter): (Option<Listener>, Option<Meter>),
-) -> Result<StreamingQuery, QueryError> {
-    let mut checkpoint = match &plan.settings.checkpoint_location {
-        Some(location) => {
-            let fingerprint = plan
-                .fingerprint()
-                .into_iter()
-                .fold(Fingerprint::new(), |all, (part, text)| all.with(part, text));
-            let name = plan.name.clone();
-            let identity = Identity { name, fingerprint };
-            let storage = Arc::clone(&config.storage);
-            Some(Checkpoint::open_with(
-                location.as_ref(),
-                &identity,
-                storage,
-            )?)
-        }
-        None => None,
-    };
-    let id = checkpoint
-        .as_ref()
-        .map_or_else(Uuid::new_v4, Checkpoint::query_id);
-    let mut sink = open_sink(&plan.sink, sink_config(plan, id, &config.storage))?;
-    let dead_letters = match &plan.dead_letter {
-        Some(table) => {
-            let config = dead_letters::sink_config(table, &id.to_string(), &config.storage);
-            Some(DeadLetters::new(plan, table, open_sink(table, config)?)?)
-        }
-        None => None,
-    };
-    for source in &mut sources {
-        source.begin(&plan.name, &id.to_string());
-    }
-    let beginning = match &mut checkpoint {
-        Some(checkpoint) => recover(checkpoint, &mut sources, &mut *sink)?,
-        None => Beginning::default(),
-    };
-    sink.discard_uncommitted()?;
-    if let Some(checkpoint) = &mut checkpoint {
-        let starts = checkpoint.count_start()?;
-        if let Some(meter) = &meter {
-            meter.checkpointed(starts, checkpoint.scales());
-        }
-    }
-
-    let distribution = sink.distribution();
-    let writers = (0..config.workers)
-        .map(|worker| {
-            let wanted = worker == 0 || distribution == Distribution::PerWorker;
-            Ok(Mutex::new(wanted.then(|| sink.writer(worker)).transpose()?))
-        })
-        .collect::<Result<Vec<_>, QueryError>>()?;
-    let (command_sender, commands) = mpsc::channel();
-    let (report_sender, reports) = mpsc::channel();
-    let waker = Waker::default();
-    let failures = Mutex::new(report_sender.clone());
-    let nudges = report_sender.clone();
-    let setup = Arc::new(Setup {
-        readers: sources.iter().map(|source| source.reader()).collect(),
-        distribution,
-        writer: Box::new(move |worker, _| {
-            let mut writer = writers[worker]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            Ok(writer.take())
-        }),
-        sequencer: Mutex::new(Some(SequencerEnd {
-            commands,
-            reports: report_sender,
-            waker: waker.clone(),
-        })),
-        failed: Box::new(move |worker, error| {
-            let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-            // A sequencer that has ended needs no telling.
-            let _ = failures.send(Report::Failed { worker, error });
-        }),
-        ..Setup::new(plan, config)
-    });
-    let workers = launch(config, &setup)?;
-    let shared = Arc::new(Shared::new(listener));
-    let run_id = Uuid::new_v4();
-    let processes = config.cluster.as_ref().map_or(1, |c| c.processes());
-    let mut sequencer = Sequencer::new(
-        Arc::clone(plan),
-        (id, run_id),
-        sources,
-        (sink, dead_letters),
-        checkpoint,
-        (
-            command_sender,
-            Reports::new(
-                (nudges, reports),
-                (config.workers * processes, config.workers),
-                Arc::clone(&shared),
-            ),
-            waker,
-        ),
-        (Arc::clone(&shared), meter.clone()),
-    );
-    let handle = Arc::clone(&shared);
-    let thread = std::thread::Builder::new()
-        .name(format!("tidemark-{}", plan.name))
-        .spawn(move || {
-            let ran = catch_unwind(AssertUnwindSafe(|| sequencer.run(beginning)));
-            let failed = ran
-                .unwrap_or_else(|panic| {
-                    let error = worker::panicked("the sequencer", &*panic);
-                    Err(QueryError::Worker(error))
-                })
-                .err();
-            let cause = failed
-                .filter(|error| !error.is_reader_gone())
-                .map(|error| error.to_string());
-            sequencer.stop_workers(cause.clone());
-            farewell(workers, processes > 1, &setup);
-            drop(sequencer);
-            if let Some(meter) = meter {
-                meter.ended(cause.is_some());
-            }
-            handle.end(cause);
-        })
-        .map_err(|error| QueryError::Start(error.to_string()))?;
-    Ok(StreamingQuery::new((id, run_id), plan, shared, thread))
-}
-
-/// What the checkpoint remembers, and what is to be done about it.
-fn recover(
-    checkpoint: &mut Checkpoint,
-    sources: &mut [Box<dyn Source>],
-    sink: &mut dyn Sink,
-) -> Result<Beginning, QueryError> {
-    let mut beginning = Beginning::default();
-    for (index, source) in sources.iter_mut().enumerate() {
-        source.restore(&checkpoint.source_log(index)?)?;
-    }
-    let (resume, next) = match checkpoint.recover(sink.last_committed()?)? {
-        Decision::Ready { next, resume } => (resume, next),
-        Decision::ReplayThenCommit {
-            groups,
-            resume,
-            next,
-        } => {
-            beginning.replay = groups;
-            (resume, next)
-        }
-        Decision::Refuse(why) => return Err(QueryError::Refused(why)),
-    };
-    beginning.next = next;
-    if let Some(resume) = resume {
-        beginning.restore = Some(checkpoint.restore_plan(resume.last)?);
-        beginning.resume = Some(resume);
-    }
-    checkpoint.fold_in_background(Arc::new(fold_rows), FoldPolicy::default())?;
-    Ok(beginning)
 }
 
 /// The query in a process that only brings workers.
@@ -302,7 +212,10 @@ fn follow(
 }
 
 /// Starts this process's workers, connected with those of the others.
-fn launch(config: &QueryConfig, setup: &Arc<Setup>) -> Result<WorkerGuards<()>, QueryError> {
+pub(super) fn launch(
+    config: &QueryConfig,
+    setup: &Arc<Setup>,
+) -> Result<WorkerGuards<()>, QueryError> {
     let (builders, others) = match &config.cluster {
         None => CommunicationConfig::Process(config.workers)
             .try_build()
@@ -326,7 +239,7 @@ fn launch(config: &QueryConfig, setup: &Arc<Setup>) -> Result<WorkerGuards<()>, 
 }
 
 /// Waits for the workers to end. With a lost process their connections never do; they are left.
-fn farewell(workers: WorkerGuards<()>, connected: bool, setup: &Setup) {
+pub(super) fn farewell(workers: WorkerGuards<()>, connected: bool, setup: &Setup) {
     if !connected {
         return drop(workers);
     }
@@ -371,7 +284,7 @@ pub type OpenWriter =
 
 impl Setup {
     /// What every process needs alike; nothing is read, written or told yet.
-    fn new(plan: &Arc<Plan>, config: &QueryConfig) -> Self {
+    pub(super) fn new(plan: &Arc<Plan>, config: &QueryConfig) -> Self {
         Self {
             plan: Arc::clone(plan),
             readers: vec![],

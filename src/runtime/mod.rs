@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`query`] | the user's handle to a query |
 //! | [`launch`] | starts a query |
+//! | `lead` | the query in its first process: it runs, and starts again |
+//! | `intake` | how much an epoch takes in |
 //! | [`cluster`] | several processes that run one query together |
 //! | [`sequencer`] | decides each epoch, logs it, commits it |
 //! | `epoch` | an epoch as it was decided, and what the workers made of it |
@@ -12,7 +14,9 @@
 //! | [`worker`] | drives one worker's share of the dataflow |
 //! | [`watermark`] | how far event time has surely come |
 //! | [`progress`] | what a query tells of itself, with Spark's field names |
+//! | [`http`] | what a process serves of its queries over HTTP |
 //! | [`metrics`] | what a process tells Prometheus of its queries |
+//! | [`why`] | why a query gives no rows, in words |
 //! | [`clock`] | the wall clock |
 //!
 //! For each epoch the sequencer decides ranges and watermark, logs them, and opens the epoch on
@@ -24,18 +28,22 @@ pub mod cluster;
 pub mod control;
 pub mod dead_letters;
 mod epoch;
+pub mod http;
+mod intake;
 pub mod latency;
 pub mod launch;
+mod lead;
 pub mod metrics;
 pub mod progress;
 pub mod query;
 mod reports;
 pub mod sequencer;
 pub mod watermark;
+pub mod why;
 pub mod worker;
 
 pub use latency::LatencySummary;
-pub use launch::start;
+pub use launch::{Sources, start, start_from};
 pub use progress::Progress;
 pub use query::{QueryConfig, QueryStatus, StreamingQuery};
 
@@ -66,6 +74,9 @@ pub enum QueryError {
     /// A worker ended with this cause.
     #[error("{0}")]
     Worker(String),
+    /// A worker ended with this cause, which may pass.
+    #[error("{0}")]
+    Passing(String),
     /// The workers could not be started.
     #[error("the workers could not be started: {0}")]
     Start(String),
@@ -75,6 +86,24 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    /// Whether it may go away by itself, so that it makes sense to start again.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Connector(error) | Self::Operator(OperatorError::Connector(error)) => {
+                error.may_pass()
+            }
+            // A write that may or may not have happened: the logs say which, once they are read again.
+            Self::Checkpoint(error) => error.outcome().is_some(),
+            Self::Passing(_) => true,
+            Self::Operator(_)
+            | Self::Refused(_)
+            | Self::State(_)
+            | Self::Worker(_)
+            | Self::Start(_)
+            | Self::Stopped => false,
+        }
+    }
+
     /// Whether the query ended because nobody reads its output any more, which is no failure.
     fn is_reader_gone(&self) -> bool {
         matches!(self, Self::Connector(ConnectorError::ReaderGone(_)))

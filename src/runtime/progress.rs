@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::operators::SourceProgress;
 use crate::runtime::clock::iso;
 use crate::runtime::epoch::{Decided, Outcome};
+use crate::runtime::intake;
 use crate::runtime::latency::{self, LatencySummary};
 use crate::time::{EventTime, NO_WATERMARK};
 
@@ -72,8 +73,8 @@ impl Progress {
             .iter()
             .zip(entry.sources)
             .zip(&outcome.read)
-            .zip(decided.latest)
-            .map(|(((source, planned), read), latest)| {
+            .zip(decided.latest.into_iter().zip(decided.limits))
+            .map(|(((source, planned), read), (latest, limit))| {
                 let (start, end) = planned.range.map(|r| (r.start, r.end)).unwrap_or_default();
                 SourceProgressReport {
                     description: source.description(),
@@ -84,6 +85,7 @@ impl Progress {
                     input_rows_per_second: rate(read.rows, since),
                     processed_rows_per_second: rate(read.rows, spent),
                     num_dropped_records: read.dropped,
+                    metrics: intake::shown(limit),
                 }
             })
             .collect();
@@ -176,6 +178,9 @@ pub struct SourceProgressReport {
     /// Records left out because they could not be decoded.
     #[serde(skip_serializing_if = "is_zero")]
     pub num_dropped_records: u64,
+    /// What bounded the epoch: `maxRowsPerEpoch` (back-pressure), `maxBytesPerEpoch`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<&'static str, String>,
 }
 
 /// See [`Progress::sink`].

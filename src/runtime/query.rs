@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tidemark_connectors::storage::Storage;
 use uuid::Uuid;
 
+use crate::checkpoint::CommitEntry;
 use crate::plan::Plan;
 use crate::runtime::cluster::Cluster;
 use crate::runtime::latency::{Latencies, LatencyHistogram, LatencySummary};
@@ -57,7 +58,15 @@ pub type Listener = Box<dyn Fn(&Progress) + Send + Sync>;
 
 struct SharedState {
     status: QueryStatus,
+    /// Since when.
+    status_since: Instant,
     recent: VecDeque<Progress>,
+    /// How things stood after the last epoch, or when the run began.
+    standing: Option<Arc<CommitEntry>>,
+    /// How many epochs were committed.
+    committed: u64,
+    /// The workers hold the state that the run begins with.
+    ready: bool,
     stopping: bool,
     /// How often the sources were found to hold nothing new.
     idle_rounds: u64,
@@ -76,11 +85,18 @@ impl Shared {
     }
 
     pub(crate) fn set_status(&self, message: &str, data: bool, active: bool) {
-        self.lock().status = QueryStatus {
+        let mut state = self.lock();
+        state.status = QueryStatus {
             message: message.into(),
             is_data_available: data,
             is_trigger_active: active,
         };
+        state.status_since = Instant::now();
+    }
+
+    /// Whether the workers hold the state that the run begins with.
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.lock().ready = ready;
     }
 
     pub(crate) fn push_progress(&self, progress: Progress) {
@@ -92,12 +108,33 @@ impl Shared {
             state.recent.pop_front();
         }
         state.recent.push_back(progress);
+        state.committed += 1;
         self.changed.notify_all();
     }
 
     /// Rows of a continuous query took this long.
     pub(crate) fn took(&self, latencies: &Latencies) {
         self.latencies.add(latencies);
+    }
+
+    /// How things stand now.
+    pub(crate) fn set_standing(&self, standing: CommitEntry) {
+        self.lock().standing = Some(Arc::new(standing));
+    }
+
+    /// How many epochs this run has committed.
+    pub(crate) fn committed(&self) -> u64 {
+        self.lock().committed
+    }
+
+    /// Sleeps until `deadline` or a stop; whether it was a stop.
+    pub(crate) fn stops_before(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), left, |state| !state.stopping);
+        let state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+        state.stopping
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -147,7 +184,11 @@ impl Shared {
                     is_data_available: false,
                     is_trigger_active: false,
                 },
+                status_since: Instant::now(),
                 recent: VecDeque::new(),
+                standing: None,
+                committed: 0,
+                ready: false,
                 stopping: false,
                 idle_rounds: 0,
                 hurry: false,
@@ -238,6 +279,16 @@ impl StreamingQuery {
         self.shared.lock().status.clone()
     }
 
+    /// For how long it has been doing that.
+    pub(super) fn in_status_for(&self) -> Duration {
+        self.shared.lock().status_since.elapsed()
+    }
+
+    /// Whether it has read the state that it begins with, and processes epochs.
+    pub fn is_ready(&self) -> bool {
+        self.shared.lock().ready
+    }
+
     /// Whether it has not ended.
     pub fn is_active(&self) -> bool {
         self.shared.lock().ended.is_none()
@@ -257,6 +308,12 @@ impl StreamingQuery {
     /// The progress of the last hundred epochs, oldest first.
     pub fn recent_progress(&self) -> Vec<Progress> {
         self.shared.lock().recent.iter().cloned().collect()
+    }
+
+    /// How things stood after the last epoch, or when it began to run on a checkpoint; `None` before the
+    /// first epoch.
+    pub fn standing(&self) -> Option<Arc<CommitEntry>> {
+        self.shared.lock().standing.clone()
     }
 
     /// Why it ended, if it failed.

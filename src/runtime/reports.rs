@@ -54,6 +54,11 @@ impl Reports {
     /// to stop. The rest is handed on.
     fn hear(&self, report: Report) -> Result<Option<Report>, QueryError> {
         match report {
+            Report::Failed {
+                error,
+                may_pass: true,
+                ..
+            } => Err(QueryError::Passing(error)),
             Report::Failed { error, .. } => Err(QueryError::Worker(error)),
             Report::StopAsked => {
                 self.shared.ask_to_stop();

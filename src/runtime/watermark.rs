@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::PartitionState;
+use crate::checkpoint::{PartitionState, Seen};
+use crate::operators::SourceProgress;
 use crate::plan::{Watermark, WatermarkPolicy};
-use crate::time::{EventTime, NO_WATERMARK};
+use crate::time::{Epoch, EventTime, NO_WATERMARK};
 
 /// The watermarks of one query.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ struct Partition {
     max_event_time: Option<EventTime>,
     last_data: i64,
     idle: bool,
+    seen: Seen,
 }
 
 impl Watermarks {
@@ -72,17 +74,27 @@ impl Watermarks {
                     .or_default();
                 partition.max_event_time = state.max_event_time;
                 partition.idle = state.idle;
+                partition.seen = state.seen.clone();
                 // The time that the query was down does not count as silence.
                 partition.last_data = now;
             }
         }
     }
 
-    /// A partition had data; `max` is the greatest event time in it, if any row had one.
-    pub fn observe(&mut self, source: usize, partition: &str, max: Option<EventTime>, now: i64) {
+    /// A partition had data in the epoch `at`, which began at `now`.
+    pub fn observe(
+        &mut self,
+        source: usize,
+        partition: &str,
+        read: &SourceProgress,
+        (at, now): (Epoch, i64),
+    ) {
         if let Some(Some(source)) = self.sources.get_mut(source) {
             let partition = source.partitions.entry(partition.to_owned()).or_default();
-            partition.max_event_time = partition.max_event_time.max(max);
+            let first = read.max > partition.max_event_time;
+            let rows = (read.rows, read.timed_rows);
+            partition.seen.add((at, now), rows, read.max, first);
+            partition.max_event_time = partition.max_event_time.max(read.max);
             partition.last_data = now;
             partition.idle = false;
         }
@@ -143,6 +155,7 @@ impl Watermarks {
                             max_event_time: partition.max_event_time,
                             idle: partition.idle,
                             last_data_us: Some(partition.last_data),
+                            seen: partition.seen.clone(),
                         })
                 })
             })
@@ -216,24 +229,31 @@ mod tests {
         Watermarks::new(policy, [Some(&spec), Some(&spec)].into_iter(), 0)
     }
 
+    fn newest(max: EventTime) -> SourceProgress {
+        SourceProgress {
+            max: Some(max),
+            ..SourceProgress::default()
+        }
+    }
+
     #[test]
     fn the_slowest_partition_holds_the_watermark_and_it_never_goes_back() {
         let mut marks = watermarks(WatermarkPolicy::Max, None);
-        marks.observe(0, "a", Some(100 * SECOND), 0);
+        marks.observe(0, "a", &newest(100 * SECOND), (0, 0));
         assert_eq!(marks.decide(0), 90 * SECOND);
-        marks.observe(0, "b", Some(50 * SECOND), 0);
+        marks.observe(0, "b", &newest(50 * SECOND), (0, 0));
         assert_eq!(marks.decide(0), 90 * SECOND);
-        marks.observe(0, "b", Some(120 * SECOND + 1_999), 0);
-        marks.observe(0, "a", Some(130 * SECOND), 0);
+        marks.observe(0, "b", &newest(120 * SECOND + 1_999), (0, 0));
+        marks.observe(0, "a", &newest(130 * SECOND), (0, 0));
         assert_eq!(marks.decide(0), 110 * SECOND + 1_000);
     }
 
     #[test]
     fn a_source_without_data_holds_the_query_until_it_is_idle() {
         let mut marks = watermarks(WatermarkPolicy::Min, Some(5));
-        marks.observe(0, "a", Some(100 * SECOND), SECOND);
+        marks.observe(0, "a", &newest(100 * SECOND), (0, SECOND));
         assert_eq!(marks.decide(SECOND), NO_WATERMARK);
-        marks.observe(0, "a", Some(101 * SECOND), 6 * SECOND);
+        marks.observe(0, "a", &newest(101 * SECOND), (0, 6 * SECOND));
         assert_eq!(marks.decide(6 * SECOND), 91 * SECOND);
     }
 
@@ -253,17 +273,17 @@ mod tests {
     #[test]
     fn an_idle_partition_is_left_out_until_it_speaks_again() {
         let mut marks = watermarks(WatermarkPolicy::Max, Some(5));
-        marks.observe(0, "a", Some(100 * SECOND), 0);
-        marks.observe(0, "b", Some(20 * SECOND), 0);
+        marks.observe(0, "a", &newest(100 * SECOND), (0, 0));
+        marks.observe(0, "b", &newest(20 * SECOND), (0, 0));
         assert_eq!(marks.decide(0), 10 * SECOND);
-        marks.observe(0, "a", Some(101 * SECOND), 6 * SECOND);
+        marks.observe(0, "a", &newest(101 * SECOND), (0, 6 * SECOND));
         assert_eq!(marks.decide(6 * SECOND), 91 * SECOND);
     }
 
     #[test]
     fn a_restart_goes_on_where_the_checkpoint_left_off() {
         let mut before = watermarks(WatermarkPolicy::Max, None);
-        before.observe(0, "a", Some(100 * SECOND), 0);
+        before.observe(0, "a", &newest(100 * SECOND), (0, 0));
         let partition = PartitionWatermark {
             source: 0,
             partition: "a".into(),
@@ -275,7 +295,7 @@ mod tests {
         let mut after = watermarks(WatermarkPolicy::Max, None);
         after.restore(watermark, &before.partitions(), SECOND);
         assert_eq!(after.decide(SECOND), 90 * SECOND);
-        after.observe(0, "b", Some(30 * SECOND), SECOND);
+        after.observe(0, "b", &newest(30 * SECOND), (0, SECOND));
         assert_eq!(after.decide(SECOND), 90 * SECOND);
     }
 }

@@ -107,6 +107,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
         control.report(&Report::Failed {
             worker: index,
             error: error.to_string(),
+            may_pass: error.may_pass(),
         });
     };
     let mut running: Option<Running> = None;

@@ -38,9 +38,10 @@ use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
 use crate::plan::{Plan, PlanError, SinkTable, batch, plan_query};
 use crate::runtime::cluster::{Cluster, ClusterConfig};
 use crate::runtime::dead_letters;
-use crate::runtime::metrics::{Metrics, MetricsError, MetricsServer};
+use crate::runtime::http::{Board, ServeError, Server, pages};
+use crate::runtime::metrics::Metrics;
 use crate::runtime::query::Listener;
-use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
+use crate::runtime::{QueryConfig, QueryError, Sources, StreamingQuery, clock, start_from};
 
 pub use look::Selected;
 
@@ -73,9 +74,9 @@ pub enum SessionError {
     /// A connector.
     #[error(transparent)]
     Connector(#[from] ConnectorError),
-    /// Metrics cannot be served.
+    /// Metrics, or what else is asked for over HTTP, cannot be served.
     #[error(transparent)]
-    Metrics(#[from] MetricsError),
+    Serve(#[from] ServeError),
     /// A setting of the session.
     #[error("{0}")]
     Setting(String),
@@ -88,6 +89,7 @@ pub struct SessionBuilder {
     cluster: Option<ClusterConfig>,
     storage: Arc<dyn Storage>,
     metrics: Option<String>,
+    http: Option<String>,
     settings: Vec<(String, String)>,
 }
 
@@ -123,6 +125,15 @@ impl SessionBuilder {
         self
     }
 
+    /// Serves the session's queries over HTTP on this address, `HOST:PORT` or a port on the loopback
+    /// interface; with port 0 on any that is free ([`Session::http_address`]): their progress and plans,
+    /// what probes ask, and `/metrics`. Of several processes the first serves.
+    #[must_use]
+    pub fn http(mut self, address: impl Into<String>) -> Self {
+        self.http = Some(address.into());
+        self
+    }
+
     /// A setting, as `SET 'key' = 'value'` in a script; it holds against the script's own.
     #[must_use]
     pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
@@ -151,22 +162,30 @@ impl SessionBuilder {
         let sql = SqlSession::new(&options)?.with_opener(opener(&known));
         let follows = self.cluster.as_ref().is_some_and(|c| c.process > 0);
         let cluster = self.cluster.map(Cluster::open).transpose()?;
-        let server = self
-            .metrics
-            .filter(|_| !follows)
-            .map(|address| {
-                let metrics = Metrics::new(app_id.unwrap_or_else(|| APP_ID.into()));
-                MetricsServer::start(&address, Arc::new(metrics))
-            })
-            .transpose()?;
+        let (metrics_at, http_at) = if follows {
+            (None, None)
+        } else {
+            (self.metrics, self.http)
+        };
+        let metrics = (metrics_at.is_some() || http_at.is_some()).then(|| {
+            let app_id = app_id.unwrap_or_else(|| APP_ID.into());
+            Arc::new(Metrics::new(app_id))
+        });
+        let mut served = Served::default();
+        if let (Some(address), Some(metrics)) = (&metrics_at, &metrics) {
+            served.metrics = Some(pages::serve_metrics(address, metrics)?);
+        }
+        if let (Some(address), Some(metrics)) = (&http_at, &metrics) {
+            served.http = Some(pages::serve(address, &served.board, metrics)?);
+        }
         Ok(Session {
             config: QueryConfig {
                 workers: self.workers,
                 cluster: cluster.map(Arc::new),
                 storage: self.storage,
-                metrics: server.as_ref().map(|server| Arc::clone(server.metrics())),
+                metrics,
             },
-            server: server.map(Arc::new),
+            served: Arc::new(served),
             sql: Arc::new(Mutex::new(sql)),
             known,
         })
@@ -183,6 +202,22 @@ struct Known {
     queries: Mutex<Vec<Arc<StreamingQuery>>>,
     /// The script parsed last, for the line that an error is about: its file and its text.
     script: Mutex<(String, String)>,
+}
+
+/// What is served over HTTP, until it is dropped.
+#[derive(Debug, Default)]
+struct Served {
+    metrics: Option<Server>,
+    http: Option<Server>,
+    /// The queries that are told of where there is an HTTP server.
+    board: Arc<Board>,
+}
+
+impl Served {
+    /// Who is told of queries, if anybody is.
+    fn board(&self) -> Option<&Board> {
+        self.http.as_ref().map(|_| &*self.board)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -238,7 +273,7 @@ fn opener(known: &Arc<Known>) -> OpenSource {
 #[derive(Clone, Debug)]
 pub struct Session {
     config: QueryConfig,
-    server: Option<Arc<MetricsServer>>,
+    served: Arc<Served>,
     sql: Arc<Mutex<SqlSession>>,
     known: Arc<Known>,
 }
@@ -251,6 +286,7 @@ impl Session {
             cluster: None,
             storage: Arc::new(Disk),
             metrics: None,
+            http: None,
             settings: vec![],
         }
     }
@@ -305,7 +341,16 @@ impl Session {
                 _ => None,
             })
             .collect::<Result<Vec<_>, _>>()?;
+        self.announce(&plans);
         plans.iter().map(|plan| self.start(plan, None)).collect()
+    }
+
+    /// Says which queries are about to be started, so that whoever asks over HTTP whether all are
+    /// ready waits for them.
+    pub fn announce(&self, plans: &[Arc<Plan>]) {
+        if let Some(board) = self.served.board() {
+            plans.iter().for_each(|plan| board.awaits(&plan.name));
+        }
     }
 
     /// Starts a planned query. `listener` is called with each epoch's progress.
@@ -342,27 +387,46 @@ impl Session {
                 plan.name
             )));
         }
-        let sources = plan
-            .sources
-            .iter()
-            .map(|table| {
-                self.known.open(
-                    &table.connector,
-                    &table.options,
-                    Some(Arc::clone(&table.schema)),
-                )
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| named(error.into()))?;
-        let query = start(plan, sources, open, &self.config, listener).map_err(named)?;
-        let query = Arc::new(query);
-        lock(&self.known.queries).push(Arc::clone(&query));
-        Ok(query)
+        let board = self.served.board();
+        if let Some(board) = board {
+            board.awaits(&plan.name);
+        }
+        let (known, of_plan) = (Arc::clone(&self.known), Arc::clone(plan));
+        let sources = Sources::opened_by(move || {
+            let sources = of_plan.sources.iter();
+            sources
+                .map(|table| {
+                    let schema = Some(Arc::clone(&table.schema));
+                    known.open(&table.connector, &table.options, schema)
+                })
+                .collect()
+        });
+        match start_from(plan, sources, open, &self.config, listener) {
+            Ok(query) => {
+                let query = Arc::new(query);
+                lock(&self.known.queries).push(Arc::clone(&query));
+                if let Some(board) = board {
+                    board.started(&query);
+                }
+                Ok(query)
+            }
+            Err(error) => {
+                if let Some(board) = board {
+                    board.refused(&plan.name, &error.to_string());
+                }
+                Err(named(error))
+            }
+        }
     }
 
     /// Where metrics are served, if they are.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.server.as_ref().map(|server| server.address())
+        self.served.metrics.as_ref().map(Server::address)
+    }
+
+    /// Where the queries are served over HTTP, if they are.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.served.http.as_ref().map(Server::address)
     }
 
     /// Has queries that wait for other processes at their start give up, now and from now on; they

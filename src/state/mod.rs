@@ -61,6 +61,6 @@ pub use self::recorder::{RecordedBatch, Recorder};
 pub use self::restore::{RestoredSections, Sections};
 pub use self::rows::Rows;
 pub use self::section::{HEADER_LEN, Input, SectionInfo, SectionRow, TraceKind};
-pub use self::size::StateSize;
+pub use self::size::{StateSize, Waiting};
 pub use self::sort::places_by_key;
 pub use self::table::{Table, TableChanges, TableKind};

@@ -8,7 +8,7 @@ use crate::state::recorder::Recorder;
 use crate::state::restore::RestoredSections;
 use crate::state::rows::Rows;
 use crate::state::section::TraceKind;
-use crate::state::size::StateSize;
+use crate::state::size::{StateSize, Waiting};
 use crate::state::sort::sort_rows;
 use crate::state::table::ascends;
 use crate::state::trace::Trace;
@@ -201,6 +201,11 @@ impl Multiset {
     /// What is alive, at no cost: each pair as often as its count.
     pub fn size(&self) -> StateSize {
         self.trace.sizes.size()
+    }
+
+    /// What is alive and will expire, and when.
+    pub fn waiting(&self) -> Waiting {
+        self.trace.sizes.waiting()
     }
 
     /// The memory of all rows, those included that have expired and wait for a merge. Looks at every

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::{EventTime, NEVER, NO_WATERMARK};
 
 /// What a trace holds.
@@ -11,6 +13,51 @@ pub struct StateSize {
     pub rows: u64,
     /// The memory of those rows, about.
     pub bytes: u64,
+}
+
+/// Of so many moments at which rows go it is told how many do.
+const FIRST: usize = 5;
+
+/// Rows that the watermark will take, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// How many there are.
+    pub rows: u64,
+    /// The first watermarks that take some, each with how many; in order, at most five.
+    pub next: Vec<(EventTime, u64)>,
+    /// The watermark that takes the last.
+    pub last: Option<EventTime>,
+}
+
+impl Waiting {
+    /// So many rows, which go at these moments: in order, each with how many do.
+    pub fn new(rows: u64, mut moments: impl DoubleEndedIterator<Item = (EventTime, u64)>) -> Self {
+        let mut next = Vec::new();
+        while next.len() < FIRST
+            && let Some(moment) = moments.next()
+        {
+            next.push(moment);
+        }
+        let last = moments.next_back().or(next.last().copied());
+        Self {
+            rows,
+            next,
+            last: last.map(|(moment, _)| moment),
+        }
+    }
+
+    /// Takes in what waits elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        let mut next: BTreeMap<EventTime, u64> = BTreeMap::new();
+        for (moment, rows) in self.next.iter().chain(&other.next) {
+            *next.entry(*moment).or_default() += rows;
+        }
+        // Of the first five of all, each part has told those that it has.
+        self.next = next.into_iter().take(FIRST).collect();
+        self.last = self.last.max(other.last);
+    }
 }
 
 /// What a row costs beside its key and value.
@@ -79,6 +126,13 @@ impl Sizes {
         }
     }
 
+    /// What is left and will expire.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let moments = self.buckets.iter().filter(|(_, (rows, _))| *rows > 0);
+        let moments = moments.map(|(moment, (rows, _))| (*moment, *rows as u64));
+        Waiting::new(self.size().rows, moments)
+    }
+
     /// What is left.
     pub(crate) fn size(&self) -> StateSize {
         StateSize {
@@ -118,6 +172,24 @@ mod tests {
         );
         sizes.expire(i64::MAX - 1);
         assert_eq!(sizes.size(), StateSize::default());
+    }
+
+    #[test]
+    fn what_waits_is_told_by_the_first_moments_and_the_last() {
+        let sizes = |moments: &[i64]| {
+            let mut sizes = Sizes::default();
+            for moment in moments {
+                sizes.add_row(b"k", b"", 2, *moment);
+            }
+            sizes.waiting()
+        };
+        assert_eq!(sizes(&[]), Waiting::default());
+        let mut one = sizes(&[10, 20, 30, 40, 50, 60, 70]);
+        assert_eq!(one.next, [(10, 2), (20, 2), (30, 2), (40, 2), (50, 2)]);
+        assert_eq!((one.rows, one.last), (14, Some(70)));
+        one.add(&sizes(&[15, 20]));
+        assert_eq!(one.next, [(10, 2), (15, 2), (20, 4), (30, 2), (40, 2)]);
+        assert_eq!((one.rows, one.last), (18, Some(70)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::state::recorder::Recorder;
 use crate::state::restore::RestoredSections;
 use crate::state::rows::Rows;
 use crate::state::section::{SectionRows, TraceKind};
-use crate::state::size::{Sizes, StateSize};
+use crate::state::size::{Sizes, StateSize, Waiting};
 use crate::state::sort::sort_rows;
 use crate::state::trace::Trace;
 use crate::state::walk::{Merged, Verdict, Walk};
@@ -230,6 +230,11 @@ impl Table {
     /// What is alive, at no cost.
     pub fn size(&self) -> StateSize {
         either!(&self.inner, trace => trace.sizes.size())
+    }
+
+    /// What is alive and will expire, and when.
+    pub fn waiting(&self) -> Waiting {
+        either!(&self.inner, trace => trace.sizes.waiting())
     }
 
     /// The memory of all rows, those included that have expired and wait for a merge. Looks at every

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use crate::ReadLimit;
+
 /// The numbers of an epoch, where neither a pace nor a limit says how many.
 const EPOCH: u64 = 1_000_000;
 
@@ -45,11 +47,16 @@ impl Counter {
         [paced, self.end, self.frozen].into_iter().flatten().min()
     }
 
-    /// The numbers of the next epoch, at most so many; `None` where there are none yet.
-    pub(super) fn plan(&mut self, most: Option<u64>) -> Option<Range<u64>> {
+    /// The numbers of the next epoch, of rows of about so many bytes; `None` where there are none yet.
+    pub(super) fn plan(&mut self, limit: ReadLimit, row_bytes: u64) -> Option<Range<u64>> {
         let start = self.planned;
         let unlimited = if self.pace.is_some() { u64::MAX } else { EPOCH };
-        let most = most.unwrap_or(unlimited).max(1);
+        let most = match limit.rows_of(row_bytes) {
+            None => unlimited,
+            Some(rows) if limit.rows.is_some() => rows,
+            Some(rows) => rows.min(unlimited),
+        };
+        let most = most.max(1);
         let end = self
             .available()
             .unwrap_or(u64::MAX)

@@ -20,6 +20,9 @@ use crate::{
     SplitReader,
 };
 
+/// About how many bytes a row has.
+const ROW_BYTES: u64 = 16;
+
 const NAME: &str = "rate";
 
 /// What a split's range holds.
@@ -165,7 +168,10 @@ impl Source for RateSource {
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>> {
         let (start, mut end) = (self.second, self.latest());
         let first = self.value_at(start);
-        if let Some(rows) = limit.rows.and_then(|rows| i64::try_from(rows).ok()) {
+        if let Some(rows) = limit
+            .rows_of(ROW_BYTES)
+            .and_then(|rows| i64::try_from(rows).ok())
+        {
             // At least one second, or nothing would ever come.
             while end > start + 1 && self.value_at(end) - first > rows {
                 end = start + (end - start) / 2;
@@ -194,7 +200,7 @@ impl Source for RateSource {
                 Ok(Split {
                     partition: Arc::from(format!("rate-{partition}")),
                     range,
-                    bytes: rows as u64 * 16,
+                    bytes: rows as u64 * ROW_BYTES,
                 })
             })
             .collect::<Result<_>>()?;

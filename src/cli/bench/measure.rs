@@ -134,7 +134,7 @@ pub(super) fn measure(args: &NexmarkArgs, name: &str, sql: &str) -> Result<Measu
     if args.checkpoint {
         settings.push(("checkpointLocation".to_owned(), scratch.path("checkpoint")));
     }
-    let session = session(args.workers, None, None, &settings)?;
+    let session = session(args.workers, None, (None, None), &settings)?;
     let script = session.parse(&script(args, sql, &scratch.0), name)?;
     let Some(statement) = script.queries().next() else {
         return Err(Failure::usage(format!("{name} holds no query")));

@@ -33,7 +33,7 @@ use display::Grid;
 
 /// Runs the shell.
 pub(super) fn sql(args: &SqlArgs) -> Result<(), Failure> {
-    let session = session(args.workers, None, None, &args.settings)?;
+    let session = session(args.workers, None, (None, None), &args.settings)?;
     let interrupt = Interrupt::listen(&session)?;
     let given = match (&args.execute, &args.file) {
         (Some(text), _) => Some((text.clone(), "-e".to_owned())),

@@ -415,6 +415,9 @@ impl Keyed for Merge {
         self.groups.forget(forgotten);
         stats.rows_removed = before.saturating_sub(self.groups.size().rows);
         stats.add_size(self.groups.size());
+        if self.prepared.emit == Emit::OnClose {
+            stats.add_waiting(&self.groups.waiting());
+        }
         for values in self.values.iter_mut().flatten() {
             values.forget(forgotten);
             stats.memory_used_bytes += values.size().bytes;

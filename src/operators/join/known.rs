@@ -182,6 +182,13 @@ impl Tracked {
         stats.memory_used_bytes += self.trace.size().bytes;
     }
 
+    /// The rows that are given once they can find no match any more.
+    pub(super) fn add_waiting(&self, stats: &mut OperatorStats) {
+        if self.known == Known::Unmatched {
+            stats.add_waiting(&self.trace.waiting());
+        }
+    }
+
     /// The side of the join that it is about.
     pub(super) fn side(&self) -> usize {
         self.side

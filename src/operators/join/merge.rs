@@ -338,6 +338,9 @@ impl Keyed for Merge {
             tracked.close(epoch, singles, &mut out)?;
             tracked.forget(time);
             tracked.add_size(&mut stats);
+            if prepared.kind.gives_unmatched(tracked.side()) {
+                tracked.add_waiting(&mut stats);
+            }
         }
         for singles in &mut singles {
             singles.flush(&mut out)?;
@@ -349,6 +352,7 @@ impl Keyed for Merge {
             stats.rows_removed += before - rows.size().rows;
             stats.add_size(rows.size());
         }
+        stats.sides = Some(SIDES.map(|side| self.rows[side].size().rows));
         Ok(stats)
     }
 

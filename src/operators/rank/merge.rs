@@ -147,6 +147,9 @@ impl Keyed for Merge {
         self.rows.forget(time);
         stats.rows_removed = before.saturating_sub(self.rows.size().rows);
         stats.add_size(self.rows.size());
+        if self.prepared.emit == Emit::OnClose {
+            stats.add_waiting(&self.rows.waiting());
+        }
         Ok(stats)
     }
 

@@ -253,6 +253,9 @@ impl Keyed for Assign {
         self.rows.forget(time);
         stats.add_size(self.rows.size());
         stats.memory_used_bytes += self.sessions.size().bytes;
+        if prepared.emit == Emit::OnClose {
+            stats.add_waiting(&self.sessions.waiting(prepared.lag()));
+        }
         Ok(stats)
     }
 

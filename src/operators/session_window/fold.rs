@@ -263,6 +263,9 @@ impl Keyed for Fold {
             .apply(epoch.time())
             .map_err(|source| prepared.state_error(source))?;
         stats.add_size(self.sessions.size());
+        if prepared.emit == Emit::OnClose {
+            stats.add_waiting(&self.sessions.waiting(prepared.lag()));
+        }
         Ok(stats)
     }
 

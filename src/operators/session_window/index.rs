@@ -7,7 +7,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use crate::operators::session_window::spans::Span;
 use crate::row::{Bytes, bound_prefix, read_bound};
 use crate::state::{
-    Recorder, RestoredSections, StateError, StateSize, Table, TableChanges, TableKind,
+    Recorder, RestoredSections, StateError, StateSize, Table, TableChanges, TableKind, Waiting,
 };
 use crate::time::{EventTime, NEVER, Time};
 
@@ -150,6 +150,14 @@ impl Sessions {
     /// See [`Table::work`].
     pub(super) fn work(&mut self, effort: usize) -> bool {
         self.table.work(effort)
+    }
+
+    /// The sessions and when they are due, on an edge that runs `lag` behind.
+    pub(super) fn waiting(&self, lag: i64) -> Waiting {
+        let ends = self.ends.iter().flatten();
+        // The ends of sessions are rarely alike: they are told one by one.
+        let moments = ends.map(|(end, _)| (end.saturating_add(lag), 1));
+        Waiting::new(self.table.size().rows, moments)
     }
 
     /// What is kept, the order of ends included.

@@ -110,6 +110,11 @@ impl Prepared {
             .map_or(NO_WATERMARK, |bound| behind(watermark, bound.lag))
     }
 
+    /// How far the edge runs behind the watermark.
+    fn lag(&self) -> i64 {
+        self.bound.map_or(0, |bound| bound.lag)
+    }
+
     /// Sessions that end at or before this are complete in `epoch`.
     fn complete(&self, epoch: &EpochInfo) -> EventTime {
         self.moved(epoch.watermark)

@@ -19,7 +19,9 @@ use tidemark_connectors::{Options, OutputMode};
 use super::super::catalog::{
     CatalogTable, EngineOptions, OnError, Position, QuerySource, QueryStatement,
 };
-use super::super::{Plan, QuerySettings, SinkTable, Trigger, Watermark, WatermarkPolicy};
+use super::super::{
+    Intake, Plan, QuerySettings, Retry, SinkTable, Trigger, Watermark, WatermarkPolicy,
+};
 use super::{Result, plan_query};
 
 /// A function that has a type and cannot be called.
@@ -188,6 +190,8 @@ pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryS
             min_batches_to_retain: 100,
             watermark_policy: WatermarkPolicy::Min,
             time_zone: "UTC".into(),
+            intake: Intake::default(),
+            retry: Retry::default(),
         },
         on_error: OnError::Fail,
         dead_letter: None,

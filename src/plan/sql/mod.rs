@@ -45,6 +45,7 @@ mod names;
 mod operators;
 mod options;
 mod query;
+mod running;
 mod schema;
 mod scope;
 mod script;

@@ -11,6 +11,8 @@ use crate::plan::error::PlanErrorKind;
 use crate::plan::functions::interval::parse_micros;
 use crate::plan::{QuerySettings, Trigger, WatermarkPolicy};
 
+use super::running;
+
 /// Options of a table that the engine reads, in lower case, with how they are written.
 const ENGINE_OPTIONS: &[(&str, &str)] = &[
     ("connector", "connector"),
@@ -24,6 +26,17 @@ const ENGINE_OPTIONS: &[(&str, &str)] = &[
     ("deadletter", "deadLetter"),
     ("streaming", "streaming"),
     ("refreshinterval", "refreshInterval"),
+    ("maxretries", "maxRetries"),
+    ("retryinterval", "retryInterval"),
+    ("backpressure.enabled", "backpressure.enabled"),
+    ("backpressure.initialrate", "backpressure.initialRate"),
+    (
+        "backpressure.pid.proportional",
+        "backpressure.pid.proportional",
+    ),
+    ("backpressure.pid.integral", "backpressure.pid.integral"),
+    ("backpressure.pid.derived", "backpressure.pid.derived"),
+    ("backpressure.pid.minrate", "backpressure.pid.minRate"),
 ];
 
 /// What of a source an epoch reads at most: all of a static table is there from the first epoch on.
@@ -36,7 +49,7 @@ const LIMITS: [&str; 6] = [
     "maxRatePerPartition",
 ];
 
-/// Settings of the engine, without the prefix `spark.sql.` or `spark.sql.streaming.`.
+/// Settings of the engine, without the prefix `spark.sql.`, `spark.sql.streaming.` or `spark.streaming.`.
 const SETTINGS: &[&str] = &[
     "outputMode",
     "trigger",
@@ -47,6 +60,15 @@ const SETTINGS: &[&str] = &[
     "minBatchesToRetain",
     "multipleWatermarkPolicy",
     "session.timeZone",
+    "maxBytesPerTrigger",
+    "maxRetries",
+    "retryInterval",
+    "backpressure.enabled",
+    "backpressure.initialRate",
+    "backpressure.pid.proportional",
+    "backpressure.pid.integral",
+    "backpressure.pid.derived",
+    "backpressure.pid.minRate",
 ];
 
 /// What `SET` has set so far.
@@ -58,7 +80,7 @@ pub(super) struct Settings {
     pinned: Vec<String>,
 }
 
-type Outcome<T> = Result<T, PlanErrorKind>;
+pub(super) type Outcome<T> = Result<T, PlanErrorKind>;
 
 /// `session.timeZone` where nothing sets it.
 pub const DEFAULT_TIME_ZONE: &str = "UTC";
@@ -90,7 +112,7 @@ impl Settings {
             "minBatchesToRetain" => drop(batches(key, &value)?),
             "multipleWatermarkPolicy" => drop(policy(key, &value)?),
             "session.timeZone" => drop(time_zone(key, &value)?),
-            _ => {}
+            name => running::check(name, key, &value)?,
         }
         let name = name.to_ascii_lowercase();
         if !self.pinned.contains(&name) {
@@ -187,8 +209,13 @@ impl Settings {
     pub(super) fn query(
         &self,
         own_checkpoint: Option<&str>,
+        own: &BTreeMap<String, String>,
         table: &str,
     ) -> Outcome<QuerySettings> {
+        let running = |name: &str| {
+            let own = own.get(&name.to_ascii_lowercase()).map(String::as_str);
+            own.or_else(|| self.get(name))
+        };
         let checkpoint_location = match own_checkpoint {
             Some(own) => Some(own.to_owned()),
             None => self
@@ -204,6 +231,8 @@ impl Settings {
                     policy("multipleWatermarkPolicy", v)
                 })?,
             time_zone: self.time_zone().to_owned(),
+            intake: running::intake(&running)?,
+            retry: running::retry(&running)?,
         })
     }
 }
@@ -215,6 +244,7 @@ fn short_name(key: &str) -> &str {
             .then(|| &key[prefix.len()..])
     };
     strip("spark.sql.streaming.")
+        .or_else(|| strip("spark.streaming."))
         .or_else(|| strip("spark.sql."))
         .or_else(|| strip("tidemark."))
         .unwrap_or(key)
@@ -289,7 +319,11 @@ fn take(sorted: &mut Sorted, key: &str, raw: &str) -> Outcome<()> {
                 "no refresh, which is not there yet: a static table is read once, at the start";
             return Err(bad(key, &value, expected));
         }
-        _ => sorted.options.set(key, value),
+        Some(name) => {
+            running::check(name, key, &value)?;
+            engine.settings.insert(name.to_ascii_lowercase(), value);
+        }
+        None => sorted.options.set(key, value),
     }
     Ok(())
 }
@@ -336,7 +370,7 @@ fn environment(key: &str, value: &str) -> Outcome<String> {
     Ok(text)
 }
 
-fn bad(key: &str, value: &str, expected: &'static str) -> PlanErrorKind {
+pub(super) fn bad(key: &str, value: &str, expected: &'static str) -> PlanErrorKind {
     PlanErrorKind::BadValue {
         key: key.into(),
         value: value.into(),
@@ -344,7 +378,7 @@ fn bad(key: &str, value: &str, expected: &'static str) -> PlanErrorKind {
     }
 }
 
-fn duration(key: &str, value: &str) -> Outcome<Duration> {
+pub(super) fn duration(key: &str, value: &str) -> Outcome<Duration> {
     match parse_micros(value) {
         Ok(micros) if micros >= 0 => Ok(Duration::from_micros(micros as u64)),
         _ => Err(bad(
@@ -355,7 +389,7 @@ fn duration(key: &str, value: &str) -> Outcome<Duration> {
     }
 }
 
-fn boolean(key: &str, value: &str) -> Outcome<bool> {
+pub(super) fn boolean(key: &str, value: &str) -> Outcome<bool> {
     match value.trim().to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -501,7 +535,7 @@ mod tests {
             .set("checkpointLocation", "ckpt/")
             .expect("a directory");
         let query = settings
-            .query(None, "per_type")
+            .query(None, &BTreeMap::new(), "per_type")
             .expect("settings are valid");
         assert_eq!(query.checkpoint_location.as_deref(), Some("ckpt/per_type"));
     }

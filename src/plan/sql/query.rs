@@ -199,7 +199,11 @@ impl Planner<'_> {
             },
             settings: self
                 .settings
-                .query(engine.checkpoint_location.as_deref(), &name)
+                .query(
+                    engine.checkpoint_location.as_deref(),
+                    &engine.settings,
+                    &name,
+                )
                 .map_err(here)?,
             target: declared.as_ref().map(|t| t.name.clone()),
             primary_key: declared

@@ -16,15 +16,15 @@ pub(super) const OTHER: &str = "other";
 
 /// How far one partition is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lag {
+pub(in crate::runtime) struct Lag {
     /// The names on the way to its number; none where the source has one number.
     pub(super) way: Vec<String>,
     /// How much there was to read behind what the epoch took.
-    pub(super) offsets: u64,
+    pub(in crate::runtime) offsets: u64,
 }
 
 /// The lag of each partition that both offsets name, by the partition's name.
-pub(super) fn lags(end: &Value, latest: &Value) -> BTreeMap<String, Lag> {
+pub(in crate::runtime) fn lags(end: &Value, latest: &Value) -> BTreeMap<String, Lag> {
     let mut found = vec![];
     collect(&mut vec![], end, latest, &mut found);
     let named = found.into_iter().map(|lag| (lag.way.join("-"), lag));

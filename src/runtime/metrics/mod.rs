@@ -7,7 +7,6 @@
 //! | `series` | what is kept of a query: counters, histograms, gauges |
 //! | `families` | every name that is served, and where its numbers come from |
 //! | `page` | Prometheus' text format |
-//! | [`server`] | the HTTP server |
 //!
 //! A query's sequencer adds each epoch once it is committed; workers know nothing of this. A page is
 //! made from a snapshot, so a scrape holds no query up. A query that has ended keeps its counters and
@@ -18,7 +17,6 @@ mod lag;
 pub mod measured;
 mod page;
 mod series;
-pub mod server;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +28,9 @@ use crate::checkpoint::Scales;
 use crate::plan::{Node, Operator, Plan};
 use crate::runtime::{Progress, clock};
 
+pub(super) use self::lag::lags;
 pub use self::measured::Measured;
-pub use self::server::{MetricsError, MetricsServer};
+pub(super) use self::page::CONTENT_TYPE;
 
 /// Of how many queries that have ended the counters are kept.
 const MOST_ENDED: usize = 100;

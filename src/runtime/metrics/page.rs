@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 use super::series::Histogram;
 
 /// What the page says it is.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(in crate::runtime) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the numbers of a family are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

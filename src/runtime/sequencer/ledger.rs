@@ -2,11 +2,11 @@
 
 use tidemark_connectors::Sink;
 
-use crate::checkpoint::{Checkpoint, CommitEntry, OffsetEntry, OperatorSize, PartitionState};
+use crate::checkpoint::{Checkpoint, CommitEntry, OffsetEntry};
 use crate::operators::EpochInfo;
+use crate::runtime::QueryError;
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::epoch::Outcome;
-use crate::runtime::{QueryError, clock};
 
 /// What commits are made with.
 #[derive(Default)]
@@ -15,8 +15,6 @@ pub(super) struct Ledger {
     pub(super) sink: Option<Box<dyn Sink>>,
     pub(super) dead_letters: Option<DeadLetters>,
     pub(super) checkpoint: Option<Checkpoint>,
-    /// How many workers the query has.
-    pub(super) workers: usize,
     /// How many commits stay restorable.
     pub(super) min_batches: u64,
 }
@@ -71,33 +69,11 @@ impl Ledger {
     /// Writes down that epochs are done, with their state.
     pub(super) fn commit_checkpoint(
         &mut self,
-        entries: &[OffsetEntry],
-        partitions: Vec<PartitionState>,
+        commit: &CommitEntry,
         outcome: &mut Outcome,
     ) -> Result<(), QueryError> {
-        if let (Some(checkpoint), [first, ..], [.., last]) =
-            (&mut self.checkpoint, entries, entries)
-        {
-            let operators = outcome.operators.iter();
-            let commit = CommitEntry {
-                first: first.epoch,
-                last: last.epoch,
-                workers: self.workers,
-                watermark: last.watermark,
-                previous_watermark: last.previous_watermark,
-                partitions,
-                timestamp_us: clock::now(),
-                output_rows: outcome.output_rows(),
-                operators: operators
-                    .map(|(operator, stats)| OperatorSize {
-                        operator: *operator as u32,
-                        name: stats.name.clone(),
-                        rows: stats.rows_total,
-                        bytes: stats.memory_used_bytes,
-                    })
-                    .collect(),
-            };
-            checkpoint.commit(&commit, &outcome.files)?;
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.commit(commit, &outcome.files)?;
             let done = checkpoint.maintain(self.min_batches)?;
             let failures = done.fold_failures.iter();
             outcome.warnings.extend(failures.map(ToString::to_string));

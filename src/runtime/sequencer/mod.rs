@@ -21,13 +21,16 @@ use std::time::{Duration, Instant};
 use tidemark_connectors::{OutputMode, PlannedRange, ReadLimit, Sink, Source};
 use uuid::Uuid;
 
-use crate::checkpoint::{Checkpoint, CommitEntry, OffsetEntry, Replay, RestorePlan, SourceRange};
+use crate::checkpoint::{
+    Checkpoint, CommitEntry, History, OffsetEntry, PartitionState, Replay, RestorePlan, SourceRange,
+};
 use crate::operators::EpochInfo;
 use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::row::hash;
 use crate::runtime::control::{Command, Done, Order, Start, Tick, Waker};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::epoch::{Decided, Outcome};
+use crate::runtime::intake::Limits;
 use crate::runtime::metrics::{Measured, Meter};
 use crate::runtime::progress::Progress;
 use crate::runtime::query::Shared;
@@ -70,6 +73,9 @@ pub struct Sequencer {
     shared: Arc<Shared>,
     meter: Option<Meter>,
     watermarks: Watermarks,
+    limits: Limits,
+    /// What the query has done since it first began.
+    history: History,
     /// The watermark of the last epoch.
     last_watermark: EventTime,
     next: Epoch,
@@ -77,6 +83,8 @@ pub struct Sequencer {
     last_began: Option<i64>,
     stateful: bool,
     always_answers: bool,
+    /// What is to be said with the next epoch.
+    warnings: Vec<String>,
 }
 
 impl Sequencer {
@@ -94,6 +102,7 @@ impl Sequencer {
             plan.sources.iter().map(|source| source.watermark.as_ref()),
             clock::now(),
         );
+        let limits = Limits::new(&plan);
         let stateful = any(&plan.root, &|operator| {
             matches!(
                 operator,
@@ -118,7 +127,6 @@ impl Sequencer {
                 sink: Some(sink),
                 dead_letters,
                 checkpoint,
-                workers: reports.workers(),
                 min_batches: plan.settings.min_batches_to_retain,
             },
             plan,
@@ -128,12 +136,20 @@ impl Sequencer {
             shared,
             meter,
             watermarks,
+            limits,
+            history: History::default(),
             last_watermark: NO_WATERMARK,
             next: 0,
             last_began: None,
             stateful,
             always_answers,
+            warnings: vec![],
         }
+    }
+
+    /// Says something with the next epoch.
+    pub(crate) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// Runs to the end of a bounded trigger, a stop or a failure.
@@ -143,6 +159,8 @@ impl Sequencer {
             self.watermarks
                 .restore(resume.watermark, &resume.partitions, clock::now());
             self.last_watermark = resume.watermark;
+            self.history.clone_from(&resume.history);
+            self.shared.set_standing(resume.clone());
         }
         let first_epoch = beginning
             .replay
@@ -154,6 +172,7 @@ impl Sequencer {
             restore: beginning.restore,
         }));
         self.reports.ready()?;
+        self.shared.set_ready(true);
         for replay in beginning.replay {
             self.replay(replay)?;
         }
@@ -230,8 +249,10 @@ impl Sequencer {
         let began = Instant::now();
         let mut ranges: Vec<Option<PlannedRange>> = vec![];
         let mut latest = vec![];
-        let limit = ReadLimit::default();
-        for source in &mut self.sources {
+        let limits: Vec<ReadLimit> = (0..self.sources.len())
+            .map(|source| self.limits.of(source))
+            .collect();
+        for (source, limit) in self.sources.iter_mut().zip(limits.iter().copied()) {
             let mut range = source.plan(limit)?;
             if self.plan.trigger == Trigger::Once {
                 // All that is there in one epoch, whatever the source's own limits say.
@@ -274,6 +295,7 @@ impl Sequencer {
             entry,
             sink_holds: false,
             latest,
+            limits,
             durations,
             began,
         }))
@@ -295,6 +317,7 @@ impl Sequencer {
                 latest: vec![None; self.sources.len()],
                 entry,
                 sink_holds,
+                limits: vec![ReadLimit::default(); self.sources.len()],
                 durations: BTreeMap::new(),
                 began: Instant::now(),
             };
@@ -359,8 +382,8 @@ impl Sequencer {
     fn take_in(&mut self, info: &EpochInfo, done: Vec<Done>) -> Outcome {
         for (source, partitions) in done.iter().flat_map(|report| &report.sources) {
             for (partition, progress) in partitions {
-                self.watermarks
-                    .observe(*source, partition, progress.max, info.timestamp);
+                let now = (info.epoch, info.timestamp);
+                self.watermarks.observe(*source, partition, progress, now);
             }
         }
         Outcome::new(self.sources.len(), done)
@@ -385,6 +408,7 @@ impl Sequencer {
             outcome = before;
         }
         let partitions = self.watermarks.partitions();
+        outcome.warnings.append(&mut self.warnings);
         decided.durations.insert("addBatch", opened.elapsed());
         let mut next = None;
         if ahead && !self.shared.is_stopping() {
@@ -402,8 +426,8 @@ impl Sequencer {
             .durations
             .insert("commitBatch", committing.elapsed());
         let committing = Instant::now();
-        self.ledger
-            .commit_checkpoint(entries, partitions, &mut outcome)?;
+        let commit = self.standing(entries, partitions, &outcome);
+        self.ledger.commit_checkpoint(&commit, &mut outcome)?;
         self.tell_sources(entries)?;
         for (index, source) in self.sources.iter_mut().enumerate() {
             let forgettable = self.ledger.trim(index, source.forgettable())?;
@@ -412,9 +436,37 @@ impl Sequencer {
         let durations = &mut decided.durations;
         durations.insert("commitOffsets", committing.elapsed());
         durations.insert("triggerExecution", decided.began.elapsed());
+        let rows = outcome.read.iter().map(|read| read.rows);
+        self.limits.landed(clock::now(), rows, opened.elapsed());
         let sink = self.ledger.sink().description();
-        self.report(decided, &outcome, &sink);
+        self.report(decided, &outcome, (&sink, commit));
         Ok(next)
+    }
+
+    /// How things stand once epochs are done.
+    fn standing(
+        &mut self,
+        entries: &[OffsetEntry],
+        partitions: Vec<PartitionState>,
+        outcome: &Outcome,
+    ) -> CommitEntry {
+        let mut commit = CommitEntry {
+            workers: self.reports.workers(),
+            partitions,
+            timestamp_us: clock::now(),
+            output_rows: outcome.output_rows(),
+            operators: outcome.sizes(),
+            ..CommitEntry::default()
+        };
+        if let ([first, ..], [.., last]) = (entries, entries) {
+            self.history.add(last, &outcome.deeds());
+            commit.first = first.epoch;
+            commit.last = last.epoch;
+            commit.watermark = last.watermark;
+            commit.previous_watermark = last.previous_watermark;
+        }
+        commit.history = self.history.clone();
+        commit
     }
 
     /// Tells the sources what is committed.
@@ -430,7 +482,12 @@ impl Sequencer {
     }
 
     /// Tells of what is committed.
-    fn report(&mut self, decided: Decided, outcome: &Outcome, sink: &str) {
+    fn report(
+        &mut self,
+        decided: Decided,
+        outcome: &Outcome,
+        (sink, standing): (&str, CommitEntry),
+    ) {
         let began = decided.entry.timestamp_us;
         let last_began = self.last_began.replace(began);
         let measured = self
@@ -447,6 +504,7 @@ impl Sequencer {
         if let (Some(meter), Some(measured)) = (&self.meter, measured) {
             meter.record(&progress, measured);
         }
+        self.shared.set_standing(standing);
         self.shared.push_progress(progress);
     }
 }

@@ -321,7 +321,7 @@ impl Ticks {
         let mut wait = LOOK;
         for (index, source) in sequencer.sources.iter_mut().enumerate() {
             if !self.sources[index].followed {
-                self.planned[index] = source.plan(ReadLimit::default())?;
+                self.planned[index] = source.plan(sequencer.limits.of(index))?;
                 wait = wait.min(source.poll_interval());
             }
         }
@@ -505,13 +505,16 @@ impl Ticks {
             outcome.files.extend(stored.state);
             outcome.latencies.extend(stored.latencies);
         }
+        outcome.warnings.append(&mut sequencer.warnings);
+        let partitions = sequencer.watermarks.partitions();
+        let standing = sequencer.standing(&entries, partitions, &outcome);
         let sources = sequencer.sources.iter();
         self.committer.commit(Job {
             entries,
+            standing,
             outcome,
             last,
             began: began.unwrap_or_else(Instant::now),
-            partitions: sequencer.watermarks.partitions(),
             local_workers: sequencer.reports.local_workers(),
             forgettable: sources.map(|source| source.forgettable()).collect(),
         })?;
@@ -537,13 +540,14 @@ impl Ticks {
             let decided = Decided {
                 entry,
                 sink_holds: false,
+                limits: vec![ReadLimit::default(); latest.len()],
                 latest,
                 durations,
                 began: landed.began,
             };
             let status = "Processing records as they arrive";
             sequencer.shared.set_status(status, true, true);
-            sequencer.report(decided, &landed.outcome, &self.sink);
+            sequencer.report(decided, &landed.outcome, (&self.sink, landed.standing));
         }
         Ok(())
     }

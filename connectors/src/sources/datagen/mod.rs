@@ -187,11 +187,11 @@ impl Source for DatagenSource {
     }
 
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>> {
-        let Some(Range { start, end }) = self.counter.plan(limit.rows) else {
+        let row_bytes = self.reader.schema.fields().len() as u64 * 12;
+        let Some(Range { start, end }) = self.counter.plan(limit, row_bytes) else {
             return Ok(None);
         };
         let mut splits = Vec::new();
-        let row_bytes = self.reader.schema.fields().len() as u64 * 12;
         let width = SPLIT_ROWS.saturating_mul(self.partitions);
         let mut first = start;
         while first < end {

@@ -239,11 +239,12 @@ impl KafkaSource {
     fn limits(&self, limit: ReadLimit) -> Limits {
         // What ends is not to be waited for.
         let rate = self.options.max_rate.filter(|_| self.ends.is_none());
+        let limit = ReadLimit {
+            rows: least(self.options.max_offsets, limit.rows),
+            bytes: least(self.options.max_bytes, limit.bytes),
+        };
         Limits {
-            all: [self.options.max_offsets, limit.rows]
-                .into_iter()
-                .flatten()
-                .min(),
+            all: limit.rows_of(self.reader.record_bytes()),
             each: rate.map(|rate| limits::allowed(rate, self.rated.elapsed())),
         }
     }
@@ -268,6 +269,10 @@ impl KafkaSource {
         splits.sort_by_key(|(piece, _)| *piece);
         splits.into_iter().map(|(_, split)| split).collect()
     }
+}
+
+fn least(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// The offsets that an edge stands for.

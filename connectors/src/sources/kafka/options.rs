@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "endingOffsetsByTimestamp",
     "startingOffsetsByTimestampStrategy",
     "maxOffsetsPerTrigger",
+    "maxBytesPerTrigger",
     "minOffsetsPerTrigger",
     "maxTriggerDelay",
     "maxRatePerPartition",
@@ -99,6 +100,7 @@ pub(super) struct SourceOptions {
     /// Where no record is young enough to begin at: an error, or the end.
     pub(super) late_start_is_error: bool,
     pub(super) max_offsets: Option<u64>,
+    pub(super) max_bytes: Option<u64>,
     pub(super) min_offsets: Option<u64>,
     pub(super) max_delay: Duration,
     /// Records of a partition and second.
@@ -140,6 +142,7 @@ impl SourceOptions {
             end,
             late_start_is_error,
             max_offsets: options.integer("maxOffsetsPerTrigger", 1)?,
+            max_bytes: options.bytes("maxBytesPerTrigger")?,
             min_offsets: options.integer("minOffsetsPerTrigger", 1)?,
             max_delay: options
                 .duration("maxTriggerDelay")?

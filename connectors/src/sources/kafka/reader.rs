@@ -1,6 +1,7 @@
 //! Reading the splits of a `kafka` source: records to batches.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -12,7 +13,7 @@ use super::columns::{self, Filled};
 use super::lanes::Lanes;
 use super::options::{Format, SourceOptions};
 use super::range::{ENDLESS, Range, Standing};
-use super::{KafkaSplit, TopicPartition};
+use super::{KafkaSplit, RECORD_BYTES, TopicPartition};
 use crate::format::avro::AvroDecoder;
 use crate::format::csv::CsvDecoder;
 use crate::format::json::JsonDecoder;
@@ -30,6 +31,14 @@ use crate::{
 pub(super) struct KafkaReader {
     options: Arc<SourceOptions>,
     lanes: Arc<Lanes>,
+    sizes: Arc<Sizes>,
+}
+
+/// How large records are that have been read here.
+#[derive(Debug, Default)]
+struct Sizes {
+    records: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl KafkaReader {
@@ -37,7 +46,17 @@ impl KafkaReader {
         Self {
             options,
             lanes: Arc::default(),
+            sizes: Arc::default(),
         }
+    }
+
+    /// How many bytes a record has, about.
+    pub(super) fn record_bytes(&self) -> u64 {
+        let records = self.sizes.records.load(Ordering::Relaxed);
+        let bytes = self.sizes.bytes.load(Ordering::Relaxed);
+        bytes
+            .checked_div(records)
+            .map_or(RECORD_BYTES, |average| average.max(1))
     }
 }
 
@@ -47,6 +66,7 @@ impl SourceReader for KafkaReader {
         Ok(Box::new(KafkaSplitReader {
             rows: Rows::new(&self.options, projection, &split.partition())?,
             range: Range::open(&self.options, &self.lanes, &split)?,
+            sizes: Arc::clone(&self.sizes),
             ended: false,
         }))
     }
@@ -113,6 +133,7 @@ fn place(of: &TopicPartition, record: &BorrowedMessage<'_>) -> Place {
 struct KafkaSplitReader {
     range: Range,
     rows: Rows,
+    sizes: Arc<Sizes>,
     ended: bool,
 }
 
@@ -120,10 +141,15 @@ impl SplitReader for KafkaSplitReader {
     fn read(&mut self) -> Result<Read> {
         if !self.ended {
             let rows = &mut self.rows;
+            let (mut records, mut bytes) = (0, 0);
             let standing = self.range.records(|record| {
+                records += 1;
+                bytes += record.payload_len() + record.key_len();
                 rows.push(record)?;
                 Ok(!rows.is_full())
             })?;
+            self.sizes.records.fetch_add(records, Ordering::Relaxed);
+            self.sizes.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             match standing {
                 Standing::Waiting => return Ok(Read::Pending),
                 Standing::Enough => {}

@@ -172,13 +172,15 @@ impl Source for NexmarkSource {
     }
 
     fn plan(&mut self, limit: ReadLimit) -> Result<Option<PlannedRange>> {
-        let most = [limit.rows, self.epoch].into_iter().flatten().min();
-        let Some(Range { start, end }) = self.counter.plan(most) else {
-            return Ok(None);
-        };
+        let rows = [limit.rows, self.epoch].into_iter().flatten().min();
+        let limit = ReadLimit { rows, ..limit };
         let maker = &self.reader.maker;
         let places = maker.table.places();
         let cycle_bytes = (places.end - places.start) * maker.table.event_bytes();
+        let event_bytes = (cycle_bytes / CYCLE).max(1);
+        let Some(Range { start, end }) = self.counter.plan(limit, event_bytes) else {
+            return Ok(None);
+        };
         let width = SPLIT_EVENTS.saturating_mul(self.partitions);
         let mut splits = Vec::new();
         let mut first = start;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::{OffsetEntry, PartitionState};
+use crate::checkpoint::{CommitEntry, OffsetEntry};
 use crate::operators::EpochInfo;
 use crate::runtime::QueryError;
 use crate::runtime::epoch::Outcome;
@@ -22,7 +22,8 @@ pub(super) struct Job {
     pub(super) last: EpochInfo,
     /// When the first was opened.
     pub(super) began: Instant,
-    pub(super) partitions: Vec<PartitionState>,
+    /// How things stand then.
+    pub(super) standing: CommitEntry,
     pub(super) local_workers: usize,
     /// How many ranges each source's log can forget.
     pub(super) forgettable: Vec<usize>,
@@ -31,6 +32,7 @@ pub(super) struct Job {
 /// Ticks that are committed.
 pub(super) struct Landed {
     pub(super) entries: Vec<OffsetEntry>,
+    pub(super) standing: CommitEntry,
     pub(super) outcome: Outcome,
     pub(super) began: Instant,
     pub(super) durations: BTreeMap<&'static str, Duration>,
@@ -101,7 +103,7 @@ fn commit(ledger: &mut Ledger, job: Job) -> Result<Landed, QueryError> {
         mut outcome,
         last,
         began,
-        partitions,
+        standing,
         local_workers,
         forgettable,
     } = job;
@@ -118,7 +120,7 @@ fn commit(ledger: &mut Ledger, job: Job) -> Result<Landed, QueryError> {
     ledger.commit_sinks(&last, false, &mut outcome)?;
     outcome.acknowledge();
     lap("commitBatch");
-    ledger.commit_checkpoint(&entries, partitions, &mut outcome)?;
+    ledger.commit_checkpoint(&standing, &mut outcome)?;
     let trimmed = forgettable.into_iter().enumerate();
     let trimmed = trimmed
         .map(|(source, ranges)| ledger.trim(source, ranges))
@@ -126,6 +128,7 @@ fn commit(ledger: &mut Ledger, job: Job) -> Result<Landed, QueryError> {
     lap("commitOffsets");
     Ok(Landed {
         entries,
+        standing,
         outcome,
         began,
         durations,

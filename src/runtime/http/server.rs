@@ -1,20 +1,14 @@
-//! Serves the page over HTTP: `GET /metrics`, and nothing else.
+//! A small HTTP server: `GET` of a path, one answer a connection.
 //!
 //! A thread accepts, and one for each connection answers one request. Connections, the size of a
 //! request and the time for one are bounded, so that whatever comes leaves the queries alone.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use super::Metrics;
-use super::page::CONTENT_TYPE;
-
-/// The path that is served.
-pub const PATH: &str = "/metrics";
 
 /// How many connections are answered at a time; more are told to come back.
 const MOST_CONNECTIONS: usize = 16;
@@ -25,20 +19,32 @@ const MOST_BYTES: usize = 8 << 10;
 /// How long a request may take to come, and its answer to go.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the end of a server waits for the answers that are under way.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long nothing is accepted where accepting fails: there are no file descriptors left, say.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Why metrics cannot be served.
+/// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
-pub enum MetricsError {
+pub enum ServeError {
     /// The address is none.
     #[error(
-        "cannot serve metrics on '{0}': it is no address; write HOST:PORT, such as 127.0.0.1:9464, or port 0 for any that is free"
+        "cannot serve {what} on '{address}': it is no address; write HOST:PORT, such as {example}, or port 0 for any that is free"
     )]
-    NoAddress(String),
+    NoAddress {
+        /// What was to be served.
+        what: &'static str,
+        /// Where, as it was written.
+        address: String,
+        /// An address.
+        example: &'static str,
+    },
     /// Nobody can listen there.
-    #[error("cannot serve metrics on {address}: {source}; {remedy}")]
+    #[error("cannot serve {what} on {address}: {source}; {remedy}")]
     Bind {
+        /// What was to be served.
+        what: &'static str,
         /// Where.
         address: String,
         /// Why not.
@@ -48,25 +54,79 @@ pub enum MetricsError {
     },
 }
 
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The path, as it was written.
+    pub path: String,
+    /// What stands behind its `?`.
+    pub query: String,
+}
+
+/// What a client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    status: &'static str,
+    /// A header more.
+    header: &'static str,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Answer {
+    /// Text with a line break behind it.
+    pub fn text(status: &'static str, body: &str) -> Self {
+        Self::of("text/plain; charset=utf-8", format!("{body}\n")).with(status)
+    }
+
+    /// `200 OK` with this body.
+    pub fn of(content_type: &'static str, body: String) -> Self {
+        Self {
+            status: "200 OK",
+            header: "",
+            content_type,
+            body,
+        }
+    }
+
+    fn with(self, status: &'static str) -> Self {
+        Self { status, ..self }
+    }
+}
+
+/// Answers requests.
+pub type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
+
 /// A server, until it is dropped.
 #[derive(Debug)]
-pub struct MetricsServer {
+pub struct Server {
     address: SocketAddr,
-    metrics: Arc<Metrics>,
     stopping: Arc<AtomicBool>,
+    /// Held once more for each answer that is under way.
+    answering: Arc<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl MetricsServer {
-    /// Serves on `address`, `HOST:PORT`; with port 0 on any that is free.
-    pub fn start(address: &str, metrics: Arc<Metrics>) -> Result<Self, MetricsError> {
+impl Server {
+    /// Serves `what`, with `example` as an address, on `address`, `HOST:PORT`; with port 0 on any that is
+    /// free.
+    pub fn start(
+        (what, example): (&'static str, &'static str),
+        address: &str,
+        handler: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Result<Self, ServeError> {
         let is_address = address
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         if !is_address {
-            return Err(MetricsError::NoAddress(address.into()));
+            return Err(ServeError::NoAddress {
+                what,
+                address: address.into(),
+                example,
+            });
         }
-        let failed = |source: io::Error| MetricsError::Bind {
+        let failed = |source: io::Error| ServeError::Bind {
+            what,
             address: address.into(),
             remedy: match source.kind() {
                 ErrorKind::AddrInUse => {
@@ -82,22 +142,19 @@ impl MetricsServer {
         let listener = TcpListener::bind(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let stopping = Arc::<AtomicBool>::default();
-        let (asked, served) = (Arc::clone(&stopping), Arc::clone(&metrics));
+        let answering = Arc::new(());
+        let (asked, held) = (Arc::clone(&stopping), Arc::clone(&answering));
+        let handler: Arc<Handler> = Arc::new(handler);
         let thread = std::thread::Builder::new()
-            .name("tidemark-metrics".into())
-            .spawn(move || accept(&listener, &served, &asked))
+            .name("tidemark-http".into())
+            .spawn(move || accept(&listener, &handler, &asked, &held))
             .map_err(failed)?;
         Ok(Self {
             address,
-            metrics,
             stopping,
+            answering,
             thread: Some(thread),
         })
-    }
-
-    /// What it serves.
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
     }
 
     /// Where it serves.
@@ -106,7 +163,7 @@ impl MetricsServer {
     }
 }
 
-impl Drop for MetricsServer {
+impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
         let mut own = self.address;
@@ -123,10 +180,19 @@ impl Drop for MetricsServer {
             // It has nothing to say.
             let _ = thread.join();
         }
+        let until = Instant::now() + FAREWELL;
+        while Arc::strong_count(&self.answering) > 1 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
-fn accept(listener: &TcpListener, metrics: &Arc<Metrics>, stopping: &AtomicBool) {
+fn accept(
+    listener: &TcpListener,
+    handler: &Arc<Handler>,
+    stopping: &AtomicBool,
+    answering: &Arc<()>,
+) {
     // Held by each connection, so that its clones are counted.
     let open = Arc::new(());
     for connection in listener.incoming() {
@@ -141,18 +207,16 @@ fn accept(listener: &TcpListener, metrics: &Arc<Metrics>, stopping: &AtomicBool)
             connection,
             until: Instant::now() + PATIENCE,
         };
-        let (metrics, open) = (Arc::clone(metrics), Arc::clone(&open));
+        let (handler, open) = (Arc::clone(handler), Arc::clone(&open));
+        let answering = Arc::downgrade(answering);
         let busy = Arc::strong_count(&open) > MOST_CONNECTIONS + 1;
-        let answering = std::thread::Builder::new().name("tidemark-scrape".into());
+        let thread = std::thread::Builder::new().name("tidemark-answer".into());
         // A client that goes away, or for which there is no thread, asks again.
         let _ = if busy {
-            client.answer(&Answer::plain(
-                "503 Service Unavailable",
-                "too many at once",
-            ))
+            client.answer(&Answer::text("503 Service Unavailable", "too many at once"))
         } else {
-            let answered = answering.spawn(move || {
-                let _ = client.serve(&metrics);
+            let answered = thread.spawn(move || {
+                let _ = client.serve(&*handler, &answering);
                 drop(open);
             });
             answered.map(drop)
@@ -160,51 +224,27 @@ fn accept(listener: &TcpListener, metrics: &Arc<Metrics>, stopping: &AtomicBool)
     }
 }
 
-/// What a client is told.
-struct Answer {
-    status: &'static str,
-    /// A header more.
-    header: &'static str,
-    content_type: &'static str,
-    body: String,
-}
-
-impl Answer {
-    fn plain(status: &'static str, body: &str) -> Self {
-        Self {
-            status,
-            header: "",
-            content_type: "text/plain; charset=utf-8",
-            body: format!("{body}\n"),
-        }
+/// The answer to a request with this first line.
+fn answer(line: &str, handler: &Handler) -> Answer {
+    let words: Vec<&str> = line.split(' ').collect();
+    let [method, target, version] = *words else {
+        return Answer::text("400 Bad Request", "this is no HTTP request");
+    };
+    if !version.starts_with("HTTP/1.") {
+        return Answer::text("400 Bad Request", "this is no request of HTTP/1.1");
     }
-
-    /// To a request with this first line.
-    fn to(line: &str, metrics: &Metrics) -> Self {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [method, target, version] = *words else {
-            return Self::plain("400 Bad Request", "this is no HTTP request");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let answer = handler(&Request {
+        path: path.into(),
+        query: query.into(),
+    });
+    if method != "GET" && !answer.status.starts_with("404") {
+        return Answer {
+            header: "Allow: GET\r\n",
+            ..Answer::text("405 Method Not Allowed", "there is only GET")
         };
-        if !version.starts_with("HTTP/1.") {
-            return Self::plain("400 Bad Request", "this is no request of HTTP/1.1");
-        }
-        let path = target.split_once('?').map_or(target, |(path, _)| path);
-        if path != PATH {
-            return Self::plain("404 Not Found", "there is only /metrics");
-        }
-        if method != "GET" {
-            return Self {
-                header: "Allow: GET\r\n",
-                ..Self::plain("405 Method Not Allowed", "there is only GET")
-            };
-        }
-        Self {
-            status: "200 OK",
-            header: "",
-            content_type: CONTENT_TYPE,
-            body: metrics.page(),
-        }
     }
+    answer
 }
 
 /// A connection, and how long it may last.
@@ -215,14 +255,15 @@ struct Client {
 
 impl Client {
     /// Answers one request.
-    fn serve(&mut self, metrics: &Metrics) -> io::Result<()> {
+    fn serve(&mut self, handler: &Handler, answering: &Weak<()>) -> io::Result<()> {
         if let Some(head) = self.head()? {
-            let answer = Answer::to(head.lines().next().unwrap_or_default(), metrics);
+            let _answering = answering.upgrade();
+            let answer = answer(head.lines().next().unwrap_or_default(), handler);
             self.until = Instant::now() + PATIENCE;
             return self.answer(&answer);
         }
         let status = "431 Request Header Fields Too Large";
-        self.answer(&Answer::plain(status, "the request is too long"))?;
+        self.answer(&Answer::text(status, "the request is too long"))?;
         // With bytes unread the answer would be lost.
         while self.read(&mut [0; 1024])? > 0 {}
         Ok(())

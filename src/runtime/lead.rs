@@ -1,0 +1,292 @@
+//! The query in its first, or only, process: it runs, and starts again after a failure that may pass.
+//!
+//! Starting again is what a restart of the process would be: everything is opened anew, the checkpoint
+//! says what is to be replayed, and the sink what it holds. So nothing is lost and nothing there twice,
+//! wherever it failed; and while it waits nothing is read.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tidemark_connectors::{Distribution, Sink, Source};
+use timely::communication::WorkerGuards;
+use uuid::Uuid;
+
+use crate::checkpoint::{Checkpoint, Decision, FoldPolicy, Identity, fold_rows};
+use crate::plan::Plan;
+use crate::runtime::QueryError;
+use crate::runtime::control::{Report, SequencerEnd, Waker};
+use crate::runtime::dead_letters::{self, DeadLetters};
+use crate::runtime::launch::{OpenSink, Sources, farewell, fingerprint, launch, sink_config};
+use crate::runtime::metrics::Meter;
+use crate::runtime::query::{QueryConfig, Shared, StreamingQuery};
+use crate::runtime::reports::Reports;
+use crate::runtime::sequencer::{Beginning, Sequencer};
+use crate::runtime::worker::{self, Setup};
+
+/// What a query is started with, again and again.
+pub(super) struct Lead {
+    pub(super) plan: Arc<Plan>,
+    pub(super) open_sink: Box<OpenSink>,
+    pub(super) config: QueryConfig,
+    pub(super) run_id: Uuid,
+    pub(super) shared: Arc<Shared>,
+    pub(super) meter: Option<Meter>,
+}
+
+/// A query whose workers are there.
+struct Attempt {
+    id: Uuid,
+    sequencer: Sequencer,
+    beginning: Beginning,
+    workers: WorkerGuards<()>,
+    setup: Arc<Setup>,
+}
+
+impl Lead {
+    /// Starts the query. What is wrong at the first start is an error, also where it may pass.
+    pub(super) fn start(self, mut sources: Sources) -> Result<StreamingQuery, QueryError> {
+        let first = self.attempt(sources.open()?)?;
+        let ids = (first.id, self.run_id);
+        let (plan, shared) = (Arc::clone(&self.plan), Arc::clone(&self.shared));
+        let thread = std::thread::Builder::new()
+            .name(format!("tidemark-{}", plan.name))
+            .spawn(move || {
+                let cause = self.run(first, &mut sources);
+                if let Some(meter) = &self.meter {
+                    meter.ended(cause.is_some());
+                }
+                self.shared.end(cause);
+            })
+            .map_err(|error| QueryError::Start(error.to_string()))?;
+        Ok(StreamingQuery::new(ids, &plan, shared, thread))
+    }
+
+    /// Runs until the query ends; why, if it failed.
+    fn run(&self, first: Attempt, sources: &mut Sources) -> Option<String> {
+        let retry = self.plan.settings.retry;
+        let mut next = Ok(first);
+        let mut failures = 0;
+        loop {
+            let committed = self.shared.committed();
+            let error = match next {
+                Ok(attempt) => self.run_once(attempt)?,
+                Err(error) => error,
+            };
+            if self.shared.committed() > committed {
+                failures = 0;
+            }
+            let may_retry = retry.most > 0 && error.may_pass() && self.can_restart(sources);
+            if !may_retry {
+                return Some(error.to_string());
+            }
+            if failures == retry.most {
+                return Some(format!(
+                    "{error}\n  it was started again {failures} times ('maxRetries') and went no further"
+                ));
+            }
+            failures += 1;
+            let try_of = format!("retry {failures} of {}", retry.most);
+            self.shared.set_ready(false);
+            self.shared.set_status(
+                &format!("Waiting for {try_of} after: {error}"),
+                false,
+                false,
+            );
+            // Somebody who waits for rows does not make the sink work again.
+            let until = Instant::now() + retry.interval;
+            if self.shared.stops_before(until) {
+                return Some(format!("{error}\n  it was stopped before {try_of}"));
+            }
+            self.shared
+                .set_status(&format!("Starting, {try_of} after: {error}"), false, false);
+            next = sources
+                .open()
+                .map_err(QueryError::from)
+                .and_then(|sources| self.attempt(sources))
+                .map(|mut attempt| {
+                    let warning = format!("started again, {try_of} after: {error}");
+                    attempt.sequencer.warn(warning);
+                    attempt
+                });
+        }
+    }
+
+    /// Whether all that a run needs can be had again.
+    fn can_restart(&self, sources: &Sources) -> bool {
+        let alone = (self.config.cluster.as_ref()).is_none_or(|cluster| cluster.processes() == 1);
+        self.plan.settings.checkpoint_location.is_some() && sources.can_open_again() && alone
+    }
+
+    /// Runs once; why it ended, if it failed.
+    fn run_once(&self, attempt: Attempt) -> Option<QueryError> {
+        let Attempt {
+            mut sequencer,
+            beginning,
+            workers,
+            setup,
+            ..
+        } = attempt;
+        let ran = catch_unwind(AssertUnwindSafe(|| sequencer.run(beginning)));
+        let failed = ran
+            .unwrap_or_else(|panic| {
+                let error = worker::panicked("the sequencer", &*panic);
+                Err(QueryError::Worker(error))
+            })
+            .err()
+            .filter(|error| !error.is_reader_gone());
+        sequencer.stop_workers(failed.as_ref().map(ToString::to_string));
+        let processes = self.config.cluster.as_ref().map_or(1, |c| c.processes());
+        farewell(workers, processes > 1, &setup);
+        failed
+    }
+
+    /// Opens all that a run needs, and starts its workers.
+    fn attempt(&self, mut sources: Vec<Box<dyn Source>>) -> Result<Attempt, QueryError> {
+        let Self {
+            plan,
+            config,
+            shared,
+            meter,
+            ..
+        } = self;
+        let mut checkpoint = match &plan.settings.checkpoint_location {
+            Some(location) => {
+                let identity = Identity {
+                    name: plan.name.clone(),
+                    fingerprint: fingerprint(plan),
+                };
+                let storage = Arc::clone(&config.storage);
+                Some(Checkpoint::open_with(
+                    location.as_ref(),
+                    &identity,
+                    storage,
+                )?)
+            }
+            None => None,
+        };
+        let id = checkpoint
+            .as_ref()
+            .map_or_else(Uuid::new_v4, Checkpoint::query_id);
+        let mut sink = (self.open_sink)(&plan.sink, sink_config(plan, id, &config.storage))?;
+        let dead_letters = match &plan.dead_letter {
+            Some(table) => {
+                let config = dead_letters::sink_config(table, &id.to_string(), &config.storage);
+                let sink = (self.open_sink)(table, config)?;
+                Some(DeadLetters::new(plan, table, sink)?)
+            }
+            None => None,
+        };
+        for source in &mut sources {
+            source.begin(&plan.name, &id.to_string());
+        }
+        let beginning = match &mut checkpoint {
+            Some(checkpoint) => recover(checkpoint, &mut sources, &mut *sink)?,
+            None => Beginning::default(),
+        };
+        sink.discard_uncommitted()?;
+        if let Some(checkpoint) = &mut checkpoint {
+            let outline = serde_json::to_string(&plan.outline()).expect("an outline is plain data");
+            let starts = checkpoint.count_start(&outline)?;
+            if let Some(meter) = meter {
+                meter.checkpointed(starts, checkpoint.scales());
+            }
+        }
+
+        let distribution = sink.distribution();
+        let writers = (0..config.workers)
+            .map(|worker| {
+                let wanted = worker == 0 || distribution == Distribution::PerWorker;
+                Ok(Mutex::new(wanted.then(|| sink.writer(worker)).transpose()?))
+            })
+            .collect::<Result<Vec<_>, QueryError>>()?;
+        let (command_sender, commands) = mpsc::channel();
+        let (report_sender, reports) = mpsc::channel();
+        let waker = Waker::default();
+        let failures = Mutex::new(report_sender.clone());
+        let nudges = report_sender.clone();
+        let setup = Arc::new(Setup {
+            readers: sources.iter().map(|source| source.reader()).collect(),
+            distribution,
+            writer: Box::new(move |worker, _| {
+                let mut writer = writers[worker]
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                Ok(writer.take())
+            }),
+            sequencer: Mutex::new(Some(SequencerEnd {
+                commands,
+                reports: report_sender,
+                waker: waker.clone(),
+            })),
+            failed: Box::new(move |worker, error| {
+                let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                // A sequencer that has ended needs no telling.
+                let _ = failures.send(Report::Failed {
+                    worker,
+                    error,
+                    may_pass: false,
+                });
+            }),
+            ..Setup::new(plan, config)
+        });
+        let workers = launch(config, &setup)?;
+        let processes = config.cluster.as_ref().map_or(1, |c| c.processes());
+        let sequencer = Sequencer::new(
+            Arc::clone(plan),
+            (id, self.run_id),
+            sources,
+            (sink, dead_letters),
+            checkpoint,
+            (
+                command_sender,
+                Reports::new(
+                    (nudges, reports),
+                    (config.workers * processes, config.workers),
+                    Arc::clone(shared),
+                ),
+                waker,
+            ),
+            (Arc::clone(shared), meter.clone()),
+        );
+        Ok(Attempt {
+            id,
+            sequencer,
+            beginning,
+            workers,
+            setup,
+        })
+    }
+}
+
+/// What the checkpoint remembers, and what is to be done about it.
+fn recover(
+    checkpoint: &mut Checkpoint,
+    sources: &mut [Box<dyn Source>],
+    sink: &mut dyn Sink,
+) -> Result<Beginning, QueryError> {
+    let mut beginning = Beginning::default();
+    for (index, source) in sources.iter_mut().enumerate() {
+        source.restore(&checkpoint.source_log(index)?)?;
+    }
+    let (resume, next) = match checkpoint.recover(sink.last_committed()?)? {
+        Decision::Ready { next, resume } => (resume, next),
+        Decision::ReplayThenCommit {
+            groups,
+            resume,
+            next,
+        } => {
+            beginning.replay = groups;
+            (resume, next)
+        }
+        Decision::Refuse(why) => return Err(QueryError::Refused(why)),
+    };
+    beginning.next = next;
+    if let Some(resume) = resume {
+        beginning.restore = Some(checkpoint.restore_plan(resume.last)?);
+        beginning.resume = Some(resume);
+    }
+    checkpoint.fold_in_background(Arc::new(fold_rows), FoldPolicy::default())?;
+    Ok(beginning)
+}
