@@ -29,6 +29,8 @@ controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
 log.dirs=$work/log
 offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
 P
 echo 'rootLogger.level=error' > log4j2.properties
 jvm() { java -Xmx1g -Dlog4j2.configurationFile="$work/log4j2.properties" -cp "$target/kafka/libs/*" "$@"; }

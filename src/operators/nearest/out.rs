@@ -1,8 +1,6 @@
 //! What an epoch gives.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, new_null_array};
+use arrow::array::new_null_array;
 
 use crate::operators::OperatorError;
 use crate::operators::expression::record_batch;
@@ -90,11 +88,7 @@ impl<'a> Out<'a> {
                     .right
                     .decode(waiting.right.iter())
                     .map_err(failed)?;
-                columns.extend(
-                    right[shown]
-                        .iter()
-                        .map(|column: &ArrayRef| Arc::clone(column)),
-                );
+                columns.extend(right[shown].iter().cloned());
             }
             let batch = record_batch(&prepared.schema, columns, count)?;
             let once = waiting.diffs.iter().all(|diff| *diff == 1);
