@@ -8,6 +8,7 @@ use tidemark_connectors::Staged;
 
 use crate::checkpoint::{OffsetEntry, StateFile};
 use crate::operators::dead_letter::DeadLetter;
+use crate::operators::late::LateRow;
 use crate::operators::{OperatorStats, SourceProgress};
 use crate::runtime::control::Done;
 
@@ -40,7 +41,9 @@ pub(super) struct Outcome {
     pub(super) files: Vec<StateFile>,
     /// The rows that were set aside, until they are written.
     pub(super) letters: Vec<DeadLetter>,
-    /// How many those are.
+    /// The rows that came too late, until they are written.
+    pub(super) late_rows: Vec<LateRow>,
+    /// How many dead letters there are.
     pub(super) dead_letters: u64,
     /// What went wrong without harm to the query.
     pub(super) warnings: Vec<String>,
@@ -101,6 +104,7 @@ impl Outcome {
             all.staged.extend(report.staged);
             all.files.extend(report.state);
             all.letters.extend(report.dead_letters);
+            all.late_rows.extend(report.late_rows);
         }
         all
     }

@@ -22,10 +22,11 @@ use crate::plan::{Plan, SinkTable};
 use crate::runtime::QueryError;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
+use crate::runtime::late_rows::{self, LateRows};
 use crate::runtime::metrics::Meter;
 use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
 use crate::runtime::reports::Reports;
-use crate::runtime::sequencer::{Beginning, Sequencer};
+use crate::runtime::sequencer::{Beginning, Sequencer, SideTables};
 use crate::runtime::worker::{self, Setup};
 
 /// How long the workers of several processes may take to end together.
@@ -108,13 +109,15 @@ fn lead(
         .as_ref()
         .map_or_else(Uuid::new_v4, Checkpoint::query_id);
     let mut sink = open_sink(&plan.sink, sink_config(plan, id, &config.storage))?;
-    let dead_letters = match &plan.dead_letter {
-        Some(table) => {
-            let config = dead_letters::sink_config(table, &id.to_string(), &config.storage);
-            Some(DeadLetters::new(plan, table, open_sink(table, config)?)?)
-        }
-        None => None,
-    };
+    let mut side = SideTables::default();
+    if let Some(table) = &plan.dead_letter {
+        let config = dead_letters::sink_config(table, &id.to_string(), &config.storage);
+        side.dead_letters = Some(DeadLetters::new(plan, table, open_sink(table, config)?)?);
+    }
+    if let Some(table) = &plan.late_rows {
+        let config = late_rows::sink_config(table, &id.to_string(), &config.storage)?;
+        side.late_rows = Some(LateRows::new(plan, open_sink(table, config)?)?);
+    }
     for source in &mut sources {
         source.begin(&plan.name, &id.to_string());
     }
@@ -170,7 +173,7 @@ fn lead(
         Arc::clone(plan),
         (id, run_id),
         sources,
-        (sink, dead_letters),
+        (sink, side),
         checkpoint,
         (
             command_sender,

@@ -24,12 +24,14 @@ pub mod cluster;
 pub mod control;
 pub mod dead_letters;
 mod epoch;
+pub mod late_rows;
 pub mod launch;
 pub mod metrics;
 pub mod progress;
 pub mod query;
 mod reports;
 pub mod sequencer;
+mod side_table;
 pub mod watermark;
 pub mod worker;
 

@@ -17,11 +17,13 @@ use crate::checkpoint::{
     SourceRange,
 };
 use crate::operators::EpochInfo;
+use crate::plan::modes::is_stateful;
 use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::row::hash;
 use crate::runtime::control::{Command, Order, Start, Waker};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::epoch::{Decided, Outcome};
+use crate::runtime::late_rows::LateRows;
 use crate::runtime::metrics::{Measured, Meter};
 use crate::runtime::progress::Progress;
 use crate::runtime::query::Shared;
@@ -43,6 +45,15 @@ pub struct Beginning {
     pub replay: Vec<Replay>,
 }
 
+/// The tables of rows that are not part of the result.
+#[derive(Default)]
+pub struct SideTables {
+    /// Rows that could not be processed.
+    pub dead_letters: Option<DeadLetters>,
+    /// Rows that came too late.
+    pub late_rows: Option<LateRows>,
+}
+
 /// An epoch that the workers are at.
 struct Flight {
     decided: Decided,
@@ -56,7 +67,7 @@ pub struct Sequencer {
     ids: (Uuid, Uuid),
     sources: Vec<Box<dyn Source>>,
     sink: Box<dyn Sink>,
-    dead_letters: Option<DeadLetters>,
+    side: SideTables,
     checkpoint: Option<Checkpoint>,
     commands: Sender<Command>,
     reports: Reports,
@@ -78,7 +89,7 @@ impl Sequencer {
         plan: Arc<Plan>,
         ids: (Uuid, Uuid),
         sources: Vec<Box<dyn Source>>,
-        (sink, dead_letters): (Box<dyn Sink>, Option<DeadLetters>),
+        (sink, side): (Box<dyn Sink>, SideTables),
         checkpoint: Option<Checkpoint>,
         (commands, reports, waker): (Sender<Command>, Reports, Waker),
         (shared, meter): (Arc<Shared>, Option<Meter>),
@@ -88,17 +99,7 @@ impl Sequencer {
             plan.sources.iter().map(|source| source.watermark.as_ref()),
             clock::now(),
         );
-        let stateful = any(&plan.root, &|operator| {
-            matches!(
-                operator,
-                Operator::Aggregate(_)
-                    | Operator::SessionWindow(_)
-                    | Operator::Deduplicate(_)
-                    | Operator::Rank(_)
-                    | Operator::Over(_)
-                    | Operator::Join(_)
-            )
-        });
+        let stateful = is_stateful(&plan.root);
         let always_answers = any(&plan.root, &|operator| match operator {
             Operator::Aggregate(aggregate) => aggregate.keys.is_empty(),
             Operator::Values { .. } => true,
@@ -109,7 +110,7 @@ impl Sequencer {
             ids,
             sources,
             sink,
-            dead_letters,
+            side,
             checkpoint,
             commands,
             reports,
@@ -369,8 +370,13 @@ impl Sequencer {
         outcome: &mut Outcome,
     ) -> Result<(), QueryError> {
         let letters = std::mem::take(&mut outcome.letters);
-        let letters = match &mut self.dead_letters {
+        let letters = match &mut self.side.dead_letters {
             Some(table) => Some(table.stage(info, letters)?),
+            None => None,
+        };
+        let late_rows = std::mem::take(&mut outcome.late_rows);
+        let late_rows = match &mut self.side.late_rows {
+            Some(table) => Some(table.stage(info, late_rows)?),
             None => None,
         };
         if decided.sink_holds {
@@ -378,7 +384,10 @@ impl Sequencer {
         } else {
             self.sink.commit(info.epoch, &outcome.staged)?;
         }
-        if let (Some(table), Some(staged)) = (&mut self.dead_letters, &letters) {
+        if let (Some(table), Some(staged)) = (&mut self.side.dead_letters, &letters) {
+            table.commit(info.epoch, staged)?;
+        }
+        if let (Some(table), Some(staged)) = (&mut self.side.late_rows, &late_rows) {
             table.commit(info.epoch, staged)?;
         }
         Ok(())

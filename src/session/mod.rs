@@ -38,6 +38,7 @@ use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
 use crate::plan::{Plan, PlanError, SinkTable, Trigger, batch, plan_query};
 use crate::runtime::cluster::{Cluster, ClusterConfig};
 use crate::runtime::dead_letters;
+use crate::runtime::late_rows;
 use crate::runtime::metrics::{Metrics, MetricsError, MetricsServer};
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, StreamingQuery, clock, start};
@@ -386,6 +387,10 @@ impl Session {
         open_sink_of(&plan.sink, MemoryTable::new(), config)?;
         if let Some(table) = &plan.dead_letter {
             let config = dead_letters::sink_config(table, "", &self.config.storage);
+            open_sink_of(table, MemoryTable::new(), config)?;
+        }
+        if let Some(table) = &plan.late_rows {
+            let config = late_rows::sink_config(table, "", &self.config.storage)?;
             open_sink_of(table, MemoryTable::new(), config)?;
         }
         Ok(())

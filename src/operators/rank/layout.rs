@@ -16,8 +16,9 @@ use datafusion::logical_expr::{Expr, SortExpr};
 
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
+use crate::operators::late::Late;
 use crate::operators::moment::moments;
-use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats, behind, expires};
+use crate::operators::{Context, EpochInfo, OperatorError, behind, expires};
 use crate::plan::Bound;
 use crate::row::{Bytes, Delta, KeyCodec, RowError, read_bound};
 use crate::state::Rows;
@@ -133,7 +134,7 @@ impl Layout {
         epoch: &EpochInfo,
         context: &Context,
     ) -> Result<Rows, OperatorError> {
-        let late = self.late(epoch);
+        let late_at = self.late(epoch);
         let (delta, columns) = sift(delta, context, |delta| {
             self.expressions.evaluate(delta, epoch)
         })?;
@@ -151,12 +152,12 @@ impl Layout {
         let all: Vec<ArrayRef> = order.iter().chain(left).map(Arc::clone).collect();
         let values = encode(&self.value, &all, count).map_err(|source| self.row_error(source))?;
         let mut rows = Rows::new(delta.time);
-        let mut dropped = 0;
+        let mut late = Late::default();
         let mut value = Vec::new();
         for row in 0..count {
             let bound = bounds.as_ref().map_or(NEVER, |bounds| bounds[row]);
-            if bound <= late && bound != NEVER {
-                dropped += u64::from(delta.diff(row) > 0);
+            if bound <= late_at && bound != NEVER {
+                late.add(row, bound);
                 continue;
             }
             let key = keys.get(row);
@@ -165,14 +166,7 @@ impl Layout {
             value.extend_from_slice(&(lengths.get(row).len() as u32).to_be_bytes());
             rows.push(key, &value, delta.diff(row), self.expiry(key));
         }
-        if dropped > 0 {
-            let stats = OperatorStats {
-                name: self.name.into(),
-                rows_dropped_by_watermark: dropped,
-                ..OperatorStats::default()
-            };
-            context.report(epoch.epoch, self.operator, &stats);
-        }
+        late.report((self.operator, self.name), &delta, epoch, context)?;
         Ok(rows)
     }
 
