@@ -93,8 +93,7 @@ impl Server {
                 .arg("--pgdata")
                 .arg(&data),
         );
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = port.local_addr().expect("an address").port();
+        let port = free_port();
         let tls = certificate(dir.path());
         let mut server = command(&home.join("bin/postgres"));
         server.arg("-D").arg(&data).arg("-k").arg(dir.path());
@@ -125,7 +124,11 @@ impl Server {
         let socket = started.dir.path().join(format!(".s.PGSQL.{port}"));
         while !socket.exists() {
             let log = fs::read_to_string(started.dir.path().join("log")).unwrap_or_default();
-            assert!(began.elapsed() < PATIENCE, "no server came: {log}");
+            let ended = log.contains("FATAL");
+            assert!(
+                !ended && began.elapsed() < PATIENCE,
+                "no server came: {log}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(started)
@@ -190,6 +193,12 @@ impl Drop for Server {
         drop(self.shell.stdin.take());
         let _ = self.shell.wait();
     }
+}
+
+/// A port that nobody listens on by now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
 }
 
 /// A certificate that signs itself, where openssl is there to make it.
