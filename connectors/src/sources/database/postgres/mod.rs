@@ -136,6 +136,12 @@ fn push(column: &mut Column, value: Option<&[u8]>, casts: &Casts) -> Result<(), 
             }
             None => false,
         },
+        // Years before the first have no like here.
+        Column::Date(_) | Column::Timestamp(..) | Column::TimestampNtz(_)
+            if text.ends_with(b" BC") =>
+        {
+            false
+        }
         _ => column.push_text(text, casts),
     };
     fits.then_some(()).ok_or_else(|| shown(text))
