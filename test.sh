@@ -16,6 +16,7 @@ for tool in make perl; do
         exit 1
     fi
 done
-# The tests start brokers and stop them by themselves.
+# The tests start servers and stop them by themselves.
 connectors/tests/kafka/get.sh
+tests/static_tables/get.sh
 exec cargo test --workspace --locked "$@"

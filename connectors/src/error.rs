@@ -117,6 +117,18 @@ pub enum ConnectorError {
         /// What to do.
         remedy: String,
     },
+    /// A database that refuses or does not answer.
+    #[error("{action} {place}: {reason}. {remedy}")]
+    Database {
+        /// What was tried: "cannot read".
+        action: &'static str,
+        /// Which database and table.
+        place: String,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// Records that were to be read are gone.
     #[error("{place}: {reason}. {remedy}")]
     DataLoss {

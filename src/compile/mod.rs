@@ -153,7 +153,9 @@ struct Compiler<'scope, 'plan> {
 
 impl<'scope> Compiler<'scope, '_> {
     fn node(&mut self, node: &Node) -> Result<DeltaStream<'scope>, OperatorError> {
+        // Rows by pane do not say which of them came too late for a window.
         if let Operator::Aggregate(aggregate) = &node.operator
+            && self.plan.late_rows.is_none()
             && let Some(paned) = paned(node, aggregate)
         {
             return self.paned(node, paned);

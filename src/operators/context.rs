@@ -11,7 +11,9 @@ use timely::dataflow::operators::Capability;
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::Activator;
 
+use crate::operators::aside::Aside;
 use crate::operators::dead_letter::{DeadLetter, LetterOrigin, MOST_LETTERS};
+use crate::operators::late::{LateRow, MOST_LATE};
 use crate::row::{Origin, RowError};
 use crate::state::{StateError, StateSize, Waiting};
 use crate::time::{Epoch, EventTime, Time};
@@ -89,6 +91,14 @@ pub enum OperatorError {
         epoch: Epoch,
         /// Why the last of them failed.
         reason: String,
+    },
+    /// More late rows than are set aside.
+    #[error(
+        "epoch {epoch} has more than {MOST_LATE} late rows for the table of 'lateRows' on one worker: read less in an epoch ('maxFilesPerTrigger', 'maxOffsetsPerTrigger'), or drop them ('lateRows' = 'drop')"
+    )]
+    TooManyLateRows {
+        /// The epoch.
+        epoch: Epoch,
     },
     /// An expression that the engine cannot evaluate.
     #[error("cannot evaluate {expression}: {reason}")]
@@ -235,8 +245,9 @@ struct Inner {
     ticking: Cell<Option<Epoch>>,
     /// How each source is read, by its index in the plan.
     readers: RefCell<BTreeMap<usize, ReadSource>>,
-    /// `None`: a row that fails ends the query.
-    dead_letters: RefCell<Option<BTreeMap<Epoch, Vec<DeadLetter>>>>,
+    /// Unless somebody wants them a row that fails ends the query.
+    dead_letters: Aside<DeadLetter>,
+    late_rows: Aside<LateRow>,
 }
 
 /// What arrived by itself in an epoch.
@@ -279,7 +290,8 @@ impl Context {
             arrivals: RefCell::default(),
             ticking: Cell::default(),
             readers: RefCell::default(),
-            dead_letters: RefCell::default(),
+            dead_letters: Aside::default(),
+            late_rows: Aside::default(),
         }))
     }
 
@@ -410,33 +422,31 @@ impl Context {
 
     /// From now on rows that fail are set aside.
     pub fn keep_dead_letters(&self) {
-        self.0.dead_letters.borrow_mut().get_or_insert_default();
+        self.0.dead_letters.keep();
     }
 
     /// Whether rows that fail are set aside; else they end the query.
     pub fn keeps_dead_letters(&self) -> bool {
-        self.0.dead_letters.borrow().is_some()
+        self.0.dead_letters.keeps()
     }
 
     /// Sets a row aside.
     pub fn dead_letter(&self, epoch: Epoch, letter: DeadLetter) -> Result<(), OperatorError> {
-        let mut letters = self.0.dead_letters.borrow_mut();
-        let letters = letters.get_or_insert_default().entry(epoch).or_default();
-        if letters.len() >= MOST_LETTERS {
-            let reason = letter.reason;
-            return Err(OperatorError::TooManyDeadLetters { epoch, reason });
-        }
-        letters.push(letter);
-        Ok(())
+        let added = self.0.dead_letters.add(epoch, letter, MOST_LETTERS);
+        added.map_err(|letter| OperatorError::TooManyDeadLetters {
+            epoch,
+            reason: letter.reason,
+        })
+    }
+
+    /// Rows that came too late.
+    pub fn late_rows(&self) -> &Aside<LateRow> {
+        &self.0.late_rows
     }
 
     /// Takes the rows of `epoch` that were set aside.
     pub fn take_dead_letters(&self, epoch: Epoch) -> Vec<DeadLetter> {
-        let mut letters = self.0.dead_letters.borrow_mut();
-        letters
-            .as_mut()
-            .and_then(|letters| letters.remove(&epoch))
-            .unwrap_or_default()
+        self.0.dead_letters.take(epoch)
     }
 
     /// The places of rows of one split of `epoch`, in their order.

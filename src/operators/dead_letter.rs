@@ -133,7 +133,7 @@ fn blame<T>(
 fn letter(delta: &Delta, row: usize, error: &OperatorError) -> DeadLetter {
     DeadLetter {
         reason: error.to_string(),
-        row: values(&delta.batch.slice(row, 1)),
+        row: as_json(&delta.batch.slice(row, 1)),
         origin: delta
             .origin
             .as_ref()
@@ -142,7 +142,7 @@ fn letter(delta: &Delta, row: usize, error: &OperatorError) -> DeadLetter {
 }
 
 /// A row as a JSON object, nulls included.
-fn values(row: &RecordBatch) -> Option<String> {
+pub fn as_json(row: &RecordBatch) -> Option<String> {
     let mut out = vec![];
     let mut writer = arrow::json::WriterBuilder::new()
         .with_explicit_nulls(true)

@@ -20,6 +20,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
 use crate::operators::keyed::{Keyed, encoded, keyed};
+use crate::operators::late::Late;
 use crate::operators::moment::moments;
 use crate::operators::{
     Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, Restored, behind, expires,
@@ -69,14 +70,10 @@ impl Prepared {
     }
 
     /// What progress calls this operator.
-    fn stats(&self) -> OperatorStats {
-        let name = match self.known {
+    fn name(&self) -> &'static str {
+        match self.known {
             Known::Within(_) => "dedupeWithinWatermark",
             Known::Always | Known::UntilPassed => "dedupe",
-        };
-        OperatorStats {
-            name: name.into(),
-            ..OperatorStats::default()
         }
     }
 
@@ -112,17 +109,17 @@ impl Prepared {
         let order = &rest[..self.order.types().len()];
         let times = self.times(&columns, delta.rows());
         let lag = self.time.map_or(0, |column| column.lag);
-        let late = behind(epoch.previous_watermark, lag);
+        let late_at = behind(epoch.previous_watermark, lag);
+        let mut late = Late::default();
         let failed = |source| self.row_error(source);
         let keys = self.keys.encode(keys).map_err(failed)?;
         let order = self.order.encode(order).map_err(failed)?;
         let encoded = self.rows.encode(delta.batch.columns()).map_err(failed)?;
         let mut rows = Rows::new(delta.time);
-        let mut dropped = 0;
         let mut value = Vec::new();
         for (row, time) in times.into_iter().enumerate() {
-            if time <= late && time != NEVER {
-                dropped += 1;
+            if time <= late_at && time != NEVER {
+                late.add(row, time);
                 continue;
             }
             value.clear();
@@ -131,13 +128,7 @@ impl Prepared {
             value.extend_from_slice(&(order.get(row).len() as u32).to_be_bytes());
             rows.push(keys.get(row), &value, 1, self.expiry(time));
         }
-        if dropped > 0 {
-            let stats = OperatorStats {
-                rows_dropped_by_watermark: dropped,
-                ..self.stats()
-            };
-            context.report(epoch.epoch, self.operator, &stats);
-        }
+        late.report((self.operator, self.name()), &delta, epoch, context)?;
         Ok(rows)
     }
 }
@@ -270,7 +261,10 @@ impl Keyed for First {
             let batch = record_batch(&prepared.schema, columns, fresh.len())?;
             give(Delta::inserts(batch, epoch.time()));
         }
-        let mut stats = prepared.stats();
+        let mut stats = OperatorStats {
+            name: prepared.name().into(),
+            ..OperatorStats::default()
+        };
         stats.rows_updated = fresh.len() as u64;
         let failed = |source| prepared.state_error(source);
         self.keys.apply(epoch.time(), &changes).map_err(failed)?;

@@ -10,6 +10,7 @@
 //! - An error in data or in a connector goes to [`Context::fail`]; nothing panics.
 
 pub mod aggregate;
+pub mod aside;
 pub mod container;
 pub mod context;
 pub mod dead_letter;
@@ -18,6 +19,7 @@ pub mod expression;
 pub mod filter_project;
 pub mod join;
 pub mod keyed;
+pub mod late;
 pub mod moment;
 pub mod nearest;
 pub mod output;

@@ -24,6 +24,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -85,6 +86,21 @@ pub struct EngineOptions {
     pub dead_letter: Option<String>,
     /// The query's own settings while it runs, by name in lower case.
     pub settings: BTreeMap<String, String>,
+    /// `lateRows`: what becomes of a row that comes too late.
+    pub late_rows: Option<LateRows>,
+    /// `allowedLateness`: how late a row may be and is still taken in.
+    pub allowed_lateness: Option<Duration>,
+}
+
+/// `'lateRows'`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LateRows {
+    /// They are counted.
+    Drop,
+    /// They go to this table.
+    Table(String),
+    /// What was given is corrected, as long as `allowedLateness` says; later ones are counted.
+    Correct,
 }
 
 /// `'onError'`.
@@ -125,6 +141,8 @@ pub struct QueryStatement {
     pub on_error: OnError,
     /// The dead-letter table.
     pub dead_letter: Option<Arc<CatalogTable>>,
+    /// The table of rows that come too late.
+    pub late_rows: Option<Arc<CatalogTable>>,
     /// The sink's `PRIMARY KEY`, by index into the result.
     pub primary_key: Vec<usize>,
     /// Analysed and optimised; see the module's header.

@@ -52,8 +52,10 @@ pub fn plan_query(statement: &QueryStatement) -> Result<Plan> {
 }
 
 fn plan_here(statement: &QueryStatement) -> Result<Plan> {
+    let lateness = statement.settings.allowed_lateness;
     let scope = nodes::Scope {
         sources: &statement.sources,
+        lateness: i64::try_from(lateness.as_micros()).unwrap_or(i64::MAX),
         clock: WallClock::of(&statement.settings.time_zone),
         draws: &Cell::new(0),
     };
@@ -78,7 +80,7 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
     let derived = derived.filter(|key| key.iter().all(|column| *column < schema.fields().len()));
     let asked = match &order {
         Some(order) => Some(modes::for_order(&root, order, statement.mode)?),
-        None => statement.mode,
+        None => modes::for_lateness(&root, statement.mode, lateness)?,
     };
     let (mode, mode_reason) = modes::assign(&mut root, &sources, asked, derived.is_some())?;
     let mut root = fold::fold_sessions(root, scope.clock)?;
@@ -103,11 +105,8 @@ fn plan_here(statement: &QueryStatement) -> Result<Plan> {
         key_is_group,
         settings: statement.settings.clone(),
         on_error: statement.on_error,
-        dead_letter: statement.dead_letter.as_ref().map(|table| SinkTable {
-            name: table.name.clone(),
-            connector: table.connector.clone(),
-            options: table.options.clone(),
-        }),
+        dead_letter: statement.dead_letter.as_deref().map(side_table),
+        late_rows: statement.late_rows.as_deref().map(side_table),
         logical: statement.logical.clone(),
     })
 }
@@ -132,6 +131,14 @@ fn gives_keys_whole(node: &Node) -> bool {
 
 fn has_sessions(node: &Node) -> bool {
     matches!(node.operator, Operator::SessionWindow(_)) || node.inputs.iter().any(has_sessions)
+}
+
+fn side_table(table: &super::catalog::CatalogTable) -> SinkTable {
+    SinkTable {
+        name: table.name.clone(),
+        connector: table.connector.clone(),
+        options: table.options.clone(),
+    }
 }
 
 fn source_table(source: &super::catalog::QuerySource) -> SourceTable {

@@ -102,6 +102,17 @@ impl Plan {
         if let Some(table) = &self.dead_letter {
             notes.push(("bad rows", format!("go to {}", table.name)));
         }
+        let lateness = self.settings.allowed_lateness;
+        if !lateness.is_zero() {
+            let length = duration(i64::try_from(lateness.as_micros()).unwrap_or(i64::MAX));
+            notes.push((
+                "lateness",
+                format!("rows may come {length} late: what was given is corrected"),
+            ));
+        }
+        if let Some(table) = &self.late_rows {
+            notes.push(("late rows", format!("go to {}", table.name)));
+        }
         notes
     }
 }

@@ -28,7 +28,7 @@ use super::{
 };
 
 /// The options that say where a table is.
-const PLACE: [&str; 18] = [
+const PLACE: [&str; 19] = [
     "path",
     "subscribe",
     "subscribePattern",
@@ -38,6 +38,7 @@ const PLACE: [&str; 18] = [
     "url",
     "table",
     "dbtable",
+    "query",
     "database",
     "host",
     "port",

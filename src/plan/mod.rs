@@ -101,6 +101,8 @@ pub struct Plan {
     pub on_error: catalog::OnError,
     /// Where such rows go, if anywhere.
     pub dead_letter: Option<SinkTable>,
+    /// Where rows go that come too late; `None`: nowhere, they are counted.
+    pub late_rows: Option<SinkTable>,
     /// What `DataFusion` answers as a batch: the same query over the same tables.
     pub logical: datafusion::logical_expr::LogicalPlan,
 }
@@ -166,6 +168,8 @@ pub struct QuerySettings {
     pub min_batches_to_retain: u64,
     /// How several watermarks make one.
     pub watermark_policy: WatermarkPolicy,
+    /// How far beyond the watermark rows are still taken in, and what was given is corrected.
+    pub allowed_lateness: Duration,
     /// The session's time zone, which decides what a clock on the wall shows at an instant.
     pub time_zone: String,
     /// How much an epoch takes in, beside what its tables say.

@@ -16,6 +16,8 @@
 //!
 //! Without a mode: append where that is possible, else update.
 
+use std::time::Duration;
+
 use datafusion::logical_expr::{Expr, SortExpr};
 use tidemark_connectors::OutputMode;
 
@@ -91,6 +93,41 @@ pub fn for_order(
                     .into(),
         }),
     }
+}
+
+/// The mode where rows that come late correct what was given: one in which that can be told.
+pub fn for_lateness(
+    root: &Node,
+    asked: Option<OutputMode>,
+    lateness: Duration,
+) -> Result<Option<OutputMode>> {
+    if lateness.is_zero() || !is_stateful(root) {
+        return Ok(asked);
+    }
+    match asked {
+        None => Ok(Some(OutputMode::Update)),
+        Some(OutputMode::Append) => Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator: "'allowedLateness'".into(),
+            reason: "a row that comes late corrects what was given, and append gives what never changes".into(),
+            remedy: "use 'outputMode' = 'update' or 'changelog'; or leave 'allowedLateness' out and give the watermark a longer delay".into(),
+        }),
+        Some(mode) => Ok(Some(mode)),
+    }
+}
+
+/// Whether an operator keeps what rows that come late could belong to.
+pub fn is_stateful(node: &Node) -> bool {
+    let own = matches!(
+        node.operator,
+        Operator::Aggregate(_)
+            | Operator::SessionWindow(_)
+            | Operator::Join(_)
+            | Operator::Deduplicate(_)
+            | Operator::Rank(_)
+            | Operator::Over(_)
+    );
+    own || node.inputs.iter().any(is_stateful)
 }
 
 /// Whether something says which rows are of the result, rather than each row that is read.

@@ -107,7 +107,12 @@ fn without_url_password(value: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(value);
     if let Some((scheme, rest)) = value.split_once("://") {
         let authority = rest.split(['/', '?']).next().unwrap_or(rest);
-        if let Some((login, _)) = authority.rsplit_once('@')
+        // What stands behind the colon is a port, or a password with a sign that should have been escaped.
+        let is_cut = !authority.contains('@')
+            && (authority.split_once(':'))
+                .is_some_and(|(_, port)| port.bytes().any(|byte| !byte.is_ascii_digit()));
+        let login = if is_cut { rest } else { authority };
+        if let Some((login, _)) = login.rsplit_once('@')
             && let Some((user, _)) = login.split_once(':')
         {
             shown = Cow::Owned(format!(
@@ -207,5 +212,13 @@ mod tests {
             "jdbc:x://h/db?user=me&password=***&ssl=true"
         );
         assert_eq!(redact("url", "https://host/p@th:x"), "https://host/p@th:x");
+        assert_eq!(
+            redact("url", "https://host:80/p@th"),
+            "https://host:80/p@th"
+        );
+        assert_eq!(
+            redact("url", "postgres://me:p/w?@host:5432/db"),
+            "postgres://me:***@host:5432/db"
+        );
     }
 }

@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::checkpoint::{RestorePlan, StateFile};
 use crate::operators::dead_letter::DeadLetter;
+use crate::operators::late::LateRow;
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
 use crate::runtime::latency::{Arrivals, Latencies};
 use crate::time::Epoch;
@@ -132,6 +133,8 @@ pub struct Done {
     pub operators: BTreeMap<usize, OperatorStats>,
     /// The rows that it set aside.
     pub dead_letters: Vec<DeadLetter>,
+    /// The rows that came too late, where the query has a table for them.
+    pub late_rows: Vec<LateRow>,
     /// What its writer staged.
     pub staged: Option<Staged>,
     /// The state file that it wrote.

@@ -1,5 +1,4 @@
-//! The table that rows go to which could not be processed: a second sink of the query, committed
-//! with each epoch.
+//! The table that rows go to which could not be processed.
 //!
 //! Where the table takes records as they are (a topic without a format), a letter is the record that
 //! was read, with what is to be said of it as headers behind its own.
@@ -15,13 +14,14 @@ use arrow::error::ArrowError;
 use tidemark_connectors::sinks::takes_records;
 use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{
-    ConnectorError, Output, OutputMode, Place, RecordHeader, Sink, SinkConfig, SinkWriter, Staged,
+    ConnectorError, OutputMode, Place, RecordHeader, Sink, SinkConfig, Staged,
 };
 
 use crate::operators::EpochInfo;
 use crate::operators::dead_letter::{DeadLetter, LetterOrigin};
 use crate::plan::{Plan, SinkTable};
 use crate::runtime::QueryError;
+use crate::runtime::side_table::{SideTable, source_names};
 use crate::time::Epoch;
 
 /// What the names of our headers begin with.
@@ -86,10 +86,7 @@ pub fn sink_config(table: &SinkTable, query_id: &str, storage: &Arc<dyn Storage>
 
 /// Writes and commits dead letters, on the sequencer's thread.
 pub struct DeadLetters {
-    sink: Box<dyn Sink>,
-    writer: Box<dyn SinkWriter>,
-    /// The newest epoch that the sink holds.
-    held: Option<Epoch>,
+    table: SideTable,
     /// The sources' tables, by index.
     tables: Vec<String>,
     /// Whether letters are the records that were read.
@@ -101,53 +98,37 @@ impl DeadLetters {
     pub fn new(
         plan: &Plan,
         table: &SinkTable,
-        mut sink: Box<dyn Sink>,
+        sink: Box<dyn Sink>,
     ) -> Result<Self, ConnectorError> {
-        let held = sink.last_committed()?;
-        sink.discard_uncommitted()?;
         Ok(Self {
-            writer: sink.writer(0)?,
-            sink,
-            held,
+            table: SideTable::new(sink)?,
             records: takes_records(&table.connector, &table.options),
-            tables: plan
-                .sources
-                .iter()
-                .map(|source| source.name.clone())
-                .collect(),
+            tables: source_names(plan),
         })
     }
 
-    /// Makes the letters of an epoch durable, in an order that does not depend on workers.
-    pub fn stage(
+    /// Takes the letters of an epoch, in an order that does not depend on workers.
+    pub fn write(
         &mut self,
         epoch: &EpochInfo,
         mut letters: Vec<DeadLetter>,
-    ) -> Result<Staged, QueryError> {
-        letters.sort();
-        if !letters.is_empty() {
-            let output = Output {
-                batch: self.batch(epoch, &letters).map_err(|source| {
-                    QueryError::Connector(ConnectorError::Arrow {
-                        context: "building a batch of dead letters".into(),
-                        source,
-                    })
-                })?,
-                changes: None,
-            };
-            self.writer.write(epoch.epoch, &output)?;
+    ) -> Result<(), QueryError> {
+        if letters.is_empty() {
+            return Ok(());
         }
-        Ok(self.writer.stage(epoch.epoch)?)
+        letters.sort();
+        let batch = self.batch(epoch, &letters);
+        self.table.write(epoch.epoch, batch)
+    }
+
+    /// Makes durable what was written up to an epoch.
+    pub fn stage(&mut self, epoch: Epoch) -> Result<Staged, QueryError> {
+        self.table.stage(epoch)
     }
 
     /// Makes what was staged visible, unless the sink holds the epoch already.
     pub fn commit(&mut self, epoch: Epoch, staged: &Staged) -> Result<(), QueryError> {
-        if self.held.is_some_and(|held| epoch <= held) {
-            self.sink.discard_uncommitted()?;
-        } else {
-            self.sink.commit(epoch, std::slice::from_ref(staged))?;
-        }
-        Ok(())
+        self.table.commit(epoch, staged)
     }
 
     fn batch(&self, epoch: &EpochInfo, letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {

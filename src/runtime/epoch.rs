@@ -8,7 +8,8 @@ use tidemark_connectors::{ReadLimit, Staged};
 
 use crate::checkpoint::{Deeds, OffsetEntry, OperatorSize, StateFile};
 use crate::operators::dead_letter::DeadLetter;
-use crate::operators::{OperatorStats, SourceProgress};
+use crate::operators::late::LateRow;
+use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
 use crate::runtime::clock;
 use crate::runtime::control::Done;
 use crate::runtime::latency::{Arrivals, Latencies, since};
@@ -44,9 +45,9 @@ pub(super) struct Outcome {
     pub(super) written: u64,
     /// The state files, by worker.
     pub(super) files: Vec<StateFile>,
-    /// The rows that were set aside, until they are written.
-    pub(super) letters: Vec<DeadLetter>,
-    /// How many those are.
+    /// The rows that were set aside, epoch by epoch, until they are written.
+    pub(super) aside: Vec<SetAside>,
+    /// How many dead letters there are.
     pub(super) dead_letters: u64,
     /// When what was read arrived, where nobody knows yet that it is acknowledged.
     pub(super) arrivals: Arrivals,
@@ -54,6 +55,15 @@ pub(super) struct Outcome {
     pub(super) latencies: Latencies,
     /// What went wrong without harm to the query.
     pub(super) warnings: Vec<String>,
+}
+
+/// Rows of an epoch that are not part of its result.
+pub(super) struct SetAside {
+    pub(super) epoch: EpochInfo,
+    /// Those that could not be processed.
+    pub(super) letters: Vec<DeadLetter>,
+    /// Those that came too late.
+    pub(super) late_rows: Vec<LateRow>,
 }
 
 /// What of a source failed.
@@ -76,7 +86,12 @@ pub(super) struct Share {
 
 impl Outcome {
     /// Of the reports of all workers of a query with this many sources.
-    pub(super) fn new(sources: usize, reports: Vec<Done>) -> Self {
+    pub(super) fn new(sources: usize, epoch: &EpochInfo, reports: Vec<Done>) -> Self {
+        let mut aside = SetAside {
+            epoch: *epoch,
+            letters: vec![],
+            late_rows: vec![],
+        };
         let mut all = Self {
             read: vec![SourceProgress::default(); sources],
             failed: vec![Failed::default(); sources],
@@ -110,8 +125,12 @@ impl Outcome {
             all.shares.push(share);
             all.staged.extend(report.staged);
             all.files.extend(report.state);
-            all.letters.extend(report.dead_letters);
+            aside.letters.extend(report.dead_letters);
             all.arrivals.extend(report.arrivals);
+            aside.late_rows.extend(report.late_rows);
+        }
+        if !(aside.letters.is_empty() && aside.late_rows.is_empty()) {
+            all.aside.push(aside);
         }
         all
     }
@@ -135,7 +154,7 @@ impl Outcome {
         }
         self.staged.extend(later.staged);
         self.files.extend(later.files);
-        self.letters.extend(later.letters);
+        self.aside.extend(later.aside);
         self.dead_letters += later.dead_letters;
         self.warnings.extend(later.warnings);
         self.written += later.written;

@@ -18,11 +18,12 @@ use crate::plan::Plan;
 use crate::runtime::QueryError;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
+use crate::runtime::late_rows::{self, LateRows};
 use crate::runtime::launch::{OpenSink, Sources, farewell, fingerprint, launch, sink_config};
 use crate::runtime::metrics::Meter;
 use crate::runtime::query::{QueryConfig, Shared, StreamingQuery};
 use crate::runtime::reports::Reports;
-use crate::runtime::sequencer::{Beginning, Sequencer};
+use crate::runtime::sequencer::{Beginning, Sequencer, SideTables};
 use crate::runtime::worker::{self, Setup};
 
 /// What a query is started with, again and again.
@@ -170,14 +171,17 @@ impl Lead {
             .as_ref()
             .map_or_else(Uuid::new_v4, Checkpoint::query_id);
         let mut sink = (self.open_sink)(&plan.sink, sink_config(plan, id, &config.storage))?;
-        let dead_letters = match &plan.dead_letter {
-            Some(table) => {
-                let config = dead_letters::sink_config(table, &id.to_string(), &config.storage);
-                let sink = (self.open_sink)(table, config)?;
-                Some(DeadLetters::new(plan, table, sink)?)
-            }
-            None => None,
-        };
+        let mut side = SideTables::default();
+        if let Some(table) = &plan.dead_letter {
+            let config = dead_letters::sink_config(table, &id.to_string(), &config.storage);
+            let sink = (self.open_sink)(table, config)?;
+            side.dead_letters = Some(DeadLetters::new(plan, table, sink)?);
+        }
+        if let Some(table) = &plan.late_rows {
+            let config = late_rows::sink_config(table, &id.to_string(), &config.storage)?;
+            let sink = (self.open_sink)(table, config)?;
+            side.late_rows = Some(LateRows::new(plan, sink)?);
+        }
         for source in &mut sources {
             source.begin(&plan.name, &id.to_string());
         }
@@ -237,7 +241,7 @@ impl Lead {
             Arc::clone(plan),
             (id, self.run_id),
             sources,
-            (sink, dead_letters),
+            (sink, side),
             checkpoint,
             (
                 command_sender,

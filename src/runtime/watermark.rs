@@ -260,10 +260,10 @@ mod tests {
     #[test]
     fn a_source_that_has_fallen_silent_holds_the_query_until_it_is_idle() {
         let mut marks = watermarks(WatermarkPolicy::Min, Some(5));
-        marks.observe(0, "a", Some(100 * SECOND), SECOND);
-        marks.observe(1, "a", Some(20 * SECOND), SECOND);
+        marks.observe(0, "a", &newest(100 * SECOND), (0, SECOND));
+        marks.observe(1, "a", &newest(20 * SECOND), (0, SECOND));
         let held = marks.decide(SECOND);
-        marks.observe(0, "a", Some(101 * SECOND), 6 * SECOND);
+        marks.observe(0, "a", &newest(101 * SECOND), (0, 6 * SECOND));
         assert_eq!(marks.decide(6 * SECOND), held);
         assert_eq!(marks.decide(7 * SECOND), 91 * SECOND);
         // With nothing from either it stays.

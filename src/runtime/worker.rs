@@ -16,6 +16,7 @@ use timely::worker::Worker;
 use crate::checkpoint::{FileKind, RestorePlan, StateDir, StateFile, StateFileWriter, StateFiles};
 use crate::compile::{CLOCK, Dataflow, Parts, Routed, compile, routed_parts};
 use crate::operators::dead_letter::take_letters;
+use crate::operators::late::take_late;
 use crate::operators::source::SplitPool;
 use crate::operators::{Context, Restored};
 use crate::plan::Plan;
@@ -179,6 +180,9 @@ impl Running {
         if setup.plan.on_error == OnError::DeadLetter {
             context.keep_dead_letters();
         }
+        if setup.plan.late_rows.is_some() {
+            context.late_rows().keep();
+        }
         let state_dir = setup
             .checkpoint
             .as_ref()
@@ -290,6 +294,7 @@ impl Running {
                 sources: self.context.take_source_reports(epoch),
                 operators: self.context.take_stats(epoch),
                 dead_letters: take_letters(&self.context, epoch),
+                late_rows: take_late(&self.context, epoch),
                 ..Done::default()
             };
             match (&order.tick, order.commit_from) {

@@ -39,6 +39,7 @@ use crate::plan::{Plan, PlanError, SinkTable, batch, plan_query};
 use crate::runtime::cluster::{Cluster, ClusterConfig};
 use crate::runtime::dead_letters;
 use crate::runtime::http::{Board, ServeError, Server, pages};
+use crate::runtime::late_rows;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::query::Listener;
 use crate::runtime::{QueryConfig, QueryError, Sources, StreamingQuery, clock, start_from};
@@ -451,6 +452,10 @@ impl Session {
         open_sink_of(&plan.sink, MemoryTable::new(), config)?;
         if let Some(table) = &plan.dead_letter {
             let config = dead_letters::sink_config(table, "", &self.config.storage);
+            open_sink_of(table, MemoryTable::new(), config)?;
+        }
+        if let Some(table) = &plan.late_rows {
+            let config = late_rows::sink_config(table, "", &self.config.storage)?;
             open_sink_of(table, MemoryTable::new(), config)?;
         }
         Ok(())

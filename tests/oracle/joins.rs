@@ -335,7 +335,7 @@ fn a_hot_key_of_an_interval_join_is_not_read_whole_for_each_row() {
     };
     let mut random = StdRng::seed_from_u64(35);
     let fixed = rows(&mut random, 1, MINUTE);
-    let mut took = |keys: i64| {
+    let took = |keys: i64| {
         let (kept, new) = (batch(KEPT, keys), batch(NEW, keys));
         let none = kept.slice(0, 0);
         let run = JoinRun {

@@ -16,7 +16,7 @@
 //! A record that cannot be decoded follows the [`ParseMode`].
 
 pub mod avro;
-mod building;
+pub(crate) mod building;
 pub mod casts;
 pub(crate) mod columns;
 pub mod csv;

@@ -1,6 +1,7 @@
 //! The sources, one file each.
 
 mod counter;
+pub mod database;
 pub mod datagen;
 pub mod file;
 pub mod kafka;
@@ -15,7 +16,14 @@ use arrow::error::ArrowError;
 use crate::{ConnectorError, Options, Result, Source};
 
 /// The names that `'connector' = ...` takes for a source.
-pub const SOURCES: &[&str] = &["file", "kafka", "rate", "datagen", "nexmark"];
+pub const SOURCES: &[&str] = &[
+    "file", "kafka", "rate", "datagen", "nexmark", "sqlite", "postgres",
+];
+
+/// Whether the tables of a connector are all there at once: they can only be static ones.
+pub fn is_always_static(connector: &str) -> bool {
+    (database::DATABASES.iter()).any(|name| name.eq_ignore_ascii_case(connector))
+}
 
 /// Opens the source that `connector` names.
 ///
@@ -27,7 +35,11 @@ pub fn open_source(
     options: &Options,
     schema: Option<SchemaRef>,
 ) -> Result<Box<dyn Source>> {
-    match connector.to_ascii_lowercase().as_str() {
+    let lower = connector.to_ascii_lowercase();
+    if let Some(source) = database::DatabaseSource::open(&lower, options, schema.as_ref())? {
+        return Ok(Box::new(source));
+    }
+    match lower.as_str() {
         "file" => Ok(Box::new(file::FileSource::open(options, schema)?)),
         "kafka" => Ok(Box::new(kafka::KafkaSource::open(options, schema)?)),
         "rate" => Ok(Box::new(rate::RateSource::open(options, schema.as_ref())?)),

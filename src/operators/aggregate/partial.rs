@@ -1,6 +1,6 @@
 //! The first stage: rows are grouped where they are read, and only partial groups travel.
 //!
-//! Rows that come too late are left out here, and counted, row by row.
+//! Rows that come too late are left out here, row by row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::operators::aggregate::accumulate::Groups;
 use crate::operators::aggregate::calls::Grouped;
 use crate::operators::aggregate::{Evaluated, LATE_NAME, Prepared, VALUE_TAG};
 use crate::operators::dead_letter::sift;
+use crate::operators::late::Late;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
 use crate::row::{Bytes, Delta, hash};
 use crate::state::Rows;
@@ -31,7 +32,7 @@ pub(super) struct Partial {
     values: Vec<HashMap<(u32, Box<[u8]>), i64>>,
     /// Where groups are of panes: how many rows each has.
     counts: Vec<u64>,
-    /// Rows that came too late.
+    /// Where groups are of panes: rows that came too late for a window of theirs.
     dropped: u64,
 }
 
@@ -68,18 +69,21 @@ impl Partial {
         let encoded = encoded.map_err(|source| prepared.row_error(source))?;
         let in_windows = prepared.panes.as_ref().and(keys.first());
 
-        let late = prepared.late_watermark(epoch);
+        let late_at = prepared.late_watermark(epoch);
+        let mut late = Late::default();
         let mut on_time = vec![];
         let mut of = Vec::with_capacity(rows);
         for row in 0..rows {
             let expiry = bounds.as_ref().map_or(NEVER, |bounds| bounds[row]);
-            let is_late = expiry <= late && expiry != NEVER;
+            let is_late = expiry <= late_at && expiry != NEVER;
             if is_late || in_windows.is_some_and(|panes| panes.is_null(row)) {
                 if on_time.is_empty() {
                     on_time = vec![true; rows];
                 }
                 on_time[row] = false;
-                self.dropped += u64::from(is_late && delta.diff(row) > 0);
+                if is_late {
+                    late.add(row, expiry);
+                }
                 of.push(0);
                 continue;
             }
@@ -95,6 +99,7 @@ impl Partial {
                 self.counts[group as usize] += u64::from(delta.diff(row) > 0);
             }
         }
+        late.report((prepared.operator, LATE_NAME), &delta, epoch, context)?;
         self.groups.resize(self.keys.len());
         if self.keys.is_empty() {
             return Ok(());

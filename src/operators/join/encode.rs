@@ -10,7 +10,8 @@ use arrow::buffer::NullBuffer;
 use crate::operators::dead_letter::sift;
 use crate::operators::join::{Limit, NAME, Prepared, Side};
 use crate::operators::keyed::encoded;
-use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, RowStream};
+use crate::operators::late::Late;
+use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, RowStream};
 use crate::row::{Bytes, Delta, bound_prefix};
 use crate::state::Rows;
 use crate::time::{EventTime, NEVER};
@@ -119,12 +120,13 @@ impl Prepared {
         let nulls = evaluated.nulls(self);
         let mut rows = Rows::new(delta.time);
         let mut value = Vec::new();
-        let mut dropped = 0;
+        let mut late = Late::default();
+        // A limit is the row's time and what its input lags.
+        let lag = of.late.as_ref().map_or(0, |limit| limit.more);
         for row in 0..delta.rows() {
-            let late = (evaluated.late.as_ref())
-                .is_some_and(|limits| limits[row] <= epoch.previous_watermark);
-            if late {
-                dropped += u64::from(delta.diff(row) > 0);
+            let limit = evaluated.late.as_ref().map(|limits| limits[row]);
+            if let Some(limit) = limit.filter(|limit| *limit <= epoch.previous_watermark) {
+                late.add(row, limit - lag);
                 continue;
             }
             let lone = evaluated.is_lone(row, &nulls);
@@ -151,14 +153,7 @@ impl Prepared {
             };
             rows.push(key, &value, delta.diff(row), expiry);
         }
-        if dropped > 0 {
-            let stats = OperatorStats {
-                name: NAME.into(),
-                rows_dropped_by_watermark: dropped,
-                ..OperatorStats::default()
-            };
-            context.report(epoch.epoch, self.operator, &stats);
-        }
+        late.report((self.operator, NAME), &delta, epoch, context)?;
         Ok(rows)
     }
 }

@@ -11,10 +11,9 @@ use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 
 use crate::operators::dead_letter::sift;
 use crate::operators::keyed::encoded;
+use crate::operators::late::Late;
 use crate::operators::nearest::{NAME, Order, Prepared};
-use crate::operators::{
-    Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, RowStream, behind,
-};
+use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, RowStream, behind};
 use crate::plan::join::{LEFT, RIGHT};
 use crate::row::Delta;
 use crate::state::Rows;
@@ -67,18 +66,18 @@ impl Prepared {
         } else {
             self.left.encode(delta.batch.columns()).map_err(failed)?
         };
-        let late = of.lag.map(|lag| behind(epoch.previous_watermark, lag));
+        let late_at = of.lag.map(|lag| behind(epoch.previous_watermark, lag));
         let mut rows = Rows::new(delta.time);
         let mut value = Vec::new();
-        let mut dropped = 0;
+        let mut late = Late::default();
         for row in 0..delta.rows() {
             let lone = nulls.iter().any(|nulls| nulls.is_null(row));
             if lone && !(side == LEFT && self.outer) {
                 continue;
             }
             let time = times.value(row);
-            if !lone && late.is_some_and(|late| time <= late) {
-                dropped += u64::from(delta.diff(row) > 0);
+            if !lone && late_at.is_some_and(|late_at| time <= late_at) {
+                late.add(row, time);
                 continue;
             }
             value.clear();
@@ -88,14 +87,7 @@ impl Prepared {
             let key = keys.as_ref().map_or(&[][..], |keys| keys.get(row));
             rows.push(key, &value, delta.diff(row), NEVER);
         }
-        if dropped > 0 {
-            let stats = OperatorStats {
-                name: NAME.into(),
-                rows_dropped_by_watermark: dropped,
-                ..OperatorStats::default()
-            };
-            context.report(epoch.epoch, self.operator, &stats);
-        }
+        late.report((self.operator, NAME), &delta, epoch, context)?;
         Ok(rows)
     }
 }

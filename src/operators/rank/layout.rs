@@ -16,9 +16,10 @@ use datafusion::logical_expr::{Expr, SortExpr};
 
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema, record_batch};
+use crate::operators::late::Late;
 use crate::operators::moment::moments;
 use crate::operators::rank::first::First;
-use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats, behind, expires};
+use crate::operators::{Context, EpochInfo, OperatorError, behind, expires};
 use crate::plan::{Bound, EventTimeColumn};
 use crate::row::{Bytes, Delta, KeyCodec, RowError, bound_prefix, read_bound};
 use crate::state::Rows;
@@ -184,7 +185,7 @@ impl Layout {
         epoch: &EpochInfo,
         context: &Context,
     ) -> Result<Rows, OperatorError> {
-        let late = self.late(epoch);
+        let late_at = self.late(epoch);
         let (delta, columns) = sift(delta, context, |delta| {
             self.expressions.evaluate(delta, epoch)
         })?;
@@ -200,17 +201,16 @@ impl Layout {
         };
         let keys = keys.map_err(|source| self.row_error(source))?;
         let lengths = encode(&self.order, order, count).map_err(|source| self.row_error(source))?;
-        let in_time = |row: &u32| {
-            let bound = bounds
-                .as_ref()
-                .map_or(NEVER, |bounds| bounds[*row as usize]);
-            bound > late || bound == NEVER
-        };
-        let (mut kept, late_rows): (Vec<u32>, Vec<u32>) = (0..count as u32).partition(in_time);
-        let dropped = late_rows
-            .iter()
-            .filter(|row| delta.diff(**row as usize) > 0);
-        let mut dropped = dropped.count() as u64;
+        let mut late = Late::default();
+        let mut kept: Vec<u32> = Vec::with_capacity(count);
+        for row in 0..count {
+            let bound = bounds.as_ref().map_or(NEVER, |bounds| bounds[row]);
+            if bound <= late_at && bound != NEVER {
+                late.add(row, bound);
+            } else {
+                kept.push(row as u32);
+            }
+        }
         if let Some(first) = self.first {
             first.retain(&keys, &lengths, &mut kept);
         }
@@ -234,8 +234,8 @@ impl Layout {
             value.clear();
             if let Some((timed, times)) = &timed {
                 let time = times[row];
-                if time <= late {
-                    dropped += u64::from(delta.diff(row) > 0);
+                if time <= late_at {
+                    late.add(row, time);
                     continue;
                 }
                 let is_null = time == NEVER;
@@ -253,14 +253,7 @@ impl Layout {
             value.extend_from_slice(&(lengths.get(row).len() as u32).to_be_bytes());
             rows.push(key, &value, delta.diff(row), self.expiry_of(key, &value));
         }
-        if dropped > 0 {
-            let stats = OperatorStats {
-                name: self.name.into(),
-                rows_dropped_by_watermark: dropped,
-                ..OperatorStats::default()
-            };
-            context.report(epoch.epoch, self.operator, &stats);
-        }
+        late.report((self.operator, self.name), &delta, epoch, context)?;
         Ok(rows)
     }
 

@@ -34,9 +34,7 @@ use crate::operators::aggregate::calls::{Arguments, Calls};
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::{Expressions, batch_schema};
 use crate::operators::keyed::{encoded, keyed};
-use crate::operators::{
-    Context, DeltaStream, EpochInfo, OperatorError, OperatorStats, Restored, behind,
-};
+use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, Restored, behind};
 use crate::plan::{self, Emit, EventTimeColumn};
 use crate::row::{Bytes, Delta, KeyCodec, RowError, ValueCodec};
 use crate::state::{Recorder, Rows, StateError};
@@ -144,15 +142,9 @@ impl Prepared {
         context: &Context,
     ) -> Result<Rows, OperatorError> {
         let (delta, evaluated) = sift(delta, context, |delta| self.evaluate(delta, epoch))?;
-        let own = Own::new(self, &delta, &evaluated, epoch)?;
-        if own.dropped > 0 {
-            let stats = OperatorStats {
-                name: NAME.into(),
-                rows_dropped_by_watermark: own.dropped,
-                ..OperatorStats::default()
-            };
-            context.report(epoch.epoch, self.operator, &stats);
-        }
+        let mut own = Own::new(self, &delta, &evaluated, epoch)?;
+        let late = std::mem::take(&mut own.late);
+        late.report((self.operator, NAME), &delta, epoch, context)?;
         match (&self.calls, &evaluated.calls) {
             (Some(calls), Some(arguments)) => {
                 fold::partial(self, calls, arguments, delta.time, &own)

@@ -3,6 +3,7 @@
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 
+use crate::operators::late::Late;
 use crate::operators::session_window::spans::Span;
 use crate::operators::session_window::{Evaluated, Prepared};
 use crate::operators::{EpochInfo, OperatorError};
@@ -16,8 +17,8 @@ pub(super) struct Own {
     pub(super) spans: Vec<Span>,
     /// Whether each has a window, and comes in time.
     pub(super) counts: Vec<bool>,
-    /// How many came too late.
-    pub(super) dropped: u64,
+    /// Those that came too late.
+    pub(super) late: Late,
     /// `None`: all rows are of one partition.
     keys: Option<Bytes>,
 }
@@ -49,13 +50,13 @@ impl Own {
             }
             None => None,
         };
-        let late = prepared.late(epoch);
-        let mut dropped = 0;
+        let late_at = prepared.late(epoch);
+        let mut late = Late::default();
         let counts = (0..delta.rows())
             .map(|row| {
-                let in_time = spans[row].end > late;
+                let in_time = spans[row].end > late_at;
                 if windows.is_valid(row) && !in_time {
-                    dropped += u64::from(delta.diff(row) > 0);
+                    late.add(row, spans[row].end);
                 }
                 windows.is_valid(row) && in_time
             })
@@ -63,7 +64,7 @@ impl Own {
         Ok(Self {
             spans,
             counts,
-            dropped,
+            late,
             keys,
         })
     }

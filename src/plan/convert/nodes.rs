@@ -32,6 +32,8 @@ use super::rank;
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub(super) sources: &'a [QuerySource],
+    /// By how much every row may be late, in microseconds.
+    pub(super) lateness: i64,
     pub(super) clock: WallClock,
     /// How many calls of random functions there were.
     pub(super) draws: &'a Cell<u64>,
@@ -241,7 +243,7 @@ fn source(scan: &TableScan, scope: Scope<'_>) -> Result<Node> {
         .map(|column| {
             (Some(*column) == watermark).then_some(EventTimeColumn {
                 kind: EventTimeKind::Instant,
-                lag: 0,
+                lag: scope.lateness,
             })
         })
         .collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidemark_connectors::options::nearest;
 use tidemark_connectors::{Options, OutputMode};
 
-use crate::plan::catalog::{EngineOptions, OnError};
+use crate::plan::catalog::{EngineOptions, LateRows, OnError};
 use crate::plan::error::PlanErrorKind;
 use crate::plan::functions::interval::parse_micros;
 use crate::plan::{QuerySettings, Trigger, WatermarkPolicy};
@@ -24,6 +24,8 @@ const ENGINE_OPTIONS: &[(&str, &str)] = &[
     ("idletimeout", "idleTimeout"),
     ("onerror", "onError"),
     ("deadletter", "deadLetter"),
+    ("laterows", "lateRows"),
+    ("allowedlateness", "allowedLateness"),
     ("streaming", "streaming"),
     ("refreshinterval", "refreshInterval"),
     ("maxretries", "maxRetries"),
@@ -57,6 +59,8 @@ const SETTINGS: &[&str] = &[
     "idleTimeout",
     "onError",
     "deadLetter",
+    "lateRows",
+    "allowedLateness",
     "minBatchesToRetain",
     "multipleWatermarkPolicy",
     "session.timeZone",
@@ -109,6 +113,8 @@ impl Settings {
             "trigger" => drop(trigger(key, &value)?),
             "idleTimeout" => drop(duration(key, &value)?),
             "onError" => drop(on_error(key, &value)?),
+            "lateRows" => drop(late_rows(key, &value)?),
+            "allowedLateness" => drop(duration(key, &value)?),
             "minBatchesToRetain" => drop(batches(key, &value)?),
             "multipleWatermarkPolicy" => drop(policy(key, &value)?),
             "session.timeZone" => drop(time_zone(key, &value)?),
@@ -156,6 +162,7 @@ impl Settings {
             "minBatchesToRetain" => Some("100"),
             "multipleWatermarkPolicy" => Some("min"),
             "onError" => Some("fail"),
+            "lateRows" => Some("drop"),
             "session.timeZone" => Some(self.time_zone()),
             _ => None,
         })
@@ -190,6 +197,19 @@ impl Settings {
             .map_or(Ok(OnError::Fail), |v| on_error("onError", v))
     }
 
+    /// What becomes of late rows where a sink does not say.
+    pub(super) fn late_rows(&self) -> Outcome<LateRows> {
+        self.get("lateRows")
+            .map_or(Ok(LateRows::Drop), |v| late_rows("lateRows", v))
+    }
+
+    /// How late rows may be where a sink does not say.
+    fn allowed_lateness(&self) -> Outcome<Option<Duration>> {
+        self.get("allowedLateness")
+            .map(|v| duration("allowedLateness", v))
+            .transpose()
+    }
+
     /// `outputMode` where a sink does not say.
     pub(super) fn mode(&self) -> Outcome<Option<OutputMode>> {
         self.get("outputMode")
@@ -206,18 +226,14 @@ impl Settings {
     }
 
     /// The settings of a query that writes into `table`.
-    pub(super) fn query(
-        &self,
-        own_checkpoint: Option<&str>,
-        own: &BTreeMap<String, String>,
-        table: &str,
-    ) -> Outcome<QuerySettings> {
+    pub(super) fn query(&self, engine: &EngineOptions, table: &str) -> Outcome<QuerySettings> {
+        let own = &engine.settings;
         let running = |name: &str| {
             let own = own.get(&name.to_ascii_lowercase()).map(String::as_str);
             own.or_else(|| self.get(name))
         };
-        let checkpoint_location = match own_checkpoint {
-            Some(own) => Some(own.to_owned()),
+        let checkpoint_location = match &engine.checkpoint_location {
+            Some(own) => Some(own.clone()),
             None => self
                 .get("checkpointLocation")
                 .map(|dir| format!("{}/{table}", dir.trim_end_matches('/'))),
@@ -230,6 +246,10 @@ impl Settings {
                 .map_or(Ok(WatermarkPolicy::Min), |v| {
                     policy("multipleWatermarkPolicy", v)
                 })?,
+            allowed_lateness: match engine.allowed_lateness {
+                Some(own) => own,
+                None => self.allowed_lateness()?.unwrap_or_default(),
+            },
             time_zone: self.time_zone().to_owned(),
             intake: running::intake(&running)?,
             retry: running::retry(&running)?,
@@ -313,6 +333,8 @@ fn take(sorted: &mut Sorted, key: &str, raw: &str) -> Outcome<()> {
         Some("idleTimeout") => sorted.idle_timeout = Some(duration(key, &value)?),
         Some("onError") => engine.on_error = on_error(key, &value)?,
         Some("deadLetter") => engine.dead_letter = Some(value),
+        Some("lateRows") => engine.late_rows = Some(late_rows(key, &value)?),
+        Some("allowedLateness") => engine.allowed_lateness = Some(duration(key, &value)?),
         Some("streaming") => sorted.streaming = boolean(key, &value)?,
         Some("refreshInterval") => {
             let expected =
@@ -427,6 +449,18 @@ fn on_error(key: &str, value: &str) -> Outcome<OnError> {
     }
 }
 
+fn late_rows(key: &str, value: &str) -> Outcome<LateRows> {
+    let value = value.trim();
+    let (word, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let table = rest.trim();
+    match (word.to_ascii_lowercase().as_str(), table) {
+        ("drop", "") => Ok(LateRows::Drop),
+        ("correct", "") => Ok(LateRows::Correct),
+        ("table", table) if !table.is_empty() => Ok(LateRows::Table(table.to_owned())),
+        _ => Err(bad(key, value, "drop, correct, or table and its name")),
+    }
+}
+
 fn time_zone(key: &str, value: &str) -> Outcome<()> {
     let known = value.parse::<arrow::array::timezone::Tz>().is_ok();
     if known {
@@ -535,7 +569,7 @@ mod tests {
             .set("checkpointLocation", "ckpt/")
             .expect("a directory");
         let query = settings
-            .query(None, &BTreeMap::new(), "per_type")
+            .query(&EngineOptions::default(), "per_type")
             .expect("settings are valid");
         assert_eq!(query.checkpoint_location.as_deref(), Some("ckpt/per_type"));
     }

@@ -24,11 +24,12 @@ use super::tokens::{SourceText, position};
 use super::{
     asof, depth, diagnose, generators, keywords, literals, locate, star, table_functions, windows,
 };
-use crate::plan::SinkTable;
-use crate::plan::catalog::{CatalogTable, EngineOptions, OnError, QuerySource, QueryStatement};
+use crate::plan::catalog::{
+    CatalogTable, EngineOptions, LateRows, OnError, QuerySource, QueryStatement,
+};
 use crate::plan::context::{Provider, StreamTable, session_state};
 use crate::plan::error::{PlanErrorKind, Result};
-use crate::plan::{deduplicate, membership, nearest, sessions};
+use crate::plan::{QuerySettings, SinkTable, deduplicate, membership, nearest, sessions};
 
 /// Where a query's rows go.
 #[derive(Debug)]
@@ -143,7 +144,7 @@ impl Planner<'_> {
         let default_name = declared
             .as_ref()
             .map_or_else(|| format!("query{number}"), |t| t.name.clone());
-        let name = engine.query_name.unwrap_or(default_name);
+        let name = engine.query_name.clone().unwrap_or(default_name);
         let mut sink = match &declared {
             None => SinkTable {
                 name: name.clone(),
@@ -188,6 +189,18 @@ impl Planner<'_> {
             };
             return Err(here(kind));
         }
+        let settings = self.settings.query(&engine, &name).map_err(here)?;
+        let late_rows = self.late_rows(&engine, &settings, start)?;
+        if let Some(table) = &late_rows {
+            let twice = [dead_letter.as_ref(), declared.as_ref()];
+            if twice.iter().flatten().any(|other| other.name == table.name) {
+                let kind = PlanErrorKind::Unsupported {
+                    what: format!("'{}' for late rows and for other ones", table.name),
+                    instead: Some("declare a table of their own".into()),
+                };
+                return Err(here(kind));
+            }
+        }
         Ok(QueryStatement {
             trigger: engine
                 .trigger
@@ -197,14 +210,7 @@ impl Planner<'_> {
                 Some(mode) => Some(mode),
                 None => self.settings.mode().map_err(here)?,
             },
-            settings: self
-                .settings
-                .query(
-                    engine.checkpoint_location.as_deref(),
-                    &engine.settings,
-                    &name,
-                )
-                .map_err(here)?,
+            settings,
             target: declared.as_ref().map(|t| t.name.clone()),
             primary_key: declared
                 .as_ref()
@@ -214,11 +220,47 @@ impl Planner<'_> {
             sink,
             on_error,
             dead_letter,
+            late_rows,
             logical,
             sources,
             file: self.source.file().to_owned(),
             position: position(start),
         })
+    }
+
+    /// The table that rows go to which come too late.
+    fn late_rows(
+        &self,
+        engine: &EngineOptions,
+        settings: &QuerySettings,
+        start: Span,
+    ) -> Result<Option<Arc<CatalogTable>>> {
+        let here = |kind| self.source.error(start, kind);
+        let policy = match &engine.late_rows {
+            Some(own) => own.clone(),
+            None => self.settings.late_rows().map_err(here)?,
+        };
+        match policy {
+            LateRows::Drop => Ok(None),
+            LateRows::Correct if settings.allowed_lateness.is_zero() => {
+                Err(here(PlanErrorKind::BadValue {
+                    key: "lateRows".into(),
+                    value: "correct".into(),
+                    expected: "also 'allowedLateness' = '1 hour' to say how late a row may be",
+                }))
+            }
+            LateRows::Correct => Ok(None),
+            LateRows::Table(name) => {
+                let table = self.sink(&name, start)?;
+                if table.declared {
+                    return Err(here(PlanErrorKind::Unsupported {
+                        what: format!("columns for the table of late rows '{}'", table.name),
+                        instead: Some("leave them out: they are always the same".into()),
+                    }));
+                }
+                Ok(Some(table))
+            }
+        }
     }
 
     /// The table that rows are written to.

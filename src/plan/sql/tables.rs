@@ -11,6 +11,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemark_connectors::options::nearest;
+use tidemark_connectors::sources::is_always_static;
 use tidemark_connectors::{ConnectorError, Options};
 
 use super::ddl::CreateTable;
@@ -251,6 +252,16 @@ impl Tables {
             return Ok(Arc::clone(opened));
         }
         let declared = &table.declared;
+        if declared.streaming && is_always_static(&declared.connector) {
+            let kind = PlanErrorKind::Unsupported {
+                what: format!(
+                    "a stream of '{}': '{}' says what is there, not what is new",
+                    declared.name, declared.connector
+                ),
+                instead: Some("write 'streaming' = 'false' for a static table".into()),
+            };
+            return Err(table.text.error(table.span, kind));
+        }
         let learnt = (self.open)(
             &declared.connector,
             &declared.options,

@@ -1,19 +1,19 @@
-//! How epochs become final: the sink, the dead letters and the checkpoint, in the order of the design.
+//! How epochs become final: the sink, the tables of rows set aside and the checkpoint, in the order of the design.
 
 use tidemark_connectors::Sink;
 
 use crate::checkpoint::{Checkpoint, CommitEntry, OffsetEntry};
 use crate::operators::EpochInfo;
 use crate::runtime::QueryError;
-use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::epoch::Outcome;
+use crate::runtime::sequencer::SideTables;
 
 /// What commits are made with.
 #[derive(Default)]
 pub(super) struct Ledger {
     /// `None` while somebody else commits each tick to it.
     pub(super) sink: Option<Box<dyn Sink>>,
-    pub(super) dead_letters: Option<DeadLetters>,
+    pub(super) side: SideTables,
     pub(super) checkpoint: Option<Checkpoint>,
     /// How many commits stay restorable.
     pub(super) min_batches: u64,
@@ -50,17 +50,27 @@ impl Ledger {
         sink_holds: bool,
         outcome: &mut Outcome,
     ) -> Result<(), QueryError> {
-        let letters = std::mem::take(&mut outcome.letters);
-        let letters = match &mut self.dead_letters {
-            Some(table) => Some(table.stage(info, letters)?),
-            None => None,
-        };
+        for aside in outcome.aside.drain(..) {
+            if let Some(table) = &mut self.side.dead_letters {
+                table.write(&aside.epoch, aside.letters)?;
+            }
+            if let Some(table) = &mut self.side.late_rows {
+                table.write(&aside.epoch, aside.late_rows)?;
+            }
+        }
+        let letters = self.side.dead_letters.as_mut();
+        let letters = letters.map(|table| table.stage(info.epoch)).transpose()?;
+        let late_rows = self.side.late_rows.as_mut();
+        let late_rows = late_rows.map(|table| table.stage(info.epoch)).transpose()?;
         match &mut self.sink {
             Some(sink) if sink_holds => sink.discard_uncommitted()?,
             Some(sink) => sink.commit(info.epoch, &outcome.staged)?,
             None => {}
         }
-        if let (Some(table), Some(staged)) = (&mut self.dead_letters, &letters) {
+        if let (Some(table), Some(staged)) = (&mut self.side.dead_letters, &letters) {
+            table.commit(info.epoch, staged)?;
+        }
+        if let (Some(table), Some(staged)) = (&mut self.side.late_rows, &late_rows) {
             table.commit(info.epoch, staged)?;
         }
         Ok(())

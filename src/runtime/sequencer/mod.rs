@@ -25,12 +25,14 @@ use crate::checkpoint::{
     Checkpoint, CommitEntry, History, OffsetEntry, PartitionState, Replay, RestorePlan, SourceRange,
 };
 use crate::operators::EpochInfo;
+use crate::plan::modes::is_stateful;
 use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::row::hash;
 use crate::runtime::control::{Command, Done, Order, Start, Tick, Waker};
 use crate::runtime::dead_letters::DeadLetters;
 use crate::runtime::epoch::{Decided, Outcome};
 use crate::runtime::intake::Limits;
+use crate::runtime::late_rows::LateRows;
 use crate::runtime::metrics::{Measured, Meter};
 use crate::runtime::progress::Progress;
 use crate::runtime::query::Shared;
@@ -51,6 +53,15 @@ pub struct Beginning {
     pub restore: Option<RestorePlan>,
     /// What was logged and not committed.
     pub replay: Vec<Replay>,
+}
+
+/// The tables of rows that are not part of the result.
+#[derive(Default)]
+pub struct SideTables {
+    /// Rows that could not be processed.
+    pub dead_letters: Option<DeadLetters>,
+    /// Rows that came too late.
+    pub late_rows: Option<LateRows>,
 }
 
 /// An epoch that the workers are at.
@@ -92,7 +103,7 @@ impl Sequencer {
         plan: Arc<Plan>,
         ids: (Uuid, Uuid),
         sources: Vec<Box<dyn Source>>,
-        (sink, dead_letters): (Box<dyn Sink>, Option<DeadLetters>),
+        (sink, side): (Box<dyn Sink>, SideTables),
         checkpoint: Option<Checkpoint>,
         (commands, reports, waker): (Sender<Command>, Reports, Waker),
         (shared, meter): (Arc<Shared>, Option<Meter>),
@@ -103,18 +114,7 @@ impl Sequencer {
             clock::now(),
         );
         let limits = Limits::new(&plan);
-        let stateful = any(&plan.root, &|operator| {
-            matches!(
-                operator,
-                Operator::Aggregate(_)
-                    | Operator::SessionWindow(_)
-                    | Operator::Deduplicate(_)
-                    | Operator::Rank(_)
-                    | Operator::Over(_)
-                    | Operator::Join(_)
-                    | Operator::Nearest(_)
-            )
-        });
+        let stateful = is_stateful(&plan.root);
         let always_answers = any(&plan.root, &|operator| match operator {
             Operator::Aggregate(aggregate) => aggregate.keys.is_empty(),
             Operator::Values { .. } => true,
@@ -125,7 +125,7 @@ impl Sequencer {
             sources,
             ledger: Ledger {
                 sink: Some(sink),
-                dead_letters,
+                side,
                 checkpoint,
                 min_batches: plan.settings.min_batches_to_retain,
             },
@@ -386,7 +386,7 @@ impl Sequencer {
                 self.watermarks.observe(*source, partition, progress, now);
             }
         }
-        Outcome::new(self.sources.len(), done)
+        Outcome::new(self.sources.len(), info, done)
     }
 
     /// Waits until an epoch is done, commits it and tells of it. With `ahead`, the next one is opened before
