@@ -121,9 +121,11 @@ impl Server {
             .expect("a shell");
         let started = Self { dir, port, shell };
         let began = Instant::now();
-        let socket = started.dir.path().join(format!(".s.PGSQL.{port}"));
-        while !socket.exists() {
+        loop {
             let log = fs::read_to_string(started.dir.path().join("log")).unwrap_or_default();
+            if log.contains("ready to accept connections") {
+                break;
+            }
             let ended = log.contains("FATAL");
             assert!(
                 !ended && began.elapsed() < PATIENCE,
