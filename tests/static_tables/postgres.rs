@@ -1,4 +1,4 @@
-//! Tables of PostgreSQL. Without a server there is nothing to see here.
+//! Tables of `PostgreSQL`. Without a server there is nothing to see here.
 #![cfg(unix)]
 
 use std::fs;
