@@ -36,7 +36,8 @@ fn every_type_is_read() {
            j varchar(5), k bytea, l date, m timestamp, n timestamptz, o uuid, p jsonb, q mood, r int[], s \"char\", t time);
          INSERT INTO kinds VALUES (true, -1, 2, 9223372036854775807, 1.5, 'NaN', 12.34, 1e-9, 'x''y', 'abc', '\\x00ff', '2026-02-01',
            '2026-01-01 12:00:00.123456', '2026-01-01 12:00:00+02', '00000000-0000-0000-0000-000000000001', '{\"a\": 1}', 'sad',
-           '{1,2}', 'z', '01:02:03'), (NULL);",
+           '{1,2}', 'z', '01:02:03');
+         INSERT INTO kinds DEFAULT VALUES;",
     );
     let table = format!("{}, 'dbtable' = 'kinds'", server.local());
     let found = ask(&table, "SELECT * FROM customers").expect("rows");
