@@ -1,4 +1,4 @@
-//! A real PostgreSQL for tests: on a Unix socket and on the loopback interface, in a directory of its own.
+//! A real `PostgreSQL` for tests: on a Unix socket and on the loopback interface, in a directory of its own.
 //!
 //! `get.sh` brings its files. The server is a child of a shell that ends it when the test process is gone, however
 //! it went.
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 pub(crate) const PASSWORD: &str = "p/w@postgres-secret";
 
 /// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server that runs.
 pub(crate) struct Server {
@@ -43,7 +43,7 @@ fn home() -> Option<PathBuf> {
     home.join("complete").exists().then_some(home)
 }
 
-/// A command that does not run as root, which PostgreSQL refuses.
+/// A command that does not run as root, which `PostgreSQL` refuses.
 fn command(program: &Path) -> Command {
     let id = Command::new("id").arg("-u").output().expect("id");
     if id.stdout != b"0\n" {
@@ -121,9 +121,11 @@ impl Server {
             .expect("a shell");
         let started = Self { dir, port, shell };
         let began = Instant::now();
-        let socket = started.dir.path().join(format!(".s.PGSQL.{port}"));
-        while !socket.exists() {
+        loop {
             let log = fs::read_to_string(started.dir.path().join("log")).unwrap_or_default();
+            if log.contains("ready to accept connections") {
+                break;
+            }
             let ended = log.contains("FATAL");
             assert!(
                 !ended && began.elapsed() < PATIENCE,

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `options` | which table or query, checked |
 //! | `rows` | values of a database to batches |
-//! | `sqlite` | SQLite |
-//! | `postgres` | PostgreSQL |
+//! | `sqlite` | `SQLite` |
+//! | `postgres` | `PostgreSQL` |
 //!
 //! A database is asked for all rows at once, in one statement, so what is read is the table at one moment. It
 //! gives them in no order, and others when it is asked again: whoever must read the same rows twice keeps a

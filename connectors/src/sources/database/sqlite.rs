@@ -1,4 +1,4 @@
-//! Tables of SQLite.
+//! Tables of `SQLite`.
 //!
 //! Any value may stand in any column there, so each is taken by what it is: a number, a text or bytes, and must
 //! fit the column's type here.

@@ -1,4 +1,4 @@
-//! Tables of PostgreSQL.
+//! Tables of `PostgreSQL`.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -158,7 +158,7 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// The type of a column, by the number of its type in every PostgreSQL and what stands behind its name in
+/// The type of a column, by the number of its type in every `PostgreSQL` and what stands behind its name in
 /// brackets. What has no like here is text as the server writes it.
 fn data_type(oid: u32, modifier: i32) -> Result<DataType, String> {
     Ok(match oid {

@@ -28,7 +28,7 @@ const EXAMPLE: &str = "a server and its database, such as 'postgres://localhost:
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// How long a query may take unless `queryTimeout` says.
-const QUERY: Duration = Duration::from_secs(300);
+const QUERY: Duration = Duration::from_mins(5);
 
 /// `sslmode`, as in libpq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! How a password is proven without being sent: SCRAM-SHA-256 (RFC 5802, RFC 7677) and PostgreSQL's older MD5.
+//! How a password is proven without being sent: SCRAM-SHA-256 (RFC 5802, RFC 7677) and `PostgreSQL`'s older MD5.
 //!
-//! A password is taken as its bytes are: one that is not ASCII is not normalised first (SASLprep), which the
+//! A password is taken as its bytes are: one that is not ASCII is not normalised first (`SASLprep`), which the
 //! usual keyboards make no difference to.
 
 use md5::Md5;

@@ -1,4 +1,4 @@
-//! The messages of PostgreSQL's protocol, version 3.0, as far as they are needed here.
+//! The messages of `PostgreSQL`'s protocol, version 3.0, as far as they are needed here.
 //!
 //! Each is a letter, a length and a body: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
 
