@@ -1,6 +1,6 @@
 //! What keeps rows from coming out, a paragraph each, what matters most first.
 
-use super::marks::{Holder, Mark};
+use super::marks::{Holder, Standing};
 use super::words::{ago, counted, moment, number, span};
 use super::{State, Subject};
 use crate::plan::outline::{OperatorOutline, Role};
@@ -260,11 +260,11 @@ impl Subject<'_> {
         }
     }
 
-    fn slowest(&self, mark: Mark<'_>, due: EventTime) -> String {
+    fn slowest(&self, mark: Standing<'_>, due: EventTime) -> String {
         let name = &self.outline.sources[mark.source].name;
         let column = &mark.of.column;
         let newest = mark.state.max_event_time.map_or(String::new(), moment);
-        let others: Vec<Mark<'_>> = (self.timed_sources())
+        let others: Vec<Standing<'_>> = (self.timed_sources())
             .flat_map(|(source, _)| self.marks(source))
             .filter(|other| {
                 other.source != mark.source || other.state.partition != mark.state.partition

@@ -7,7 +7,7 @@ use crate::time::{EventTime, NO_WATERMARK};
 
 /// A partition of a source with an event time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark<'a> {
+pub(super) struct Standing<'a> {
     pub(super) source: usize,
     pub(super) of: &'a WatermarkOutline,
     pub(super) state: &'a PartitionState,
@@ -23,7 +23,7 @@ pub(super) enum Holder<'a> {
     /// This source has given no row with an event time.
     Silent(usize),
     /// This partition is behind all others that count.
-    Slowest(Mark<'a>),
+    Slowest(Standing<'a>),
     /// All partitions of this source are left out, and its watermark stays.
     AllIdle(usize),
 }
@@ -42,14 +42,14 @@ impl Subject<'_> {
     }
 
     /// The partitions of a source that rows have come from.
-    pub(super) fn marks(&self, source: usize) -> Vec<Mark<'_>> {
+    pub(super) fn marks(&self, source: usize) -> Vec<Standing<'_>> {
         let Some(of) = self.outline.sources[source].watermark.as_ref() else {
             return vec![];
         };
         let partitions = self.commit.iter().flat_map(|commit| &commit.partitions);
         partitions
             .filter(|state| state.source == source)
-            .map(|state| Mark {
+            .map(|state| Standing {
                 source,
                 of,
                 state,

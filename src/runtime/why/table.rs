@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::marks::{Holder, Mark};
+use super::marks::{Holder, Standing};
 use super::words::{ago, counted, moment, number, span, wrapped};
 use super::{State, Subject};
 use crate::checkpoint::OperatorSize;
@@ -101,7 +101,7 @@ impl Subject<'_> {
         }
     }
 
-    fn partition(&self, mark: &Mark<'_>) -> [String; 7] {
+    fn partition(&self, mark: &Standing<'_>) -> [String; 7] {
         let at = |moment_at: Option<i64>| moment_at.map_or("-".into(), moment);
         let unread = self.unread_of(mark.source, &mark.state.partition);
         let holds = matches!(
