@@ -167,7 +167,8 @@ fn measure(
             serde_json::from_slice(message.payload().expect("a value")).expect("JSON");
         let latency = appended - value["ts"].as_i64().expect("the stamp of what was read");
         all.push(latency);
-        let third = ((since - warm_up).as_secs_f64() / measured.as_secs_f64() * 3.0) as usize;
+        let third =
+            (since.saturating_sub(warm_up).as_secs_f64() / measured.as_secs_f64() * 3.0) as usize;
         thirds[third.min(2)].push(latency);
     }
     let ninety_ninth = |mut part: Vec<i64>| {

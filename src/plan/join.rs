@@ -164,6 +164,10 @@ impl Join {
 /// Of the right rows with equal keys, the one with the greatest time at or before that of the left row; with
 /// `later` the one with the least time at or behind it.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a word of the statement, or follows from its tables"
+)]
 pub struct Nearest {
     /// What must be equal: over the left input, and over the right one. A null equals nothing.
     pub on: Vec<(Expr, Expr)>,

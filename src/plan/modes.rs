@@ -123,6 +123,7 @@ pub fn is_stateful(node: &Node) -> bool {
         Operator::Aggregate(_)
             | Operator::SessionWindow(_)
             | Operator::Join(_)
+            | Operator::Nearest(_)
             | Operator::Deduplicate(_)
             | Operator::Rank(_)
             | Operator::Over(_)

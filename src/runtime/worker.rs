@@ -314,10 +314,11 @@ impl Running {
                         self.dataflow.output.when_acknowledged(epoch, then);
                     }
                     if let Some(first) = first {
-                        let staging = match tick.stage {
-                            // It is staged already.
-                            true => None,
-                            false => self.dataflow.output.stage_apart(epoch)?,
+                        // A tick that is staged by itself is already.
+                        let staging = if tick.stage {
+                            None
+                        } else {
+                            self.dataflow.output.stage_apart(epoch)?
                         };
                         self.store(staging, first, epoch)?;
                     }

@@ -173,19 +173,15 @@ pub fn source<'scope>(
                 } else if let Some(split) = reading.as_mut() {
                     split.give(&info, &spec, &context, &mut send)
                 } else {
-                    match spec.pool.claim(epoch, spec.local_workers) {
-                        Some((number, split)) => Reading::open(number, &split, &spec, &context)
-                            .map(|opened| {
-                                reading = Some(opened);
-                                Standing::More
-                            }),
-                        None => {
-                            planned = true;
-                            let follow = &mut orders.borrow_mut().follow;
-                            let taken = following.take_up(follow, epoch, &spec, &context);
-                            taken.map(|()| Standing::More)
-                        }
-                    }
+                    let claimed = spec.pool.claim(epoch, spec.local_workers);
+                    let begun = if let Some((number, split)) = claimed {
+                        let opened = Reading::open(number, &split, &spec, &context);
+                        opened.map(|opened| reading = Some(opened))
+                    } else {
+                        planned = true;
+                        following.take_up(&mut orders.borrow_mut().follow, epoch, &spec, &context)
+                    };
+                    begun.map(|()| Standing::More)
                 };
                 match given {
                     Ok(Standing::More) => activator.activate(),

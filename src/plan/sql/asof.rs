@@ -86,18 +86,18 @@ pub(super) fn outer(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
                     out.push(token.clone());
                 }
             }
-            Token::Word(found) if found.keyword == Keyword::MATCH_CONDITION => {
-                if named.last() == Some(&depth)
+            Token::Word(found)
+                if found.keyword == Keyword::MATCH_CONDITION
+                    && named.last() == Some(&depth)
                     && tokens
                         .get(at)
-                        .is_some_and(|next| next.token == Token::LParen)
-                {
-                    named.pop();
-                    ends.push(depth);
-                    let open = tokens[at].clone();
-                    let mark = TokenWithSpan::new(word(OUTER), open.span);
-                    out.extend([open, mark]);
-                }
+                        .is_some_and(|next| next.token == Token::LParen) =>
+            {
+                named.pop();
+                ends.push(depth);
+                let open = tokens[at].clone();
+                let mark = TokenWithSpan::new(word(OUTER), open.span);
+                out.extend([open, mark]);
             }
             _ => {}
         }

@@ -57,11 +57,7 @@ struct Ticks {
     committer: Committer,
     /// The sink, where each tick is committed to it.
     each: Option<Box<dyn Sink>>,
-    sink: String,
-    visible: Visible,
-    /// Writers know when rows have arrived.
-    acknowledged: bool,
-    overlaps: bool,
+    target: Target,
     /// How long a tick lasts at least.
     pace: Duration,
     /// By source: what is known of its partitions.
@@ -84,6 +80,29 @@ struct Ticks {
     next_look: Instant,
     /// The first tick has something to say though nothing came: a count of nothing, where reading begins.
     first: bool,
+}
+
+/// What is known of the sink.
+struct Target {
+    description: String,
+    visible: Visible,
+    /// Writers know when rows have arrived.
+    acknowledged: bool,
+    /// Rows can be written while others are committed.
+    overlaps: bool,
+}
+
+impl Target {
+    fn of(sink: &dyn Sink) -> Self {
+        let visible = sink.visible();
+        let at_least_once = sink.delivery() == Delivery::AtLeastOnce;
+        Self {
+            description: sink.description(),
+            visible,
+            acknowledged: visible == Visible::AsWritten && at_least_once,
+            overlaps: sink.overlaps(),
+        }
+    }
 }
 
 /// How a source is read.
@@ -139,10 +158,8 @@ impl Ticks {
             follow.push(partitions);
         }
         let mut ledger = std::mem::take(&mut sequencer.ledger);
-        let (visible, overlaps) = (ledger.sink().visible(), ledger.sink().overlaps());
-        let delivery = ledger.sink().delivery();
-        let sink = ledger.sink().description();
-        let each = match visible {
+        let target = Target::of(ledger.sink());
+        let each = match target.visible {
             Visible::EachTick => ledger.sink.take(),
             _ => None,
         };
@@ -151,15 +168,12 @@ impl Ticks {
             interval,
             committer: Committer::start(ledger, sequencer.reports.nudge())?,
             each,
-            sink,
-            visible,
-            acknowledged: visible == Visible::AsWritten && delivery == Delivery::AtLeastOnce,
-            overlaps,
-            pace: if sequencer.stateful || visible == Visible::EachTick {
+            pace: if sequencer.stateful || target.visible == Visible::EachTick {
                 STATEFUL
             } else {
                 STATELESS
             },
+            target,
             planned: sources.iter().map(|_| None).collect(),
             sources,
             follow,
@@ -247,7 +261,7 @@ impl Ticks {
 
     /// Ticks are shorter than commits.
     fn is_eager(&self) -> bool {
-        self.visible != Visible::WhenCommitted
+        self.target.visible != Visible::WhenCommitted
     }
 
     fn is_followed(&self) -> bool {
@@ -342,13 +356,13 @@ impl Ticks {
 
     /// Opens a tick where none is open: at once where something is followed, else for what there is to read.
     fn open(&mut self, sequencer: &mut Sequencer) {
-        if self.open.is_some() || (!self.overlaps && !self.may_commit()) {
+        if self.open.is_some() || (!self.target.overlaps && !self.may_commit()) {
             return;
         }
         // What is staged, or is one transaction, must not hold rows of a later tick.
-        let apart = self.visible != Visible::AsWritten;
+        let apart = self.target.visible != Visible::AsWritten;
         let closed = self.closed.as_ref();
-        if closed.is_some_and(|closed| apart || (closed.commits && !self.overlaps)) {
+        if closed.is_some_and(|closed| apart || (closed.commits && !self.target.overlaps)) {
             return;
         }
         let now = clock::now();
@@ -384,7 +398,7 @@ impl Ticks {
         let tick = Tick {
             follow: self.follow.iter_mut().map(std::mem::take).collect(),
             stage: self.each.is_some(),
-            acknowledged: self.acknowledged,
+            acknowledged: self.target.acknowledged,
         };
         let info = sequencer.order(&entry, None, Some(tick));
         self.open = Some(Open {
@@ -547,7 +561,11 @@ impl Ticks {
             };
             let status = "Processing records as they arrive";
             sequencer.shared.set_status(status, true, true);
-            sequencer.report(decided, &landed.outcome, (&self.sink, landed.standing));
+            sequencer.report(
+                decided,
+                &landed.outcome,
+                (&self.target.description, landed.standing),
+            );
         }
         Ok(())
     }
