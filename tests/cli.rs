@@ -331,7 +331,7 @@ fn wrong_options_of_a_source() {
     let place_of = "\n  1 | CREATE TABLE t (k STRING)\n    |              ^";
     table("'connector' = 'fil', 'path' = 'in'").fails(
         2,
-        &format!("error: s.sql:1:14: table 't': unknown connector 'fil', did you mean 'file'?; there are: file, kafka, rate, datagen, sqlite, postgres{place_of}"),
+        &format!("error: s.sql:1:14: table 't': unknown connector 'fil', did you mean 'file'?; there are: file, kafka, rate, datagen, nexmark, sqlite, postgres{place_of}"),
     );
     table("'connector' = 'file', 'path' = 'in', 'format' = 'json', 'maxFilePerTrigger' = '1'").fails(
         2,
@@ -976,7 +976,8 @@ INSERT INTO o SELECT window.start, count(*) AS n FROM t GROUP BY window(ts, '5 m
             "latestOffset",
             "numInputRows",
             "inputRowsPerSecond",
-            "processedRowsPerSecond"
+            "processedRowsPerSecond",
+            "metrics"
         ]
     );
     assert_eq!(keys(&epochs[0]["sink"]), ["description", "numOutputRows"]);
