@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::Array;
 use tidemark_connectors::{Follower, Split, Wake};
 use timely::scheduling::SyncActivator;
 
@@ -21,6 +22,14 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The number of the first partition that is followed: no planned split has it.
 const FIRST: u32 = 1 << 31;
+
+/// What the rows take, not what there is room for.
+fn size(delta: &Delta) -> usize {
+    let columns = delta.batch.columns().iter();
+    columns
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or_default())
+        .sum()
+}
 
 /// The partitions that a worker follows.
 pub(super) struct Following {
@@ -101,7 +110,7 @@ impl Following {
                 context.follows(epoch.epoch, spec.index, partition.number, split);
             }
             if let Some(delta) = delta {
-                self.bytes += delta.batch.get_array_memory_size();
+                self.bytes += size(&delta);
                 let arrived = partition.reader.arrived();
                 context.arrived(epoch.epoch, arrived, delta.rows() as u64);
                 send(delta);

@@ -301,7 +301,8 @@ impl Ticks {
                 }
             }
             Report::Stored(stored) => self.stored.push(*stored),
-            Report::Ready | Report::Nudge | Report::Failed { .. } | Report::StopAsked => {}
+            Report::Nudge => self.next_poll = Instant::now(),
+            Report::Ready | Report::Failed { .. } | Report::StopAsked => {}
         }
     }
 
@@ -326,20 +327,26 @@ impl Ticks {
     /// Asks the sources that are not followed for what is new, if it is time and nothing of them waits.
     fn plan(&mut self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
         let now = Instant::now();
+        let waits = self.planned.iter().any(Option::is_some);
+        if !self.is_polled() || waits || now < self.next_poll {
+            return Ok(());
+        }
+        self.next_poll = now + LOOK;
         // What is seen only once it is committed need not be read before.
         let due =
             self.is_eager() || (self.is_followed() && self.may_commit()) || self.is_due(sequencer);
-        if !due || !self.is_polled() || self.planned.iter().any(Option::is_some) {
+        if !due {
+            if self.may_commit() {
+                self.next_poll = self.next_poll.min(self.last_commit + self.interval);
+            }
             return Ok(());
         }
-        let mut wait = LOOK;
         for (index, source) in sequencer.sources.iter_mut().enumerate() {
             if !self.sources[index].followed {
                 self.planned[index] = source.plan(sequencer.limits.of(index))?;
-                wait = wait.min(source.poll_interval());
+                self.next_poll = self.next_poll.min(now + source.poll_interval());
             }
         }
-        self.next_poll = now + wait;
         Ok(())
     }
 
@@ -395,6 +402,10 @@ impl Ticks {
         };
         sequencer.next += 1;
         self.first = false;
+        if planned {
+            // There may be more.
+            self.next_poll = Instant::now();
+        }
         let tick = Tick {
             follow: self.follow.iter_mut().map(std::mem::take).collect(),
             stage: self.each.is_some(),
