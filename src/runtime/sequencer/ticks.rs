@@ -77,6 +77,8 @@ struct Ticks {
     committing: bool,
     last_commit: Instant,
     next_poll: Instant,
+    /// The sources that are not followed were just asked.
+    asked: bool,
     next_look: Instant,
     /// The first tick has something to say though nothing came: a count of nothing, where reading begins.
     first: bool,
@@ -185,6 +187,7 @@ impl Ticks {
             committing: false,
             last_commit: now,
             next_poll: now,
+            asked: false,
             next_look: now + PARTITIONS,
             first: sequencer.next == 0,
         })
@@ -328,6 +331,7 @@ impl Ticks {
     fn plan(&mut self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
         let now = Instant::now();
         let waits = self.planned.iter().any(Option::is_some);
+        self.asked = !self.is_polled();
         if !self.is_polled() || waits || now < self.next_poll {
             return Ok(());
         }
@@ -341,6 +345,7 @@ impl Ticks {
             }
             return Ok(());
         }
+        self.asked = true;
         for (index, source) in sequencer.sources.iter_mut().enumerate() {
             if !self.sources[index].followed {
                 self.planned[index] = source.plan(sequencer.limits.of(index))?;
@@ -374,7 +379,9 @@ impl Ticks {
         }
         let now = clock::now();
         let watermark = sequencer.watermarks.decide(now);
+        // An epoch is run for the watermark alone only where no input waits.
         let owed = watermark > sequencer.last_watermark
+            && (self.asked || self.is_followed())
             && sequencer.stateful
             && sequencer.plan.mode != OutputMode::Complete;
         let planned = self.planned.iter().any(Option::is_some);
@@ -467,6 +474,8 @@ impl Ticks {
             return Ok(());
         };
         tick.done.sort_by_key(|done| done.worker);
+        // What is there now comes before what the watermark asks for.
+        self.next_poll = Instant::now();
         let mut followed: BTreeMap<usize, Vec<Split>> = BTreeMap::new();
         for done in &mut tick.done {
             for (source, splits) in std::mem::take(&mut done.followed) {
