@@ -7,7 +7,7 @@
 //! State (trace 0): rows by partition, in their order, as [`rank`](super::rank) keeps them. With a
 //! bound a partition is forgotten once it is complete. Where all functions look back only, in the order of
 //! event time, rows are forgotten that none to come looks back on; in append mode each row is given when the
-//! watermark has passed it ([`trailing`]), and trace 1 holds the partitions by the moments of their rows.
+//! watermark has passed it (`trailing`), and trace 1 holds the partitions by the moments of their rows.
 
 mod trailing;
 

@@ -4,7 +4,7 @@
 //! the next when it has read its last, so that a slow split holds nobody up. Which worker reads a
 //! split shows in nothing but speed.
 //!
-//! In continuous mode partitions are [followed](follow) beside: their records go into the epoch that is open when
+//! In continuous mode partitions are followed (`follow`) beside: their records go into the epoch that is open when
 //! they arrive, and it ends when the worker is told so.
 
 mod follow;
