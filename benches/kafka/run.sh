@@ -21,26 +21,8 @@ cp "$root"/benches/kafka/{*.py,pom.xml} "$work"
 cd "$work"
 [ -e "$events/data" ] || { echo "no events in $events: run benches/json_analytics/run.sh first" >&2; exit 1; }
 
-cat > node.properties <<P
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$((port + 1))
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-log.dirs=$work/log
-num.partitions=4
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-P
-echo 'rootLogger.level=error' > log4j2.properties
-jvm() { java -Xmx1g -Dlog4j2.configurationFile="$work/log4j2.properties" -cp "$target/kafka/libs/*" "$@"; }
-jvm kafka.tools.StorageTool format -t 5L6g3nShT-eMCtK--X86sw -c node.properties > format.log
-jvm kafka.Kafka node.properties > node.log 2>&1 &
-node=$!
-trap 'kill -9 $node 2>/dev/null; rm -rf "$work/log"' EXIT
-topic() { jvm org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$port" "$@" 2>> tools.log; }
-for _ in $(seq 60); do topic --list > /dev/null && break || sleep 1; done
+properties=num.partitions=4
+. "$root/benches/broker.sh"
 
 columns="event_id STRING, user_id STRING, event_type STRING, page_url STRING, timestamp TIMESTAMP, amount DOUBLE"
 watermark="WATERMARK FOR timestamp AS timestamp - INTERVAL '10' MINUTE"

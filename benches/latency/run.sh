@@ -21,27 +21,10 @@ load=${LOAD:-$(cd "$root" && cargo bench --workspace --bench latency --no-run --
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work"
-cat > node.properties <<P
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$((port + 1))
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-log.dirs=$work/log
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-log.message.timestamp.type=LogAppendTime
-P
-echo 'rootLogger.level=error' > log4j2.properties
-jvm() { java -Xmx1g -Dlog4j2.configurationFile="$work/log4j2.properties" -cp "$target/kafka/libs/*" "$@"; }
-jvm kafka.tools.StorageTool format -t 5L6g3nShT-eMCtK--X86sw -c node.properties > format.log
-jvm kafka.Kafka node.properties > node.log 2>&1 &
-node=$!
+properties=log.message.timestamp.type=LogAppendTime
+. "$root/benches/broker.sh"
 query=
 trap 'kill $query 2>/dev/null; kill -9 $node 2>/dev/null; rm -rf "$work/log"' EXIT
-topic() { jvm org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$port" "$@" 2>> tools.log; }
-for _ in $(seq 60); do topic --list > /dev/null && break || sleep 1; done
 
 servers="'kafka.bootstrap.servers' = '127.0.0.1:$port'"
 columns="id BIGINT, key STRING, kind STRING, amount DOUBLE, page STRING, at TIMESTAMP"

@@ -5,7 +5,7 @@
 #   QUERIES="q0 q5"             some of them; else all
 #   EVENTS=5000000              how many; else a million
 #   TIDEMARK=/path/to/tidemark  another binary
-#   PORT=41490                  the broker's
+#   PORT=41690                  the broker's
 #
 # Needs Java 17 and Maven.
 set -euo pipefail
@@ -21,25 +21,7 @@ rm -rf "$work"
 mkdir -p "$work"
 cd "$work"
 
-cat > node.properties <<P
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$((port + 1))
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-log.dirs=$work/log
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-P
-echo 'rootLogger.level=error' > log4j2.properties
-jvm() { java -Xmx1g -Dlog4j2.configurationFile="$work/log4j2.properties" -cp "$target/kafka/libs/*" "$@"; }
-jvm kafka.tools.StorageTool format -t 5L6g3nShT-eMCtK--X86sw -c node.properties > format.log
-jvm kafka.Kafka node.properties > node.log 2>&1 &
-node=$!
-trap 'kill -9 $node 2>/dev/null; rm -rf "$work/log"' EXIT
-topic() { jvm org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$port" "$@" 2>> tools.log; }
-for _ in $(seq 60); do topic --list > /dev/null && break || sleep 1; done
+. "$root/benches/broker.sh"
 
 # The events in, in their order: one partition and one worker for each topic.
 tables=$root/dataflows/nexmark/tables.sql
