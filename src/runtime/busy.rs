@@ -16,11 +16,11 @@ use crate::compile::Part;
 use crate::plan::{Node, Operator, Plan};
 
 /// How long parts were at work, in microseconds; those that were not are left out.
-pub type Spent = Vec<(Part, u64)>;
+pub(super) type Spent = Vec<(Part, u64)>;
 
 /// What one worker's time goes to. Clones are the same.
 #[derive(Clone, Default)]
-pub struct Busy(Rc<RefCell<Log>>);
+pub(super) struct Busy(Rc<RefCell<Log>>);
 
 #[derive(Default)]
 struct Log {
@@ -33,7 +33,7 @@ struct Log {
 
 impl Busy {
     /// Of a worker whose dataflow is not built yet.
-    pub fn listen(worker: &Worker) -> Self {
+    pub(super) fn listen(worker: &Worker) -> Self {
         let busy = Self::default();
         let log = Rc::clone(&busy.0);
         if let Some(mut register) = worker.log_register() {
@@ -42,7 +42,7 @@ impl Busy {
                     let mut log = log.borrow_mut();
                     for (at, event) in events.drain(..) {
                         if let TimelyEvent::Schedule(event) = event {
-                            log.scheduled(event.id, &event.start_stop, at);
+                            log.scheduled(event.id, event.start_stop, at);
                         }
                     }
                 }
@@ -52,12 +52,12 @@ impl Busy {
     }
 
     /// Says which part each operator belongs to.
-    pub fn name(&self, parts: BTreeMap<usize, Part>) {
+    pub(super) fn name(&self, parts: BTreeMap<usize, Part>) {
         self.0.borrow_mut().parts = parts;
     }
 
     /// Does something that is no operator's.
-    pub fn at<T>(&self, part: Part, work: impl FnOnce() -> T) -> T {
+    pub(super) fn at<T>(&self, part: Part, work: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         let done = work();
         let mut log = self.0.borrow_mut();
@@ -66,7 +66,7 @@ impl Busy {
     }
 
     /// What was spent since this was last asked.
-    pub fn take(&self) -> Spent {
+    pub(super) fn take(&self) -> Spent {
         let spent = std::mem::take(&mut self.0.borrow_mut().spent);
         let spent = spent.into_iter();
         spent
@@ -77,7 +77,7 @@ impl Busy {
 }
 
 impl Log {
-    fn scheduled(&mut self, operator: usize, what: &StartStop, at: Duration) {
+    fn scheduled(&mut self, operator: usize, what: StartStop, at: Duration) {
         // The dataflow itself is scheduled around its operators, and is no part.
         let Some(part) = self.parts.get(&operator).copied() else {
             return;
@@ -104,7 +104,7 @@ pub(super) struct BusyParts(BTreeMap<Part, Duration>);
 
 impl BusyParts {
     /// Takes in what another worker spent on the same epoch.
-    pub(super) fn beside(&mut self, spent: &Spent) {
+    pub(super) fn beside(&mut self, spent: &[(Part, u64)]) {
         for (part, spent) in spent {
             let most = self.0.entry(*part).or_default();
             *most = (*most).max(Duration::from_micros(*spent));
@@ -201,11 +201,11 @@ mod tests {
     #[test]
     fn the_busiest_worker_counts_and_what_follows_is_added() {
         let mut all = BusyParts::default();
-        all.beside(&vec![(Part::Sink, 3_000), (Part::Operator(2), 1_000)]);
-        all.beside(&vec![(Part::Sink, 500), (Part::Operator(2), 2_000)]);
+        all.beside(&[(Part::Sink, 3_000), (Part::Operator(2), 1_000)]);
+        all.beside(&[(Part::Sink, 500), (Part::Operator(2), 2_000)]);
         assert_eq!(all.longest(), Some((Part::Sink, Duration::from_millis(3))));
         let mut later = BusyParts::default();
-        later.beside(&vec![(Part::Operator(2), 2_000)]);
+        later.beside(&[(Part::Operator(2), 2_000)]);
         all.then(&later);
         let longest = Some((Part::Operator(2), Duration::from_millis(4)));
         assert_eq!(all.longest(), longest);
@@ -225,7 +225,7 @@ mod tests {
             (8, StartStop::Stop, 90),
             (1, StartStop::Stop, 100),
         ] {
-            log.scheduled(operator, &what, at(time));
+            log.scheduled(operator, what, at(time));
         }
         assert_eq!(log.spent, BTreeMap::from([(Part::Source(0), at(30))]));
     }

@@ -8,7 +8,6 @@ mod flaky;
 mod memory;
 #[cfg(target_os = "linux")]
 #[path = "../watching/place.rs"]
-#[expect(dead_code, reason = "the tests of what queries tell use the rest")]
 mod place;
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! A directory with a script, and the command that runs it.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
