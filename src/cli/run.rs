@@ -15,7 +15,7 @@ use crate::cli::{ExplainArgs, Failure, ProgressKind, RunArgs, print, say, sessio
 use crate::plan::catalog::{Answer, QueriesAt, Statement};
 use crate::runtime::http::pages;
 use crate::runtime::query::Listener;
-use crate::runtime::{Progress, QueryError};
+use crate::runtime::{Progress, QueryError, StreamingQuery};
 use crate::session::{Session, SessionError};
 
 /// A script's text.
@@ -129,7 +129,16 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
                 fail(format!("query '{}': {cause}", query.name()));
             }
         }
-        if let Some(active) = queries.iter().find(|query| query.is_active()) {
+        let active: Vec<_> = queries.iter().filter(|query| query.is_active()).collect();
+        let stuck: Vec<_> = active.iter().filter_map(|query| query.stuck()).collect();
+        if !active.is_empty() && active.len() == stuck.len() {
+            for (query, why) in active.iter().zip(stuck) {
+                bars.say(&format!("query '{}': {why}", query.name()));
+            }
+            // As after a kill nothing is lost; whoever does not answer is not waited for.
+            std::process::exit(i32::from(failed_before(&queries)));
+        }
+        if let Some(active) = active.first() {
             active.await_termination_timeout(Duration::from_millis(50));
         }
     }
@@ -144,6 +153,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
     }
     if failed { Err(Failure::told()) } else { Ok(()) }
+}
+
+/// Whether one of them has failed.
+fn failed_before(queries: &[Arc<StreamingQuery>]) -> bool {
+    queries.iter().any(|query| query.exception().is_some())
 }
 
 fn listener(kind: ProgressKind, bars: &Bars, name: &str) -> Option<Listener> {

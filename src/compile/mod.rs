@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 use tidemark_connectors::{Distribution, OutputMode, SinkWriter, SourceReader};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
@@ -57,6 +58,21 @@ pub struct Dataflow {
     pub sources: Vec<(usize, SourceHandle)>,
     /// The end.
     pub output: OutputHandle,
+    /// The part of the query that each of timely's operators belongs to, by its number.
+    pub parts: BTreeMap<usize, Part>,
+}
+
+/// What a query's time goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Part {
+    /// Reading a source, by its index in the plan.
+    Source(usize),
+    /// A node of the plan.
+    Operator(usize),
+    /// Writing.
+    Sink,
+    /// Logs and state files.
+    Checkpoint,
 }
 
 /// Stands for a source's index where there is no source, only its epochs.
@@ -109,12 +125,11 @@ pub fn compile(
         parts,
         sources: vec![],
         uses: 0,
+        named: BTreeMap::new(),
+        next: scope.worker().peek_identifier(),
         options: Arc::new(evaluation_options(&plan.settings.time_zone)),
     };
     let mut stream = compiler.node(&plan.root)?;
-    let Compiler {
-        mut parts, sources, ..
-    } = compiler;
     let complete = plan.mode == OutputMode::Complete;
     // With what the result is ordered by.
     let schema: SchemaRef = match &plan.order {
@@ -124,8 +139,10 @@ pub fn compile(
     if complete {
         // Its state is kept under the id behind the last of the plan's.
         let id = plan.root.id + 1;
+        let parts = &mut compiler.parts;
         let (recorder, restored) = (&parts.recorder, &mut parts.restored);
         stream = whole(stream, &parts.context, id, &schema, recorder, restored)?;
+        compiler.built(Part::Operator(id));
     }
     let spec = OutputSpec {
         operator: plan.root.id,
@@ -135,11 +152,16 @@ pub fn compile(
         direct: complete || plan.root.append_only,
         order: plan.order.clone(),
         schema,
-        distribution: parts.distribution,
-        writer: parts.writer,
+        distribution: compiler.parts.distribution,
+        writer: compiler.parts.writer.take(),
     };
-    let output = output(stream, &parts.context, spec)?;
-    Ok(Dataflow { sources, output })
+    let output = output(stream, &compiler.parts.context, spec)?;
+    compiler.built(Part::Sink);
+    Ok(Dataflow {
+        sources: compiler.sources,
+        output,
+        parts: compiler.named,
+    })
 }
 
 struct Compiler<'scope, 'plan> {
@@ -148,12 +170,32 @@ struct Compiler<'scope, 'plan> {
     parts: Parts,
     sources: Vec<(usize, SourceHandle)>,
     uses: usize,
+    named: BTreeMap<usize, Part>,
+    /// The first number of an operator that belongs to no part yet.
+    next: usize,
     /// What expressions are computed with.
     options: EvaluationOptions,
 }
 
 impl<'scope> Compiler<'scope, '_> {
+    /// What was built since this was last called belongs to this part.
+    fn built(&mut self, part: Part) {
+        let next = self.scope.worker().peek_identifier();
+        self.named
+            .extend((self.next..next).map(|operator| (operator, part)));
+        self.next = next;
+    }
+
     fn node(&mut self, node: &Node) -> Result<DeltaStream<'scope>, OperatorError> {
+        let stream = self.build(node)?;
+        self.built(match &node.operator {
+            Operator::Source { source, .. } => Part::Source(*source),
+            _ => Part::Operator(node.id),
+        });
+        Ok(stream)
+    }
+
+    fn build(&mut self, node: &Node) -> Result<DeltaStream<'scope>, OperatorError> {
         // Rows by pane do not say which of them came too late for a window.
         if let Operator::Aggregate(aggregate) = &node.operator
             && self.plan.late_rows.is_none()

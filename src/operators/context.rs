@@ -12,6 +12,7 @@ use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::Activator;
 
 use crate::operators::aside::Aside;
+use crate::operators::calls::Outside;
 use crate::operators::dead_letter::{DeadLetter, LetterOrigin, MOST_LETTERS};
 use crate::operators::late::{LateRow, MOST_LATE};
 use crate::row::{Origin, RowError};
@@ -248,6 +249,7 @@ struct Inner {
     /// Unless somebody wants them a row that fails ends the query.
     dead_letters: Aside<DeadLetter>,
     late_rows: Aside<LateRow>,
+    outside: RefCell<Outside>,
 }
 
 /// What arrived by itself in an epoch.
@@ -294,6 +296,7 @@ impl Context {
             readers: RefCell::default(),
             dead_letters: Aside::default(),
             late_rows: Aside::default(),
+            outside: RefCell::default(),
         }))
     }
 
@@ -446,6 +449,16 @@ impl Context {
     /// Rows that came too late.
     pub fn late_rows(&self) -> &Aside<LateRow> {
         &self.0.late_rows
+    }
+
+    /// Where calls to the outside are noted.
+    pub fn outside(&self) -> Outside {
+        self.0.outside.borrow().clone()
+    }
+
+    /// Notes calls to the outside there, from the next dataflow on.
+    pub fn note_calls(&self, outside: Outside) {
+        *self.0.outside.borrow_mut() = outside;
     }
 
     /// Takes the rows of `epoch` that were set aside.

@@ -11,6 +11,7 @@
 
 pub mod aggregate;
 pub mod aside;
+pub mod calls;
 pub mod container;
 pub mod context;
 pub mod dead_letter;

@@ -11,6 +11,7 @@ mod sorted;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
@@ -23,6 +24,7 @@ use timely::dataflow::channels::pact::{DistributorPact, ParallelizationContract,
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::probe::{Handle, Probe};
 
+use crate::operators::calls::Calls;
 use crate::operators::container::BatchRoute;
 use crate::operators::expression::record_batch;
 use crate::operators::{Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError};
@@ -61,6 +63,7 @@ pub struct OutputSpec {
 pub struct OutputHandle {
     writer: Rc<RefCell<Option<Box<dyn SinkWriter>>>>,
     probe: Handle<Time>,
+    calls: Arc<Calls>,
 }
 
 impl OutputHandle {
@@ -71,6 +74,7 @@ impl OutputHandle {
 
     /// Makes what this worker wrote durable; `None` where it writes nothing.
     pub fn stage(&self, epoch: Epoch) -> Result<Option<Staged>, OperatorError> {
+        let _call = self.calls.begin();
         match self.writer.borrow_mut().as_mut() {
             Some(writer) => Ok(Some(writer.stage(epoch)?)),
             None => Ok(None),
@@ -79,6 +83,7 @@ impl OutputHandle {
 
     /// The same, where what takes long is left to do.
     pub fn stage_apart(&self, epoch: Epoch) -> Result<Option<Staging>, OperatorError> {
+        let _call = self.calls.begin();
         match self.writer.borrow_mut().as_mut() {
             Some(writer) => Ok(Some(writer.stage_apart(epoch)?)),
             None => Ok(None),
@@ -233,7 +238,9 @@ where
     let handle = OutputHandle {
         writer: Rc::new(RefCell::new(writer)),
         probe: Handle::new(),
+        calls: context.outside().sink,
     };
+    let calls = Arc::clone(&handle.calls);
     let writer = Rc::clone(&handle.writer);
     let context = context.clone();
     input
@@ -252,6 +259,7 @@ where
                             if context.failed() {
                                 return;
                             }
+                            let _call = calls.begin();
                             if let Err(error) =
                                 writing.take(delta, epochs.current(), writer.as_mut())
                             {
@@ -262,6 +270,7 @@ where
                     while !context.failed()
                         && let Some((epoch, _capability)) = epochs.complete(frontier)
                     {
+                        let _call = calls.begin();
                         if let Some(writer) = writer.as_mut() {
                             let next = epoch.epoch + 1;
                             let turned = writing

@@ -176,6 +176,8 @@ pub struct QuerySettings {
     pub intake: Intake,
     /// What becomes of it when it fails in a way that may pass.
     pub retry: Retry,
+    /// How long a query that is to end waits for a sink or source that does not answer.
+    pub stop_timeout: Duration,
 }
 
 /// How much an epoch takes in.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidemark_connectors::{Split, Staged};
@@ -29,6 +30,7 @@ use crate::checkpoint::{RestorePlan, StateFile};
 use crate::operators::dead_letter::DeadLetter;
 use crate::operators::late::LateRow;
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
+use crate::runtime::busy::Spent;
 use crate::runtime::latency::{Arrivals, Latencies};
 use crate::time::Epoch;
 
@@ -50,6 +52,8 @@ pub enum Command {
     Stop {
         /// Why, if the query failed.
         cause: Option<String>,
+        /// It starts again after this time.
+        again: Option<Duration>,
     },
 }
 
@@ -143,6 +147,8 @@ pub struct Done {
     pub followed: BTreeMap<usize, Vec<Split>>,
     /// When batches of those arrived (microseconds since 1970 UTC), and their rows.
     pub arrivals: Arrivals,
+    /// What its time went to since the last commit; told with a commit.
+    pub busy: Spent,
 }
 
 /// See [`Report::Stored`].
@@ -156,6 +162,8 @@ pub struct Stored {
     pub state: Option<StateFile>,
     /// How many rows took how long to be acknowledged (microseconds), as far as its process knows.
     pub latencies: Latencies,
+    /// How long that took.
+    pub busy: Spent,
 }
 
 /// The sequencer's end, handed to the first worker.
@@ -273,7 +281,10 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
                         let command = match commands.try_recv() {
                             Ok(command) => command,
                             Err(TryRecvError::Empty) => return,
-                            Err(TryRecvError::Disconnected) => Command::Stop { cause: None },
+                            Err(TryRecvError::Disconnected) => Command::Stop {
+                                cause: None,
+                                again: None,
+                            },
                         };
                         let text =
                             serde_json::to_string(&command).expect("commands are plain data");

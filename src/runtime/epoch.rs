@@ -10,6 +10,7 @@ use crate::checkpoint::{Deeds, OffsetEntry, OperatorSize, StateFile};
 use crate::operators::dead_letter::DeadLetter;
 use crate::operators::late::LateRow;
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
+use crate::runtime::busy::BusyParts;
 use crate::runtime::clock;
 use crate::runtime::control::Done;
 use crate::runtime::latency::{Arrivals, Latencies, since};
@@ -53,6 +54,8 @@ pub(super) struct Outcome {
     pub(super) arrivals: Arrivals,
     /// How long what is acknowledged took.
     pub(super) latencies: Latencies,
+    /// What the time went to.
+    pub(super) busy: BusyParts,
     /// What went wrong without harm to the query.
     pub(super) warnings: Vec<String>,
 }
@@ -121,6 +124,7 @@ impl Outcome {
                     }
                 }
             }
+            all.busy.beside(&report.busy);
             all.dead_letters += report.dead_letters.len() as u64;
             all.shares.push(share);
             all.staged.extend(report.staged);
@@ -160,6 +164,7 @@ impl Outcome {
         self.written += later.written;
         self.arrivals.extend(later.arrivals);
         self.latencies.extend(later.latencies);
+        self.busy.then(&later.busy);
     }
 
     /// The sink has all of it.

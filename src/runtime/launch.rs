@@ -1,12 +1,11 @@
 //! Starts a query: in one process, or as one of several that run it together.
 //!
-//! The first process holds the checkpoint, plans epochs and commits (`lead`); the others bring workers, and
-//! end when the first one says so or is lost.
+//! The first process holds the checkpoint, plans epochs and commits (`lead`); the others bring workers (`follow`).
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemark_connectors::storage::Storage;
@@ -17,8 +16,10 @@ use uuid::Uuid;
 
 use crate::checkpoint::Fingerprint;
 use crate::compile::source_uses;
+use crate::operators::calls::Outside;
 use crate::plan::{Plan, SinkTable, Trigger};
 use crate::runtime::QueryError;
+use crate::runtime::follow::Follow;
 use crate::runtime::lead::Lead;
 use crate::runtime::metrics::Meter;
 use crate::runtime::query::{Listener, QueryConfig, Shared, StreamingQuery};
@@ -26,8 +27,6 @@ use crate::runtime::worker::{self, Setup};
 
 /// How long the workers of several processes may take to end together.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How often a process that only brings workers looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Opens the sources of a plan, in its order.
 type OpenSources = Box<dyn Fn() -> tidemark_connectors::Result<Vec<Box<dyn Source>>> + Send>;
@@ -98,7 +97,7 @@ pub fn start(
 /// Starts a query as [`start`] does, from sources that can perhaps be opened again.
 pub fn start_from(
     plan: &Arc<Plan>,
-    mut sources: Sources,
+    sources: Sources,
     open_sink: impl Fn(&SinkTable, SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>>
     + Send
     + Sync
@@ -107,9 +106,13 @@ pub fn start_from(
     listener: Option<Listener>,
 ) -> Result<StreamingQuery, QueryError> {
     let started = match &config.cluster {
-        Some(cluster) if cluster.process() > 0 => {
-            follow(plan, &sources.open()?, open_sink, config, listener)
+        Some(cluster) if cluster.process() > 0 => Follow {
+            plan: Arc::clone(plan),
+            open_sink: Arc::new(open_sink),
+            config: config.clone(),
+            shared: Arc::new(Shared::new(listener)),
         }
+        .start(sources),
         _ => {
             let meter = config.metrics.as_ref();
             let meter = meter.map(|metrics| Meter::start(metrics, plan));
@@ -152,76 +155,19 @@ pub(super) fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) 
     }
 }
 
-/// The query in a process that only brings workers.
-fn follow(
-    plan: &Arc<Plan>,
-    sources: &[Box<dyn Source>],
-    open_sink: impl Fn(&SinkTable, SinkConfig) -> tidemark_connectors::Result<Box<dyn Sink>>
-    + Send
-    + Sync
-    + 'static,
-    config: &QueryConfig,
-    listener: Option<Listener>,
-) -> Result<StreamingQuery, QueryError> {
-    // Opening a sink touches nothing; the first process says which query it is.
-    let distribution =
-        open_sink(&plan.sink, sink_config(plan, Uuid::nil(), &config.storage))?.distribution();
-    let ending = Arc::<Ending>::default();
-    let (of_workers, of_loss) = (Arc::clone(&ending), Arc::clone(&ending));
-    let (opened, storage) = (Arc::clone(plan), Arc::clone(&config.storage));
-    let offset = config.workers * config.cluster.as_ref().map_or(0, |c| c.process());
-    let setup = Arc::new(Setup {
-        readers: sources.iter().map(|source| source.reader()).collect(),
-        distribution,
-        writer: Box::new(move |worker, query| {
-            if distribution == Distribution::Single {
-                return Ok(None);
-            }
-            let sink = open_sink(&opened.sink, sink_config(&opened, query, &storage))?;
-            sink.writer(offset + worker).map(Some)
-        }),
-        failed: Box::new(move |_, error| of_workers.set(Some(error))),
-        ended: Box::new(move |cause| of_loss.set(cause)),
-        ..Setup::new(plan, config)
-    });
-    let workers = launch(config, &setup)?;
-    let shared = Arc::new(Shared::new(listener));
-    shared.set_status("Working for the first process", true, true);
-    let handle = Arc::clone(&shared);
-    let thread = std::thread::Builder::new()
-        .name(format!("tidemark-{}", plan.name))
-        .spawn(move || {
-            let cause = loop {
-                if let Some(cause) = ending.wait(LOOK) {
-                    break cause;
-                }
-                if handle.is_stopping() {
-                    setup.stop_asked.store(true, Ordering::SeqCst);
-                }
-            };
-            farewell(workers, true, &setup);
-            handle.end(cause);
-        })
-        .map_err(|error| QueryError::Start(error.to_string()))?;
-    Ok(StreamingQuery::new(
-        (Uuid::nil(), Uuid::new_v4()),
-        plan,
-        shared,
-        thread,
-    ))
-}
-
 /// Starts this process's workers, connected with those of the others.
+/// `again`: the first process decides when; it is waited for as long as it is there.
 pub(super) fn launch(
     config: &QueryConfig,
     setup: &Arc<Setup>,
+    again: bool,
 ) -> Result<WorkerGuards<()>, QueryError> {
     let (builders, others) = match &config.cluster {
         None => CommunicationConfig::Process(config.workers)
             .try_build()
             .map_err(QueryError::Start)?,
         Some(cluster) => {
-            let built = cluster.connect(&setup.plan, config.workers, &setup.link)?;
+            let built = cluster.connect(&setup.plan, config.workers, (&setup.link, again))?;
             let listener = Arc::downgrade(setup);
             setup.link.listen(move |reason| {
                 if let Some(setup) = listener.upgrade() {
@@ -254,30 +200,6 @@ pub(super) fn farewell(workers: WorkerGuards<()>, connected: bool, setup: &Setup
     let _ = all_gone.recv_timeout(FAREWELL);
 }
 
-/// How the query ended for a process that only brings workers; the first word counts.
-#[derive(Default)]
-struct Ending {
-    cause: Mutex<Option<Option<String>>>,
-    changed: Condvar,
-}
-
-impl Ending {
-    fn set(&self, cause: Option<String>) {
-        let mut slot = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.get_or_insert(cause);
-        self.changed.notify_all();
-    }
-
-    fn wait(&self, timeout: Duration) -> Option<Option<String>> {
-        let slot = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-        let (slot, _) = self
-            .changed
-            .wait_timeout_while(slot, timeout, |slot| slot.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        slot.clone()
-    }
-}
-
 /// Gives a worker of this process its writer, for the query with this id.
 pub type OpenWriter =
     dyn Fn(usize, Uuid) -> tidemark_connectors::Result<Option<Box<dyn SinkWriter>>> + Send + Sync;
@@ -299,12 +221,13 @@ impl Setup {
             storage: Arc::clone(&config.storage),
             sequencer: Mutex::new(None),
             failed: Box::new(|_, _| {}),
-            ended: Box::new(|_| {}),
+            ended: Box::new(|_, _| {}),
             stop_asked: AtomicBool::new(false),
             link: Arc::default(),
             process: config.cluster.as_ref().map_or(0, |c| c.process()),
             local_workers: config.workers,
             latencies: Arc::default(),
+            outside: Outside::default(),
         }
     }
 }

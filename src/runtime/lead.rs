@@ -2,7 +2,8 @@
 //!
 //! Starting again is what a restart of the process would be: everything is opened anew, the checkpoint
 //! says what is to be replayed, and the sink what it holds. So nothing is lost and nothing there twice,
-//! wherever it failed; and while it waits nothing is read.
+//! wherever it failed; and while it waits nothing is read. The other processes of a query are told, and do the same
+//! (`follow`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -34,6 +35,17 @@ pub(super) struct Lead {
     pub(super) run_id: Uuid,
     pub(super) shared: Arc<Shared>,
     pub(super) meter: Option<Meter>,
+}
+
+/// What becomes of a query that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It has ended.
+    Ends,
+    /// It has ended, as often as it was started again.
+    GivesUp,
+    /// It starts again.
+    Again,
 }
 
 /// A query whose workers are there.
@@ -69,25 +81,32 @@ impl Lead {
         let retry = self.plan.settings.retry;
         let mut next = Ok(first);
         let mut failures = 0;
-        loop {
+        let cause = loop {
             let committed = self.shared.committed();
-            let error = match next {
-                Ok(attempt) => self.run_once(attempt)?,
-                Err(error) => error,
+            let mut verdict = |error: &QueryError| {
+                if self.shared.committed() > committed {
+                    failures = 0;
+                }
+                if retry.most == 0 || !error.may_pass() || !self.can_restart(sources) {
+                    return Verdict::Ends;
+                }
+                failures += 1;
+                if failures > retry.most {
+                    Verdict::GivesUp
+                } else {
+                    Verdict::Again
+                }
             };
-            if self.shared.committed() > committed {
-                failures = 0;
+            let (error, verdict) = match next {
+                Ok(attempt) => self.run_once(attempt, verdict)?,
+                Err(error) => {
+                    let verdict = verdict(&error);
+                    (error, verdict)
+                }
+            };
+            if verdict != Verdict::Again {
+                break self.cause(&error, verdict);
             }
-            let may_retry = retry.most > 0 && error.may_pass() && self.can_restart(sources);
-            if !may_retry {
-                return Some(error.to_string());
-            }
-            if failures == retry.most {
-                return Some(format!(
-                    "{error}\n  it was started again {failures} times ('maxRetries') and went no further"
-                ));
-            }
-            failures += 1;
             let try_of = format!("retry {failures} of {}", retry.most);
             self.shared.set_ready(false);
             self.shared.set_status(
@@ -98,7 +117,7 @@ impl Lead {
             // Somebody who waits for rows does not make the sink work again.
             let until = Instant::now() + retry.interval;
             if self.shared.stops_before(until) {
-                return Some(format!("{error}\n  it was stopped before {try_of}"));
+                break format!("{error}\n  it was stopped before {try_of}");
             }
             self.shared
                 .set_status(&format!("Starting, {try_of} after: {error}"), false, false);
@@ -111,17 +130,38 @@ impl Lead {
                     attempt.sequencer.warn(warning);
                     attempt
                 });
+        };
+        if failures > 0
+            && let Some(cluster) = &self.config.cluster
+        {
+            // The others may be waiting for a start that will not come.
+            cluster.refuse(&self.plan.name, &cause);
+        }
+        Some(cause)
+    }
+
+    /// Why the query ends, in words.
+    fn cause(&self, error: &QueryError, verdict: Verdict) -> String {
+        match verdict {
+            Verdict::GivesUp => format!(
+                "{error}\n  it was started again {} times ('maxRetries') and went no further",
+                self.plan.settings.retry.most
+            ),
+            Verdict::Ends | Verdict::Again => error.to_string(),
         }
     }
 
     /// Whether all that a run needs can be had again.
     fn can_restart(&self, sources: &Sources) -> bool {
-        let alone = (self.config.cluster.as_ref()).is_none_or(|cluster| cluster.processes() == 1);
-        self.plan.settings.checkpoint_location.is_some() && sources.can_open_again() && alone
+        self.plan.settings.checkpoint_location.is_some() && sources.can_open_again()
     }
 
-    /// Runs once; why it ended, if it failed.
-    fn run_once(&self, attempt: Attempt) -> Option<QueryError> {
+    /// Runs once; why it ended if it failed, and what becomes of it.
+    fn run_once(
+        &self,
+        attempt: Attempt,
+        verdict: impl FnOnce(&QueryError) -> Verdict,
+    ) -> Option<(QueryError, Verdict)> {
         let Attempt {
             mut sequencer,
             beginning,
@@ -136,8 +176,17 @@ impl Lead {
                 Err(QueryError::Worker(error))
             })
             .err()
-            .filter(|error| !error.is_reader_gone());
-        sequencer.stop_workers(failed.as_ref().map(ToString::to_string));
+            .filter(|error| !error.is_reader_gone())
+            .map(|error| {
+                let verdict = verdict(&error);
+                (error, verdict)
+            });
+        let again = failed.as_ref().and_then(|(_, verdict)| {
+            (*verdict == Verdict::Again).then_some(self.plan.settings.retry.interval)
+        });
+        let cause = failed.as_ref();
+        let cause = cause.map(|(error, verdict)| self.cause(error, *verdict));
+        sequencer.stop_workers(cause, again);
         let processes = self.config.cluster.as_ref().map_or(1, |c| c.processes());
         farewell(workers, processes > 1, &setup);
         failed
@@ -233,9 +282,11 @@ impl Lead {
                     may_pass: false,
                 });
             }),
+            outside: shared.outside.clone(),
             ..Setup::new(plan, config)
         });
-        let workers = launch(config, &setup)?;
+        // The others come for a new start as soon as they have heard of it.
+        let workers = launch(config, &setup, false)?;
         let processes = config.cluster.as_ref().map_or(1, |c| c.processes());
         let sequencer = Sequencer::new(
             Arc::clone(plan),

@@ -5,7 +5,9 @@
 //! | [`query`] | the user's handle to a query |
 //! | [`launch`] | starts a query |
 //! | `lead` | the query in its first process: it runs, and starts again |
+//! | `follow` | the query in a process that only brings workers |
 //! | `intake` | how much an epoch takes in |
+//! | `busy` | which part of a query its time goes to |
 //! | [`cluster`] | several processes that run one query together |
 //! | [`sequencer`] | decides each epoch, logs it, commits it |
 //! | `epoch` | an epoch as it was decided, and what the workers made of it |
@@ -23,11 +25,13 @@
 //! every worker; a worker that sees the epoch complete everywhere stages its output, writes its
 //! state and reports; when all have, the sink commits and then the commit log is written.
 
+mod busy;
 pub mod clock;
 pub mod cluster;
 pub mod control;
 pub mod dead_letters;
 mod epoch;
+mod follow;
 pub mod http;
 mod intake;
 pub mod late_rows;

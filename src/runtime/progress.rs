@@ -10,6 +10,8 @@ use tidemark_connectors::Source;
 use uuid::Uuid;
 
 use crate::operators::SourceProgress;
+use crate::plan::Plan;
+use crate::runtime::busy::{self, BusyParts};
 use crate::runtime::clock::iso;
 use crate::runtime::epoch::{Decided, Outcome};
 use crate::runtime::intake;
@@ -47,6 +49,13 @@ pub struct Progress {
     pub sources: Vec<SourceProgressReport>,
     /// What was written.
     pub sink: SinkProgress,
+    /// Milliseconds by part of the query, of the busiest worker: `source events`, `operator 2 (aggregate)`,
+    /// `sink counts`, `checkpoint`. Parts that took none are left out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub busy_ms: BTreeMap<String, u64>,
+    /// The part that took longest: what holds the query, where it does not keep up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
     /// How long records took, from their arrival to the sink's acknowledgement: continuous queries only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<LatencySummary>,
@@ -120,9 +129,21 @@ impl Progress {
                 description: sink.to_owned(),
                 num_output_rows: outcome.output_rows(),
             },
+            busy_ms: BTreeMap::new(),
+            held_by: None,
             latency_ms: latency::summary(&outcome.latencies),
             warnings: outcome.warnings.clone(),
         }
+    }
+
+    /// Says what the time went to.
+    pub(super) fn spent(&mut self, plan: &Plan, busy: &BusyParts) {
+        let parts = busy.named(plan).into_iter();
+        self.busy_ms = parts
+            .map(|(part, spent)| (part, u64::try_from(spent.as_millis()).unwrap_or(u64::MAX)))
+            .filter(|(_, spent)| *spent > 0)
+            .collect();
+        self.held_by = busy.longest().map(|(part, _)| busy::name(plan, part));
     }
 
     /// The watermark, once there is one.

@@ -10,6 +10,7 @@ use tidemark_connectors::storage::Storage;
 use uuid::Uuid;
 
 use crate::checkpoint::CommitEntry;
+use crate::operators::calls::{Calls, Outside};
 use crate::plan::Plan;
 use crate::runtime::cluster::Cluster;
 use crate::runtime::latency::{Latencies, LatencyHistogram, LatencySummary};
@@ -18,6 +19,9 @@ use crate::runtime::{Progress, QueryError};
 
 /// How many epochs' progress is kept (`spark.sql.streaming.numRecentProgressUpdates`).
 const RECENT: usize = 100;
+
+/// A sink or source that takes longer to answer is told of.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a query is run.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ pub(crate) struct Shared {
     listener: Option<Listener>,
     /// How long records took since the query was started.
     latencies: LatencyHistogram,
+    /// The calls of this process to sink and sources.
+    pub(super) outside: Outside,
 }
 
 /// Called with each epoch's progress, on the query's own thread.
@@ -67,7 +73,8 @@ struct SharedState {
     committed: u64,
     /// The workers hold the state that the run begins with.
     ready: bool,
-    stopping: bool,
+    /// Since when somebody wants it to end.
+    stopping: Option<Instant>,
     /// How often the sources were found to hold nothing new.
     idle_rounds: u64,
     /// Somebody waits for the next round: triggers do not wait.
@@ -132,13 +139,13 @@ impl Shared {
         let left = deadline.saturating_duration_since(Instant::now());
         let waited = self
             .changed
-            .wait_timeout_while(self.lock(), left, |state| !state.stopping);
+            .wait_timeout_while(self.lock(), left, |state| state.stopping.is_none());
         let state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
-        state.stopping
+        state.stopping.is_some()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        self.lock().stopping
+        self.lock().stopping.is_some()
     }
 
     /// Somebody waits for all that is there to be committed.
@@ -156,14 +163,14 @@ impl Shared {
 
     /// The query is to end once the epoch in flight is committed.
     pub(crate) fn ask_to_stop(&self) {
-        self.lock().stopping = true;
+        self.lock().stopping.get_or_insert_with(Instant::now);
         self.changed.notify_all();
     }
 
     /// Sleeps until `deadline`, a stop, or somebody who is in a hurry; whether it was one of those.
     pub(crate) fn sleep_until(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
-        while !state.stopping && !state.hurry {
+        while state.stopping.is_none() && !state.hurry {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -189,7 +196,7 @@ impl Shared {
                 standing: None,
                 committed: 0,
                 ready: false,
-                stopping: false,
+                stopping: None,
                 idle_rounds: 0,
                 hurry: false,
                 ended: None,
@@ -197,6 +204,7 @@ impl Shared {
             changed: Condvar::new(),
             listener,
             latencies: LatencyHistogram::default(),
+            outside: Outside::default(),
         }
     }
 
@@ -276,7 +284,34 @@ impl StreamingQuery {
 
     /// What it is doing.
     pub fn status(&self) -> QueryStatus {
-        self.shared.lock().status.clone()
+        let mut status = self.shared.lock().status.clone();
+        if let Some((who, silent)) = self.silent() {
+            status.message = format!(
+                "Waiting for {who}, which has not answered for {} s",
+                silent.as_secs()
+            );
+        }
+        status
+    }
+
+    /// Who of sink and sources has not answered for long, and for how long.
+    pub(super) fn silent(&self) -> Option<(String, Duration)> {
+        let outside = &self.shared.outside;
+        let long = |calls: &Calls| calls.longest().filter(|longest| *longest >= PATIENCE);
+        let sink =
+            long(&outside.sink).map(|silent| (format!("the sink {}", self.plan.sink.name), silent));
+        sink.or_else(|| long(&outside.sources).map(|silent| ("a source".into(), silent)))
+    }
+
+    /// Why a stop that was asked for does not come about, if the sink or a source has not answered for
+    /// `stopTimeout` since. What was not committed is read again by the next start on the checkpoint.
+    pub fn stuck(&self) -> Option<String> {
+        let most = self.plan.settings.stop_timeout;
+        let asked = self.shared.lock().stopping?;
+        let (who, silent) = self.silent().filter(|_| self.is_active())?;
+        (silent.min(asked.elapsed()) >= most).then(|| {
+            format!("{who} has not answered for {} s ('stopTimeout'): the query ends without the epoch in flight, which the next start on its checkpoint reads again", silent.as_secs())
+        })
     }
 
     /// For how long it has been doing that.

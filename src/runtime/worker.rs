@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidemark_connectors::storage::Storage;
 use tidemark_connectors::{Distribution, SourceReader, Split, Staging};
 use timely::worker::Worker;
 
 use crate::checkpoint::{FileKind, RestorePlan, StateDir, StateFile, StateFileWriter, StateFiles};
-use crate::compile::{CLOCK, Dataflow, Parts, Routed, compile, routed_parts};
+use crate::compile::{CLOCK, Dataflow, Part, Parts, Routed, compile, routed_parts};
+use crate::operators::calls::Outside;
 use crate::operators::dead_letter::take_letters;
 use crate::operators::late::take_late;
 use crate::operators::source::SplitPool;
@@ -23,6 +24,7 @@ use crate::plan::Plan;
 use crate::plan::catalog::OnError;
 use crate::row::{hash, route};
 use crate::runtime::QueryError;
+use crate::runtime::busy::{Busy, micros};
 use crate::runtime::cluster::Link;
 use crate::runtime::control::{
     self, Command, Control, Done, Order, Report, SequencerEnd, Start, Stored,
@@ -55,8 +57,8 @@ pub struct Setup {
     pub sequencer: Mutex<Option<SequencerEnd>>,
     /// Told of a worker that panicked, or of a process that is lost.
     pub failed: Box<dyn Fn(usize, String) + Send + Sync>,
-    /// Told when the sequencer ends the query, and why if it failed.
-    pub ended: Box<dyn Fn(Option<String>) + Send + Sync>,
+    /// Told when the sequencer ends the query: why if it failed, and after what time it starts again if it does.
+    pub ended: Box<dyn Fn(Option<String>, Option<Duration>) + Send + Sync>,
     /// Somebody asks this process to stop the query.
     pub stop_asked: AtomicBool,
     /// Broken once commands may not travel any more.
@@ -67,6 +69,8 @@ pub struct Setup {
     pub local_workers: usize,
     /// How long records took to be acknowledged, where writers know.
     pub latencies: Arc<LatencyHistogram>,
+    /// Where calls to the outside are noted.
+    pub outside: Outside,
 }
 
 /// The life of one worker.
@@ -132,8 +136,8 @@ fn follow(worker: &mut Worker, setup: &Setup) {
                         running.close(epoch, commit_from);
                     }
                 }
-                Command::Stop { cause } => {
-                    (setup.ended)(cause);
+                Command::Stop { cause, again } => {
+                    (setup.ended)(cause, again);
                     // What is on its way to other processes leaves.
                     worker.step();
                     worker.step();
@@ -162,6 +166,8 @@ struct Running {
     dataflow: Dataflow,
     recorder: Recorder,
     latencies: Arc<LatencyHistogram>,
+    outside: Outside,
+    busy: Busy,
     state_dir: Option<StateDir>,
     orders: VecDeque<Order>,
     /// What is being made durable on threads of their own, in order.
@@ -176,7 +182,9 @@ struct Running {
 impl Running {
     fn start(worker: &mut Worker, setup: &Setup, start: &Start) -> Result<Self, QueryError> {
         let (index, peers) = (worker.index(), worker.peers());
+        let busy = Busy::listen(worker);
         let context = Context::new(index, peers, start.first_epoch);
+        context.note_calls(setup.outside.clone());
         if setup.plan.on_error == OnError::DeadLetter {
             context.keep_dead_letters();
         }
@@ -208,9 +216,10 @@ impl Running {
             recorder: recorder.clone(),
             restored,
         };
-        let dataflow = worker.dataflow_named::<Time, _, _>(&setup.plan.name, |scope| {
+        let mut dataflow = worker.dataflow_named::<Time, _, _>(&setup.plan.name, |scope| {
             compile(scope, &setup.plan, parts)
         })?;
+        busy.name(std::mem::take(&mut dataflow.parts));
         Ok(Self {
             worker: index,
             peers,
@@ -218,6 +227,8 @@ impl Running {
             dataflow,
             recorder,
             latencies: Arc::clone(&setup.latencies),
+            outside: setup.outside.clone(),
+            busy,
             state_dir,
             orders: VecDeque::new(),
             storing: VecDeque::new(),
@@ -299,13 +310,18 @@ impl Running {
             };
             match (&order.tick, order.commit_from) {
                 (None, Some(first)) => {
-                    done.staged = self.dataflow.output.stage(epoch)?;
-                    let file = self.write_state(first, epoch)?;
-                    done.state = file.map(Unfinished::finish).transpose()?;
+                    let (busy, output) = (self.busy.clone(), &self.dataflow.output);
+                    done.staged = busy.at(Part::Sink, || output.stage(epoch))?;
+                    done.state = busy.at(Part::Checkpoint, || {
+                        let file = self.write_state(first, epoch)?;
+                        file.map(Unfinished::finish).transpose()
+                    })?;
+                    done.busy = busy.take();
                 }
                 (Some(tick), first) => {
                     if tick.stage {
-                        done.staged = self.dataflow.output.stage(epoch)?;
+                        let output = &self.dataflow.output;
+                        done.staged = self.busy.at(Part::Sink, || output.stage(epoch))?;
                     }
                     if tick.acknowledged && !done.arrivals.is_empty() {
                         let arrivals = std::mem::take(&mut done.arrivals);
@@ -321,6 +337,7 @@ impl Running {
                             self.dataflow.output.stage_apart(epoch)?
                         };
                         self.store(staging, first, epoch)?;
+                        done.busy = self.busy.take();
                     }
                 }
                 (None, None) => {}
@@ -350,13 +367,25 @@ impl Running {
         let (sender, receiver) = mpsc::channel();
         self.storing.push_back(receiver);
         let (worker, latencies) = (self.worker, Arc::clone(&self.latencies));
+        let calls = Arc::clone(&self.outside.sink);
         let wake = std::thread::current();
         let store = move || -> Result<Stored, QueryError> {
+            let began = Instant::now();
+            let call = calls.begin();
+            let staged = staging.map(|staging| staging()).transpose()?;
+            drop(call);
+            let at_sink = began.elapsed();
+            let state = file.map(Unfinished::finish).transpose()?;
+            let at_checkpoint = began.elapsed().saturating_sub(at_sink);
             Ok(Stored {
                 worker,
-                staged: staging.map(|staging| staging()).transpose()?,
-                state: file.map(Unfinished::finish).transpose()?,
+                staged,
+                state,
                 latencies: latencies.take(),
+                busy: vec![
+                    (Part::Sink, micros(at_sink)),
+                    (Part::Checkpoint, micros(at_checkpoint)),
+                ],
             })
         };
         std::thread::Builder::new()

@@ -1,6 +1,7 @@
 //! Several processes that run one script: the same answer, and a clear end when one of them is lost.
 
 mod rescale;
+mod retry;
 mod start;
 mod takeover;
 

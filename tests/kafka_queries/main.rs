@@ -11,12 +11,18 @@ mod broker;
 mod continuous;
 mod kills;
 mod letters;
+#[cfg(target_os = "linux")]
+#[path = "../pressure/memory.rs"]
+mod memory;
 mod page;
+#[cfg(target_os = "linux")]
+mod pressure;
 #[path = "../../connectors/tests/kafka/registry.rs"]
 #[expect(dead_code, reason = "the tests of the connectors use the rest")]
 mod registry;
 mod secrets;
 mod watermarks;
+mod why;
 
 use std::fs::{self, File};
 use std::path::Path;

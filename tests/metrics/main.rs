@@ -290,6 +290,13 @@ fn two_queries_of_a_script_tell_all_of_themselves_on_one_page() {
         "walCommit",
     ];
     assert_eq!(phases.keys().collect::<Vec<_>>(), expected);
+    let parts = page.values("tidemark_busy_seconds_total", &counts, "part");
+    for part in ["source events", "sink counts", "checkpoint"] {
+        assert!(
+            parts.get(part).is_some_and(|spent| *spent > 0.0),
+            "{parts:?}"
+        );
+    }
     let workers = page.values("tidemark_worker_state_bytes", &counts, "worker");
     assert_eq!(workers.keys().collect::<Vec<_>>(), ["0", "1"]);
 
@@ -345,6 +352,36 @@ fn offsets_give_a_lag_where_a_source_has_them() {
     let lags = page.values("tidemark_source_lag_offsets", &labels, "query");
     assert_eq!(lags.into_iter().collect::<Vec<_>>(), [("o".into(), 0.0)]);
     running.stop();
+}
+
+#[test]
+fn rows_of_continuous_queries_have_a_latency() {
+    let place = Place::new(
+        "CREATE TABLE ticks WITH ('connector' = 'rate', 'rowsPerSecond' = '100');
+         CREATE TABLE o WITH ('connector' = 'noop', 'trigger' = 'continuous 100 ms');
+         INSERT INTO o SELECT value FROM ticks;
+         CREATE TABLE batches WITH ('connector' = 'noop', 'trigger' = '100 ms');
+         INSERT INTO batches SELECT value FROM ticks;",
+    );
+    let running = place.run(&[]);
+    let of = [("query", "o")];
+    let page = running.until("rows", |page| {
+        page.sum("tidemark_sink_rows_total", &of) >= 200.0
+            && page.sum("tidemark_sink_rows_total", &[("query", "batches")]) >= 100.0
+    });
+    running.stop();
+    // Every row counts, once it is committed.
+    let rows = page.sum("tidemark_sink_rows_total", &of);
+    assert_eq!(page.sum("tidemark_row_latency_seconds_count", &of), rows);
+    let all = page.sum("tidemark_row_latency_seconds_sum", &of);
+    assert!(all > 0.0 && all < rows * LIMIT.as_secs_f64(), "{page:?}");
+    let queries = page.values("tidemark_row_latency_seconds_count", &[], "query");
+    assert_eq!(queries.keys().collect::<Vec<_>>(), ["o"]);
+    let part = [("query", "batches"), ("part", "source ticks")];
+    assert!(
+        page.sum("tidemark_busy_seconds_total", &part) > 0.0,
+        "{page:?}"
+    );
 }
 
 #[test]

@@ -1,7 +1,14 @@
 //! Sinks that fail, stop or are slow, and input that comes too fast: nothing is lost, nothing is there
 //! twice, and memory stays bounded.
 
+#[cfg(target_os = "linux")]
+mod command;
 mod flaky;
+#[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
+#[path = "../watching/place.rs"]
+mod place;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

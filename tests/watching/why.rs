@@ -303,11 +303,11 @@ fn the_command_asks_scripts_checkpoints_and_servers() {
 
     let running = place.run(&[]);
     place.write("in/a.json", r#"{"k":"a","ts":"2026-01-01T12:01:00Z"}"#);
-    let (_, told) = running.until("a row that waits", "/queries/counts/why", |_, body| {
-        one_line(body).contains("1 row waits in operator")
-    });
     let wanted = "It comes out when the watermark reaches 2026-01-01T12:05:00Z; it stands at 2026-01-01T12:00:00Z, 5 minutes before.";
-    says(&one_line(&told), wanted);
+    let (_, told) = running.until("a row that waits", "/queries/counts/why", |_, body| {
+        one_line(body).contains(wanted)
+    });
+    says(&one_line(&told), "1 row waits in operator");
     let (of_server, _) = ask(&running.url("/"));
     says(&of_server, wanted);
     says(&ask(&running.url("/queries/counts")).0, wanted);

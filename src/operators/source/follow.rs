@@ -82,6 +82,7 @@ impl Following {
                 number: FIRST + number,
                 row: 0,
                 reader,
+                waits: None,
             });
         }
         Ok(())

@@ -26,6 +26,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::source as timely_source;
 use timely::scheduling::Activator;
 
+use crate::operators::calls::Call;
 use crate::operators::context::ReadSource;
 use crate::operators::dead_letter::{DeadLetter, LetterOrigin};
 use crate::operators::{Context, DeltaStream, Deltas, EpochInfo, OperatorError, SourceProgress};
@@ -229,6 +230,8 @@ struct Reading<R: ?Sized = dyn SplitReader> {
     /// How many rows it has given.
     row: u64,
     reader: Box<R>,
+    /// What is there to read has not come.
+    waits: Option<Call>,
 }
 
 impl Reading {
@@ -247,6 +250,7 @@ impl Reading {
             number,
             row: 0,
             reader,
+            waits: None,
         })
     }
 
@@ -258,7 +262,14 @@ impl Reading {
         context: &Context,
         send: &mut impl FnMut(Delta),
     ) -> Result<Standing, OperatorError> {
-        Ok(match self.next(epoch, spec, context)? {
+        let next = self.next(epoch, spec, context)?;
+        if matches!(next, Next::Pending) {
+            let begin = || context.outside().sources.begin();
+            self.waits.get_or_insert_with(begin);
+        } else {
+            self.waits = None;
+        }
+        Ok(match next {
             Next::Rows(delta) => {
                 if let Some(delta) = delta {
                     send(delta);

@@ -193,6 +193,7 @@ pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryS
             time_zone: "UTC".into(),
             intake: Intake::default(),
             retry: Retry::default(),
+            stop_timeout: Duration::from_secs(10),
         },
         on_error: OnError::Fail,
         dead_letter: None,

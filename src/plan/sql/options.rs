@@ -30,6 +30,7 @@ const ENGINE_OPTIONS: &[(&str, &str)] = &[
     ("refreshinterval", "refreshInterval"),
     ("maxretries", "maxRetries"),
     ("retryinterval", "retryInterval"),
+    ("stoptimeout", "stopTimeout"),
     ("backpressure.enabled", "backpressure.enabled"),
     ("backpressure.initialrate", "backpressure.initialRate"),
     (
@@ -67,6 +68,7 @@ const SETTINGS: &[&str] = &[
     "maxBytesPerTrigger",
     "maxRetries",
     "retryInterval",
+    "stopTimeout",
     "backpressure.enabled",
     "backpressure.initialRate",
     "backpressure.pid.proportional",
@@ -253,6 +255,7 @@ impl Settings {
             time_zone: self.time_zone().to_owned(),
             intake: running::intake(&running)?,
             retry: running::retry(&running)?,
+            stop_timeout: running::stop_timeout(&running)?,
         })
     }
 }

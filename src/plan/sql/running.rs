@@ -10,7 +10,7 @@ pub(super) fn check(name: &str, key: &str, value: &str) -> Outcome<()> {
     match name {
         "maxBytesPerTrigger" => drop(bytes(key, value)?),
         "maxRetries" => drop(retries(key, value)?),
-        "retryInterval" => drop(duration(key, value)?),
+        "retryInterval" | "stopTimeout" => drop(duration(key, value)?),
         "backpressure.enabled" => drop(boolean(key, value)?),
         "backpressure.initialRate" | "backpressure.pid.minRate" => drop(rate(key, value)?),
         "backpressure.pid.proportional"
@@ -51,6 +51,12 @@ pub(super) fn retry<'a>(get: &impl Fn(&str) -> Option<&'a str>) -> Outcome<Retry
         most,
         interval: interval.transpose()?.unwrap_or(Duration::from_secs(10)),
     })
+}
+
+/// How long a query that is to end waits for a sink or source that does not answer.
+pub(super) fn stop_timeout<'a>(get: &impl Fn(&str) -> Option<&'a str>) -> Outcome<Duration> {
+    let timeout = get("stopTimeout").map(|value| duration("stopTimeout", value));
+    Ok(timeout.transpose()?.unwrap_or(Duration::from_secs(10)))
 }
 
 fn bytes(key: &str, value: &str) -> Outcome<u64> {

@@ -168,12 +168,13 @@ impl Cluster {
         std::thread::sleep(3 * RETRY);
     }
 
-    /// Connects with all other processes for one query; `link` is told of one that is lost.
+    /// Connects with all other processes for one query; `link` is told of one that is lost. `again`: it starts
+    /// again, and those before this one answer when they are ready, however long that takes.
     pub fn connect(
         &self,
         plan: &Plan,
         workers: usize,
-        link: &Arc<Link>,
+        (link, again): (&Arc<Link>, bool),
     ) -> Result<Built, QueryError> {
         let hello = Hello::new(plan, self.process(), self.processes(), workers);
         self.door.lock().refused.remove(&plan.name);
@@ -181,7 +182,7 @@ impl Cluster {
         let peers = (0..self.processes())
             .map(|process| {
                 let stream = match process.cmp(&self.config.process) {
-                    std::cmp::Ordering::Less => self.dial(process, &hello, deadline)?,
+                    std::cmp::Ordering::Less => self.dial(process, &hello, (deadline, again))?,
                     std::cmp::Ordering::Equal => return Ok(None),
                     std::cmp::Ordering::Greater => self.accept(process, &hello, deadline)?,
                 };
@@ -209,13 +210,13 @@ impl Cluster {
     /// An error once the time is up, or nobody waits any more.
     fn still_waits(
         &self,
-        deadline: Instant,
+        deadline: Option<Instant>,
         late: impl FnOnce() -> String,
     ) -> Result<(), QueryError> {
         if self.door.lock().closed {
             return Err(QueryError::Stopped);
         }
-        if Instant::now() >= deadline {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(QueryError::Start(late()));
         }
         Ok(())
@@ -225,7 +226,7 @@ impl Cluster {
         &self,
         process: usize,
         hello: &Hello,
-        deadline: Instant,
+        (deadline, again): (Instant, bool),
     ) -> Result<TcpStream, QueryError> {
         let name = self.name(process);
         let address = &self.config.addresses[process];
@@ -235,7 +236,7 @@ impl Cluster {
                 Ok(stream) => break stream,
                 Err(error) => error,
             };
-            self.still_waits(deadline, || {
+            self.still_waits(Some(deadline), || {
                 format!(
                     "{name} cannot be reached: {failed}; start it with -p {process}, within {seconds} s of this one, and check its line in the host file"
                 )
@@ -256,7 +257,8 @@ impl Cluster {
             ))
         };
         send(&stream, hello).map_err(|error| silent(&error))?;
-        // The other one may still be busy with the queries before this one.
+        // The other one may still be busy with the queries before this one, or waiting for what failed.
+        let deadline = (!again).then_some(deadline);
         while !has_more(&stream).map_err(|error| silent(&error))? {
             self.still_waits(deadline, || {
                 format!(
@@ -289,7 +291,7 @@ impl Cluster {
             }
             // Its outcome is in what the loop looks at.
             drop(self.door.changed.wait_timeout(guests, RETRY));
-            self.still_waits(deadline, || {
+            self.still_waits(Some(deadline), || {
                 format!(
                     "{name} has not come for query '{}' in {} s; start it with -p {process} and the same script",
                     own.query,

@@ -147,12 +147,36 @@ const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "tidemark_busy_seconds_total",
+        kind: Kind::Counter,
+        help: "How long each part of the query was at work, on its busiest worker.",
+        samples: |out, snapshot| {
+            queries(snapshot, |name, query| {
+                for (part, spent) in &query.busy {
+                    out.add(&[("query", name), ("part", part)], spent.as_secs_f64());
+                }
+            });
+        },
+    },
+    Family {
         name: "tidemark_event_age_seconds",
         kind: Kind::Histogram,
         help: "How old the newest event of each epoch was when the epoch was committed.",
         samples: |out, snapshot| {
             queries(snapshot, |name, query| {
                 out.histogram(&[("query", name)], &query.event_ages);
+            });
+        },
+    },
+    Family {
+        name: "tidemark_row_latency_seconds",
+        kind: Kind::Histogram,
+        help: "How long rows of continuous queries took, from their arrival to the sink's acknowledgement.",
+        samples: |out, snapshot| {
+            queries(snapshot, |name, query| {
+                if let Some(latencies) = &query.latencies {
+                    out.histogram(&[("query", name)], latencies);
+                }
             });
         },
     },

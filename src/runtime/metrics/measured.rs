@@ -7,6 +7,7 @@ use tidemark_connectors::{Backlog, Source};
 
 use crate::operators::OperatorStats;
 use crate::runtime::epoch::{Decided, Failed, Outcome, Share};
+use crate::runtime::latency::Latencies;
 use crate::runtime::watermark::{PartitionWatermark, Watermarks};
 use crate::time::{EventTime, NO_WATERMARK};
 
@@ -28,17 +29,21 @@ pub struct Measured {
     pub(super) operators: BTreeMap<usize, OperatorStats>,
     /// How the work was spread, by worker.
     pub(super) shares: Vec<Share>,
+    /// How long rows took that the sink has acknowledged, microseconds, and how many.
+    pub(super) latencies: Latencies,
+    /// The names of the query's parts, and how long each was at work.
+    pub(super) busy: Vec<(String, Duration)>,
     /// How many rows were set aside.
     pub(super) dead_letters: u64,
 }
 
 impl Measured {
-    /// Of an epoch that is committed.
+    /// Of an epoch that is committed. `busy`: how long each part of the query was at work.
     pub(in crate::runtime) fn new(
         decided: &Decided,
         outcome: &Outcome,
-        sources: &[Box<dyn Source>],
-        watermarks: &Watermarks,
+        busy: Vec<(String, Duration)>,
+        (sources, watermarks): (&[Box<dyn Source>], &Watermarks),
     ) -> Self {
         let watermark = decided.entry.watermark;
         Self {
@@ -50,6 +55,8 @@ impl Measured {
             partitions: watermarks.by_partition(),
             operators: outcome.operators.clone(),
             shares: outcome.shares.clone(),
+            latencies: outcome.latencies.clone(),
+            busy,
             dead_letters: outcome.dead_letters,
         }
     }

@@ -9,7 +9,7 @@ use tidemark_connectors::Backlog;
 use super::lag::{Lag, bounded, lags};
 use super::measured::Measured;
 use crate::checkpoint::Scales;
-use crate::plan::Plan;
+use crate::plan::{Plan, Trigger};
 use crate::runtime::Progress;
 use crate::runtime::progress::SourceProgressReport;
 use crate::runtime::watermark::PartitionWatermark;
@@ -25,6 +25,12 @@ pub(super) const DURATIONS: &[f64] = &[
 pub(super) const AGES: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
     3600.0, 21_600.0, 86_400.0,
+];
+
+/// The upper bounds of how long a record takes, in seconds: fine where continuous queries are.
+pub(super) const LATENCIES: &[f64] = &[
+    0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05,
+    0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
 /// How often values were at most so large.
@@ -46,9 +52,14 @@ impl Histogram {
     }
 
     fn add(&mut self, value: Duration) {
+        self.add_many(value, 1);
+    }
+
+    /// Adds a value so many times.
+    fn add_many(&mut self, value: Duration, times: u64) {
         let seconds = value.as_secs_f64();
-        self.counts[self.bounds.partition_point(|bound| *bound < seconds)] += 1;
-        self.sum += seconds;
+        self.counts[self.bounds.partition_point(|bound| *bound < seconds)] += times;
+        self.sum += seconds * times as f64;
     }
 }
 
@@ -65,6 +76,10 @@ pub(super) struct Query {
     pub(super) epoch_duration: Histogram,
     pub(super) phase_durations: BTreeMap<&'static str, Histogram>,
     pub(super) event_ages: Histogram,
+    /// How long each part was at work.
+    pub(super) busy: BTreeMap<String, Duration>,
+    /// How long rows took from their arrival to the sink's acknowledgement, where the query is continuous.
+    pub(super) latencies: Option<Histogram>,
     /// By the table's name.
     pub(super) sources: BTreeMap<String, Source>,
     /// Rows written, by the table's name.
@@ -136,6 +151,8 @@ impl Default for Query {
             epoch_duration: Histogram::new(DURATIONS),
             phase_durations: BTreeMap::new(),
             event_ages: Histogram::new(AGES),
+            busy: BTreeMap::new(),
+            latencies: None,
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
             operators: BTreeMap::new(),
@@ -154,6 +171,10 @@ impl Query {
             self.sources.entry(source.name.clone()).or_default();
         }
         self.sinks.entry(plan.sink.name.clone()).or_default();
+        if matches!(plan.trigger, Trigger::Continuous(_)) {
+            self.latencies
+                .get_or_insert_with(|| Histogram::new(LATENCIES));
+        }
     }
 
     pub(super) fn checkpointed(&mut self, starts: u64, scales: Scales) {
@@ -200,9 +221,17 @@ impl Query {
                     .add(spent);
             }
         }
+        for (part, spent) in measured.busy {
+            *self.busy.entry(part).or_default() += spent;
+        }
         if let Some(newest) = measured.newest {
             let age = u64::try_from(now.saturating_sub(newest)).unwrap_or(0);
             self.event_ages.add(Duration::from_micros(age));
+        }
+        if let Some(latencies) = &mut self.latencies {
+            for (micros, rows) in measured.latencies {
+                latencies.add_many(Duration::from_micros(micros), rows);
+            }
         }
         let mut partitions: BTreeMap<usize, Vec<PartitionWatermark>> = BTreeMap::new();
         for partition in measured.partitions {

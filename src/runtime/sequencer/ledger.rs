@@ -1,9 +1,12 @@
 //! How epochs become final: the sink, the tables of rows set aside and the checkpoint, in the order of the design.
 
+use std::sync::Arc;
+
 use tidemark_connectors::Sink;
 
 use crate::checkpoint::{Checkpoint, CommitEntry, OffsetEntry};
 use crate::operators::EpochInfo;
+use crate::operators::calls::Calls;
 use crate::runtime::QueryError;
 use crate::runtime::epoch::Outcome;
 use crate::runtime::sequencer::SideTables;
@@ -17,6 +20,8 @@ pub(super) struct Ledger {
     pub(super) checkpoint: Option<Checkpoint>,
     /// How many commits stay restorable.
     pub(super) min_batches: u64,
+    /// Where calls to the sink are noted.
+    pub(super) calls: Arc<Calls>,
 }
 
 impl Ledger {
@@ -62,11 +67,13 @@ impl Ledger {
         let letters = letters.map(|table| table.stage(info.epoch)).transpose()?;
         let late_rows = self.side.late_rows.as_mut();
         let late_rows = late_rows.map(|table| table.stage(info.epoch)).transpose()?;
+        let call = self.calls.begin();
         match &mut self.sink {
             Some(sink) if sink_holds => sink.discard_uncommitted()?,
             Some(sink) => sink.commit(info.epoch, &outcome.staged)?,
             None => {}
         }
+        drop(call);
         if let (Some(table), Some(staged)) = (&mut self.side.dead_letters, &letters) {
             table.commit(info.epoch, staged)?;
         }

@@ -128,6 +128,7 @@ impl Sequencer {
                 side,
                 checkpoint,
                 min_batches: plan.settings.min_batches_to_retain,
+                calls: Arc::clone(&shared.outside.sink),
             },
             plan,
             commands,
@@ -229,9 +230,9 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Ends the workers, whatever they do.
-    pub(crate) fn stop_workers(&mut self, cause: Option<String>) {
-        self.command(Command::Stop { cause });
+    /// Ends the workers, whatever they do. `again`: after what time the query starts again, if it does.
+    pub(crate) fn stop_workers(&mut self, cause: Option<String>, again: Option<Duration>) {
+        self.command(Command::Stop { cause, again });
         if let Some(checkpoint) = &mut self.ledger.checkpoint {
             // Files that cannot be recorded are orphans of the next start, which folds again.
             let _ = checkpoint.finish_folds();
@@ -490,17 +491,19 @@ impl Sequencer {
     ) {
         let began = decided.entry.timestamp_us;
         let last_began = self.last_began.replace(began);
-        let measured = self
-            .meter
-            .as_ref()
-            .map(|_| Measured::new(&decided, outcome, &self.sources, &self.watermarks));
-        let progress = Progress::new(
+        let busy = outcome.busy.with(&decided.durations);
+        let measured = self.meter.as_ref().map(|_| {
+            let busy = busy.named(&self.plan);
+            Measured::new(&decided, outcome, busy, (&self.sources, &self.watermarks))
+        });
+        let mut progress = Progress::new(
             (&self.plan.name, self.ids),
             decided,
             outcome,
             last_began,
             (&self.sources, sink),
         );
+        progress.spent(&self.plan, &busy);
         if let (Some(meter), Some(measured)) = (&self.meter, measured) {
             meter.record(&progress, measured);
         }

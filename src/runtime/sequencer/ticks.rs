@@ -25,8 +25,9 @@ use tidemark_connectors::{Delivery, OutputMode, PlannedRange, ReadLimit, Sink, S
 use self::committer::{Committer, Job, Landed};
 use super::Sequencer;
 use crate::checkpoint::{OffsetEntry, SourceRange};
-use crate::compile::source_uses;
+use crate::compile::{Part, source_uses};
 use crate::operators::EpochInfo;
+use crate::runtime::busy::BusyParts;
 use crate::runtime::control::{Command, Done, Report, Stored, Tick};
 use crate::runtime::epoch::{Decided, Outcome};
 use crate::runtime::{QueryError, clock};
@@ -501,7 +502,11 @@ impl Ticks {
         if let Some(sink) = &mut self.each {
             // A tick without rows changes nothing; a whole result of none does.
             if outcome.output_rows() > 0 || sequencer.plan.mode == OutputMode::Complete {
+                let began = Instant::now();
+                let call = sequencer.shared.outside.sink.begin();
                 sink.commit(tick.info.epoch, &outcome.staged)?;
+                drop(call);
+                outcome.busy.add(Part::Sink, began.elapsed());
             }
             outcome.written = outcome.output_rows();
             outcome.staged.clear();
@@ -535,11 +540,14 @@ impl Ticks {
             return Ok(());
         };
         self.stored.sort_by_key(|stored| stored.worker);
+        let mut busy = BusyParts::default();
         for stored in self.stored.drain(..) {
+            busy.beside(&stored.busy);
             outcome.staged.extend(stored.staged);
             outcome.files.extend(stored.state);
             outcome.latencies.extend(stored.latencies);
         }
+        outcome.busy.then(&busy);
         outcome.warnings.append(&mut sequencer.warnings);
         let partitions = sequencer.watermarks.partitions();
         let standing = sequencer.standing(&entries, partitions, &outcome);

@@ -16,6 +16,7 @@ impl Subject<'_> {
             self.planned(&mut found);
             return found;
         }
+        self.pressure(&mut found);
         let leaps = self.leaps();
         let leapt = !leaps.is_empty();
         found.extend(leaps);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `marks` | where the partitions stand, and which of them holds the watermark |
 //! | `findings` | what keeps rows from coming out |
+//! | `pressure` | what the query does not keep up with |
 //! | `table` | the way of the rows, from the partitions to the sink |
 //! | `words` | lengths of time, moments, numbers |
 //!
@@ -13,6 +14,7 @@
 
 mod findings;
 mod marks;
+mod pressure;
 mod table;
 mod words;
 
@@ -30,6 +32,7 @@ use crate::runtime::metrics::lags;
 use crate::runtime::{StreamingQuery, clock};
 use crate::time::EventTime;
 
+use pressure::Held;
 use words::{ago, span, wrapped};
 
 /// An epoch that takes longer is told of.
@@ -93,6 +96,10 @@ pub(super) struct Subject<'a> {
     commit: Option<&'a CommitEntry>,
     /// Records that were there and not read after the last epoch, by source and partition, where known.
     unread: Vec<Option<BTreeMap<String, u64>>>,
+    /// Who of sink and sources has not answered for long, and for how long.
+    silent: Option<(String, Duration)>,
+    /// What its last epoch took longest in.
+    held: Option<Held>,
     /// Microseconds since 1970.
     now: EventTime,
 }
@@ -131,6 +138,8 @@ impl StreamingQuery {
             state,
             commit: standing.as_deref(),
             unread: unread.map(|lags| lags.map(Iterator::collect)).collect(),
+            silent: self.silent(),
+            held: progress.as_ref().and_then(Held::of),
             now: clock::now(),
         };
         subject.told()
@@ -166,6 +175,8 @@ pub fn of_checkpoint(inspection: &Inspection, plan: Option<&Plan>) -> Result<Str
         },
         commit: inspection.logs.last_commit(),
         unread: vec![],
+        silent: None,
+        held: None,
         now: clock::now(),
     };
     Ok(subject.told())
@@ -179,6 +190,8 @@ pub fn of_plan(plan: &Plan) -> String {
         state: State::Planned,
         commit: None,
         unread: vec![],
+        silent: None,
+        held: None,
         now: clock::now(),
     };
     subject.told()

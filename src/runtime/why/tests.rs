@@ -50,6 +50,8 @@ fn said(commit: Option<&CommitEntry>, unread: &[(&str, u64)]) -> String {
         },
         commit,
         unread: vec![Some(unread.collect())],
+        silent: None,
+        held: None,
         now: NOON,
     };
     let told = subject.told();
