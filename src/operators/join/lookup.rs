@@ -13,7 +13,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use timely::progress::frontier::MutableAntichain;
 
-use crate::operators::container::BatchRoute;
+use crate::operators::container::{BatchRoute, copies};
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::record_batch;
 use crate::operators::join::{BATCH, Prepared};
@@ -316,6 +316,25 @@ fn probe(
     Ok(probe.given)
 }
 
+/// The rows of a table, as many times as there are workers.
+fn for_all(table: DeltaStream<'_>, peers: usize) -> DeltaStream<'_> {
+    table.unary::<CapacityContainerBuilder<Deltas>, _, _, _>(
+        Pipeline,
+        "join, for all",
+        move |_, _| {
+            move |input, output| {
+                input.for_each_stamp(|capability, batches| {
+                    for delta in batches.flat_map(Deltas::take) {
+                        let capability = capability.delayed(&delta.time, 0);
+                        let mut all = copies(&delta, peers);
+                        output.session(&capability).give_container(&mut all);
+                    }
+                });
+            }
+        },
+    )
+}
+
 /// Attaches the look-ups of a stream in a table.
 pub(super) fn lookup<'scope>(
     stream: DeltaStream<'scope>,
@@ -327,7 +346,7 @@ pub(super) fn lookup<'scope>(
     let prepared = Arc::clone(prepared);
     let context = context.clone();
     stream.binary_frontier::<_, CapacityContainerBuilder<Deltas>, _, _, _, _>(
-        table,
+        for_all(table, context.peers()),
         Pipeline,
         DistributorPact(|_| BatchRoute::All),
         "join, look-up",
