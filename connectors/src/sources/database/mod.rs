@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `ahead` | a thread that reads ahead |
 //! | `options` | which table or query, checked |
 //! | `rows` | values of a database to batches |
 //! | `sqlite` | `SQLite` |
@@ -11,6 +12,7 @@
 //! gives them in no order, and others when it is asked again: whoever must read the same rows twice keeps a
 //! copy.
 
+mod ahead;
 mod options;
 mod postgres;
 mod rows;
