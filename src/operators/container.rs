@@ -11,7 +11,7 @@ use std::cell::OnceCell;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -243,6 +243,8 @@ pub enum BatchRoute {
     All,
     /// Each row by the hash of these columns, encoded by this codec.
     By(Vec<usize>, KeyCodec),
+    /// Each row by the hash of its last column, a key that is encoded already; where that is null, anywhere.
+    ByKey,
 }
 
 impl BatchRoute {
@@ -259,6 +261,13 @@ impl BatchRoute {
                     .encode(&columns)
                     .expect("the codec was made for the columns of this stream");
                 keys.iter().map(|key| route(hash(key), peers)).collect()
+            }
+            Self::ByKey => {
+                let keys = batch.column(batch.num_columns() - 1).as_binary::<i32>();
+                let worker = |(row, key): (usize, Option<&[u8]>)| {
+                    key.map_or(row % peers, |key| route(hash(key), peers))
+                };
+                keys.iter().enumerate().map(worker).collect()
             }
         }
     }
@@ -285,7 +294,7 @@ impl Distributor<Deltas> for BatchRoute {
         pushers: &mut [P],
     ) {
         match self {
-            Self::By(..) if pushers.len() > 1 => {}
+            Self::By(..) | Self::ByKey if pushers.len() > 1 => {}
             Self::All => {
                 let mut parts = vec![Vec::new(); pushers.len()];
                 for (copy, delta) in deltas.take().into_iter().enumerate() {
@@ -312,12 +321,16 @@ impl Distributor<Deltas> for BatchRoute {
                     .as_ref()
                     .map(|d| rows.iter().map(|r| d[*r as usize]).collect());
                 let rows = UInt32Array::from(rows);
+                // Where rows are looked up, their places are still asked for.
+                let origin = delta.origin.as_ref();
+                let origin = origin.filter(|_| matches!(self, Self::ByKey));
+                let origin = origin.map(|origin| origin.expand(&rows));
                 let batch =
                     take_record_batch(&delta.batch, &rows).expect("indices lie within the batch");
                 part.push(Delta {
                     batch,
                     diffs,
-                    origin: None,
+                    origin,
                     time: delta.time,
                 });
             }
@@ -376,6 +389,7 @@ mod tests {
             (BatchRoute::First, batches().into(), 0),
             (BatchRoute::All, all(), 107),
             (BatchRoute::By(vec![0], codec), batches().into(), 20),
+            (BatchRoute::ByKey, batches().into(), 20),
         ] {
             let count = sent.record_count();
             let mut workers = [Arrived(0), Arrived(0), Arrived(0)];

@@ -10,12 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidemark_connectors::storage::Storage;
-use tidemark_connectors::{Distribution, Sink, SinkConfig, SinkWriter, Source};
+use tidemark_connectors::{Distribution, Keeping, Sink, SinkConfig, SinkWriter, Source};
 use timely::WorkerConfig;
 use timely::communication::{Config as CommunicationConfig, WorkerGuards};
 use uuid::Uuid;
 
-use crate::checkpoint::Fingerprint;
+use crate::checkpoint::{Fingerprint, tables_dir};
 use crate::compile::source_uses;
 use crate::plan::{Plan, SinkTable, Trigger};
 use crate::runtime::QueryError;
@@ -108,7 +108,9 @@ pub fn start_from(
 ) -> Result<StreamingQuery, QueryError> {
     let started = match &config.cluster {
         Some(cluster) if cluster.process() > 0 => {
-            follow(plan, &sources.open()?, open_sink, config, listener)
+            let mut sources = sources.open()?;
+            keep_tables(plan, config, &mut sources)?;
+            follow(plan, &sources, open_sink, config, listener)
         }
         _ => {
             let meter = config.metrics.as_ref();
@@ -150,6 +152,26 @@ pub(super) fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) 
         storage: Arc::clone(storage),
         continuous: matches!(plan.trigger, Trigger::Continuous(_)),
     }
+}
+
+/// Tells sources where a table that cannot be read twice may be kept.
+pub(super) fn keep_tables(
+    plan: &Plan,
+    config: &QueryConfig,
+    sources: &mut [Box<dyn Source>],
+) -> Result<(), QueryError> {
+    let checkpoint = plan.settings.checkpoint_location.as_ref();
+    let place = checkpoint.map(|dir| (tables_dir(dir.as_ref()), Arc::clone(&config.storage)));
+    for (index, source) in sources.iter_mut().enumerate() {
+        source.keep(&Keeping {
+            place: place.clone(),
+            source: index,
+            columns: plan.columns_read(index),
+            processes: config.cluster.as_ref().map_or(1, |c| c.processes()),
+            alone: plan.sources.iter().all(|table| !table.streaming),
+        })?;
+    }
+    Ok(())
 }
 
 /// The query in a process that only brings workers.

@@ -112,6 +112,7 @@ pub(in super::super) fn tables() -> Vec<CatalogTable> {
         }),
         primary_key: Vec::new(),
         streaming,
+        refresh: None,
         engine: EngineOptions::default(),
         position: Position::default(),
     };
@@ -193,6 +194,7 @@ pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryS
             time_zone: "UTC".into(),
             intake: Intake::default(),
             retry: Retry::default(),
+            broadcast_threshold: Some(10 << 20),
         },
         on_error: OnError::Fail,
         dead_letter: None,

@@ -160,6 +160,19 @@ impl Database for Sqlite {
             .map_err(failed)
     }
 
+    fn size(&self) -> Option<u64> {
+        let connection = self.connect().ok()?;
+        // The pages of a table; of a view or a query it is not known what they read, which is in the file.
+        let pages = "SELECT sum(pgsize) FROM dbstat WHERE name = ?1 AND aggregate = 1";
+        let of_table: Option<i64> = connection
+            .query_row(pages, [&self.relation.from], |row| row.get(0))
+            .ok()?;
+        match of_table {
+            Some(bytes) => u64::try_from(bytes).ok(),
+            None => std::fs::metadata(&self.path).ok().map(|file| file.len()),
+        }
+    }
+
     fn read(&self, columns: &[(String, Field)]) -> Result<Box<dyn SplitReader>> {
         let (this, columns) = (self.clone(), columns.to_vec());
         read_ahead(self.place(), move |taker| this.send(&columns, taker))

@@ -12,7 +12,7 @@ use postgres_native_tls::MakeTlsConnector;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, Error, Row};
+use tokio_postgres::{Config, Error, Row, SimpleQueryMessage};
 
 use super::options::{Address, Server, TlsMode};
 use crate::{ConnectorError, Result};
@@ -141,6 +141,15 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// The first value that a statement gives, as text.
+    pub(super) fn first(&self, sql: &str) -> Result<Option<String>> {
+        let said = self.wait(self.client().simple_query(sql))?;
+        Ok(said.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
     }
 
     /// Something that the server said is not what was asked for.

@@ -69,6 +69,14 @@ impl Database for Postgres {
         Ok(columns.into_iter().map(described).collect())
     }
 
+    fn size(&self) -> Option<u64> {
+        let sql = format!("EXPLAIN (FORMAT JSON) SELECT * FROM {}", self.relation.from);
+        let said = self.ask(|client| client.first(&sql)).ok()??;
+        let plan: serde_json::Value = serde_json::from_str(&said).ok()?;
+        let number = |name: &str| plan.pointer(&format!("/0/Plan/{name}"))?.as_u64();
+        number("Plan Rows")?.checked_mul(number("Plan Width")?)
+    }
+
     fn read(&self, columns: &[(String, Field)]) -> Result<Box<dyn SplitReader>> {
         let (this, columns) = (self.clone(), columns.to_vec());
         read_ahead(self.place(), move |taker| this.send(&columns, taker))
