@@ -32,7 +32,7 @@ pub use sink::{
 };
 pub use sinks::open_sink;
 pub use source::{
-    Backlog, Follower, METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit, RecordHeader,
-    Rejected, Source, SourceReader, Split, SplitReader, Wake,
+    Backlog, Follower, Keeping, METADATA_COLUMN, Place, PlannedRange, Read, ReadLimit,
+    RecordHeader, Rejected, Source, SourceReader, Split, SplitReader, Wake,
 };
 pub use sources::open_source;

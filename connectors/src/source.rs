@@ -5,7 +5,7 @@
 //! [`SourceReader`] stands beside every worker and reads the range's [`Split`]s. Reading a split
 //! twice must give the same rows in the same order: that is what makes a replay exact.
 //!
-//! Life of a source: `begin` and `restore` (once, with all that the log remembers), then any number of
+//! Life of a source: `begin`, `keep` and `restore` (once, with all that the log remembers), then any number of
 //! `plan` -> (logged) -> splits are read -> `committed`. `freeze` may come once, after which
 //! `plan` gives only what was there at that moment.
 //!
@@ -14,6 +14,7 @@
 //! (`followed`), which is logged before its rows are committed.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -21,6 +22,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::storage::Storage;
 use crate::{ConnectorError, Result};
 
 /// The name of the hidden struct column that says where a row came from.
@@ -64,6 +66,22 @@ pub struct PlannedRange {
     pub splits: Vec<Split>,
 }
 
+/// What [`Source::keep`] says.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// A directory beside the checkpoint's files, made when it is needed; `None`: there is no checkpoint.
+    pub place: Option<(PathBuf, Arc<dyn Storage>)>,
+    /// The source's number in the query, the same at every start.
+    pub source: usize,
+    /// The columns that readers ask for: by index into [`Source::schema`], ascending; its length is the metadata
+    /// column.
+    pub columns: Vec<usize>,
+    /// How many processes read.
+    pub processes: usize,
+    /// No stream is read beside it.
+    pub alone: bool,
+}
+
 /// How much one epoch may read, beside the source's own options.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadLimit {
@@ -104,6 +122,13 @@ pub trait Source: Send + Debug {
     /// Says for which query it reads: its name and its id, which lives as long as its checkpoint.
     fn begin(&mut self, query_name: &str, query_id: &str) {
         let _ = (query_name, query_id);
+    }
+
+    /// Says where a table that cannot be read twice may keep what it read, and what will be asked of it. In a
+    /// process that only brings workers nothing but readers are asked for then.
+    fn keep(&mut self, keeping: &Keeping) -> Result<()> {
+        let _ = keeping;
+        Ok(())
     }
 
     /// Takes back what the offset log remembers, in order, before the first `plan`.
@@ -163,6 +188,22 @@ pub trait Source: Send + Debug {
     /// The log has forgotten its `ranges` oldest ranges.
     fn forgotten(&mut self, _ranges: usize) {}
 
+    /// About how many bytes there are to read now, where that can be told without reading them.
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether files beside the checkpoint go with its ranges: the log must remember each range as long as its
+    /// epoch can be run again.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    /// What went wrong and is no reason to end, since this was last asked.
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The reading half, shared by the workers of this process.
     fn reader(&self) -> Arc<dyn SourceReader>;
 }
@@ -218,6 +259,11 @@ pub type RecordHeader = (String, Option<Vec<u8>>);
 pub trait SplitReader: Send {
     /// The next batch (some thousand rows), with the projected columns in the order asked for.
     fn read(&mut self) -> Result<Read>;
+
+    /// Whether its rows are rows that have gone: each takes back one that an earlier range gave.
+    fn retracts(&self) -> bool {
+        false
+    }
 
     /// From now on, sets records aside that cannot be decoded and would be an error (`FAILFAST`),
     /// where the source can go on after one. Called before the first `read`, if at all.

@@ -11,6 +11,11 @@ use super::error::{CheckpointError, Result};
 use super::lock::LOCK;
 use super::{Manifest, StateDir};
 
+/// Where snapshots of static tables are, in the checkpoint in `dir`.
+pub fn tables_dir(dir: &Path) -> PathBuf {
+    dir.join("tables")
+}
+
 /// Weighs a checkpoint, from any thread and beside the query that runs on it.
 #[derive(Clone, Debug)]
 pub struct Scales {
@@ -19,7 +24,7 @@ pub struct Scales {
 }
 
 impl Scales {
-    /// How many bytes the database and the state files take.
+    /// How many bytes the database, the state files and the snapshots of tables take.
     pub fn weigh(&self) -> Result<u64> {
         let dir = &self.dir;
         let entries = Disk
@@ -30,7 +35,12 @@ impl Scales {
             .filter(|entry| entry.name.starts_with(DATABASE))
             .filter_map(|entry| entry.bytes);
         let state = self.state.list()?;
-        Ok(database.chain(state.iter().map(|(_, bytes)| *bytes)).sum())
+        let tables = Disk.list(&tables_dir(dir)).unwrap_or_default();
+        let tables = tables.iter().filter_map(|entry| entry.bytes);
+        Ok(database
+            .chain(state.iter().map(|(_, bytes)| *bytes))
+            .chain(tables)
+            .sum())
     }
 }
 

@@ -173,10 +173,21 @@ impl Checkpoint {
     }
 
     /// Forgets the `forgettable` oldest ranges of a source's log. Ranges of epochs that are not
-    /// committed stay in any case. Returns how many went.
-    pub fn trim_source_log(&mut self, source: usize, forgettable: usize) -> Result<usize> {
+    /// committed stay in any case, and with `for_good` those of epochs that a rollback would run again.
+    /// Returns how many went.
+    pub fn trim_source_log(
+        &mut self,
+        source: usize,
+        forgettable: usize,
+        for_good: bool,
+    ) -> Result<usize> {
         self.certain()?;
-        let Some(committed) = self.commits.last().map(|commit| commit.last) else {
+        let until = if for_good {
+            self.commits.first()
+        } else {
+            self.commits.last()
+        };
+        let Some(committed) = until.map(|commit| commit.last) else {
             return Ok(0);
         };
         if forgettable == 0 {

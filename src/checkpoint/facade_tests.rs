@@ -320,7 +320,7 @@ fn the_source_log_forgets_only_what_it_is_told_to() {
     let dir = directory();
     let mut checkpoint = Checkpoint::open(dir.path(), &identity()).unwrap();
     checkpoint.log_offsets(&[entry(0)]).unwrap();
-    assert_eq!(checkpoint.trim_source_log(0, 1).unwrap(), 0);
+    assert_eq!(checkpoint.trim_source_log(0, 1, false).unwrap(), 0);
     assert_eq!(
         checkpoint.source_log(0).unwrap().len(),
         1,
@@ -337,9 +337,9 @@ fn the_source_log_forgets_only_what_it_is_told_to() {
         7,
         "purging is not trimming"
     );
-    assert_eq!(checkpoint.trim_source_log(0, 2).unwrap(), 2);
+    assert_eq!(checkpoint.trim_source_log(0, 2, false).unwrap(), 2);
     assert_eq!(checkpoint.source_log(0).unwrap()[0], range(2));
-    checkpoint.trim_source_log(0, 99).unwrap();
+    checkpoint.trim_source_log(0, 99, false).unwrap();
     assert_eq!(
         checkpoint.source_log(0).unwrap(),
         [range(6)],

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `tidemark.sqlite` | the query's id and [`Fingerprint`], the logs, the state manifest |
 //! | `state/` | deltas and snapshots of the state, [one container each](state_files) |
+//! | `tables/` | [snapshots of static tables](tidemark_connectors::sources::snapshots), where there are any |
 //! | `tidemark.lock` | locked by the process that runs the query; holds its pid |
 //!
 //! `docs/format.md` describes all of it. The life of an epoch, each step durable before the next:
@@ -67,7 +68,7 @@ mod size_tests;
 
 pub use database::FORMAT_VERSION;
 pub use decide::{Decision, Refusal, Replay, decide};
-pub use directory::Scales;
+pub use directory::{Scales, tables_dir};
 pub use error::{CheckpointError, Outcome, Result};
 pub use facade::{Checkpoint, Maintenance};
 pub use fingerprint::{Difference, Fingerprint, Identity};

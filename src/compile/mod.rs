@@ -46,6 +46,8 @@ pub struct Parts {
     pub distribution: Distribution,
     /// This worker's writer, where it has one.
     pub writer: Option<Box<dyn SinkWriter>>,
+    /// The joins whose tables are spread over the workers, by their ids.
+    pub spread: Vec<usize>,
     /// Remembers what operators add to their state.
     pub recorder: Recorder,
     /// The state to begin with.
@@ -284,6 +286,7 @@ impl<'scope> Compiler<'scope, '_> {
                 let right = only(&mut inputs);
                 Ok(operator.render(
                     [only(&mut inputs), right],
+                    self.parts.spread.contains(&node.id),
                     &context,
                     &self.parts.recorder,
                     &mut self.parts.restored,

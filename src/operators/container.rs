@@ -2,12 +2,16 @@
 //!
 //! Both distributors push all that they are given at once. A buffering exchange may keep rows back
 //! when a flush meets an empty count, and a dataflow would then wait for ever.
+//!
+//! Timely counts what is sent and what arrives, and takes a time for complete when the two are equal. So a
+//! distributor must hand over as much as it was given, and what counts is rows: batches are cut. Whoever sends to
+//! all workers sends as many copies ([`copies`]).
 
 use std::cell::OnceCell;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -45,12 +49,19 @@ impl Deltas {
 }
 
 impl From<Vec<Delta>> for Deltas {
-    fn from(deltas: Vec<Delta>) -> Self {
+    /// A batch without rows is left out: it counts nothing, so nobody would wait for it.
+    fn from(mut deltas: Vec<Delta>) -> Self {
+        deltas.retain(|delta| delta.rows() > 0);
         Self {
             deltas,
             encoded: OnceCell::new(),
         }
     }
+}
+
+/// A batch for each of so many workers, to be sent by [`BatchRoute::All`].
+pub fn copies(delta: &Delta, peers: usize) -> Deltas {
+    vec![delta.clone(); peers].into()
 }
 
 impl From<Delta> for Deltas {
@@ -61,14 +72,16 @@ impl From<Delta> for Deltas {
 
 impl Accountable for Deltas {
     fn record_count(&self) -> i64 {
-        self.deltas.len() as i64
+        self.deltas.iter().map(|delta| delta.rows() as i64).sum()
     }
 }
 
 impl PushInto<Delta> for Deltas {
     fn push_into(&mut self, delta: Delta) {
         self.encoded.take();
-        self.deltas.push(delta);
+        if delta.rows() > 0 {
+            self.deltas.push(delta);
+        }
     }
 }
 
@@ -234,10 +247,51 @@ impl Distributor<Rows> for ByKey {
 pub enum BatchRoute {
     /// All to the first worker.
     First,
-    /// All to each worker.
+    /// Of each batch's [copies] one to each worker.
     All,
     /// Each row by the hash of these columns, encoded by this codec.
     By(Vec<usize>, KeyCodec),
+    /// Each row by the hash of its last column, a key that is encoded already; where that is null, anywhere.
+    ByKey,
+}
+
+impl BatchRoute {
+    /// The worker of each row of a batch, among so many.
+    fn workers(&self, batch: &RecordBatch, peers: usize) -> Vec<usize> {
+        match self {
+            Self::First | Self::All => vec![0; batch.num_rows()],
+            Self::By(columns, codec) => {
+                let columns: Vec<_> = columns
+                    .iter()
+                    .map(|column| Arc::clone(batch.column(*column)))
+                    .collect();
+                let keys = codec
+                    .encode(&columns)
+                    .expect("the codec was made for the columns of this stream");
+                keys.iter().map(|key| route(hash(key), peers)).collect()
+            }
+            Self::ByKey => {
+                let keys = batch.column(batch.num_columns() - 1).as_binary::<i32>();
+                let worker = |(row, key): (usize, Option<&[u8]>)| {
+                    key.map_or(row % peers, |key| route(hash(key), peers))
+                };
+                keys.iter().enumerate().map(worker).collect()
+            }
+        }
+    }
+}
+
+/// Sends each worker its part.
+fn push_parts<T: Clone, P: Push<Message<T, Deltas>>>(
+    parts: Vec<Vec<Delta>>,
+    stamp: &Stamp<T>,
+    pushers: &mut [P],
+) {
+    for (part, pusher) in parts.into_iter().zip(pushers) {
+        if !part.is_empty() {
+            Message::push_at(&mut part.into(), stamp.clone(), pusher);
+        }
+    }
 }
 
 impl Distributor<Deltas> for BatchRoute {
@@ -247,28 +301,23 @@ impl Distributor<Deltas> for BatchRoute {
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        let (columns, codec) = match self {
-            Self::By(columns, codec) if pushers.len() > 1 => (columns, codec),
+        match self {
+            Self::By(..) | Self::ByKey if pushers.len() > 1 => {}
             Self::All => {
-                for pusher in pushers {
-                    Message::push_at(&mut deltas.clone(), stamp.clone(), pusher);
+                let mut parts = vec![Vec::new(); pushers.len()];
+                for (copy, delta) in deltas.take().into_iter().enumerate() {
+                    parts[copy % pushers.len()].push(delta);
                 }
-                return;
+                return push_parts(parts, stamp, pushers);
             }
             _ => return Message::push_at(deltas, stamp.clone(), &mut pushers[0]),
-        };
+        }
         let mut parts = vec![Vec::new(); pushers.len()];
         for delta in deltas.take() {
-            let columns: Vec<_> = columns
-                .iter()
-                .map(|column| Arc::clone(delta.batch.column(*column)))
-                .collect();
-            let keys = codec
-                .encode(&columns)
-                .expect("the codec was made for the columns of this stream");
             let mut rows = vec![Vec::<u32>::new(); pushers.len()];
-            for (row, key) in keys.iter().enumerate() {
-                rows[route(hash(key), pushers.len())].push(row as u32);
+            let workers = self.workers(&delta.batch, pushers.len());
+            for (row, worker) in (0..).zip(workers) {
+                rows[worker].push(row);
             }
             for (part, rows) in parts
                 .iter_mut()
@@ -279,22 +328,84 @@ impl Distributor<Deltas> for BatchRoute {
                     .diffs
                     .as_ref()
                     .map(|d| rows.iter().map(|r| d[*r as usize]).collect());
-                let batch = take_record_batch(&delta.batch, &UInt32Array::from(rows))
-                    .expect("indices lie within the batch");
+                let rows = UInt32Array::from(rows);
+                // Where rows are looked up, their places are still asked for.
+                let origin = delta.origin.as_ref();
+                let origin = origin.filter(|_| matches!(self, Self::ByKey));
+                let origin = origin.map(|origin| origin.expand(&rows));
+                let batch =
+                    take_record_batch(&delta.batch, &rows).expect("indices lie within the batch");
                 part.push(Delta {
                     batch,
                     diffs,
-                    origin: None,
+                    origin,
                     time: delta.time,
                 });
             }
         }
-        for (part, pusher) in parts.into_iter().zip(pushers) {
-            if !part.is_empty() {
-                Message::push_at(&mut part.into(), stamp.clone(), pusher);
-            }
-        }
+        push_parts(parts, stamp, pushers);
     }
 
     fn flush<T: Clone, P: Push<Message<T, Deltas>>>(&mut self, _: &Stamp<T>, _: &mut [P]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BinaryArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    /// What has arrived, counted as timely does.
+    struct Arrived(i64);
+
+    impl Push<Message<Time, Deltas>> for Arrived {
+        fn push(&mut self, message: &mut Option<Message<Time, Deltas>>) {
+            self.0 += message
+                .take()
+                .map_or(0, |message| message.data.record_count());
+        }
+    }
+
+    fn delta(rows: i64) -> Delta {
+        let fields = vec![
+            Field::new("n", DataType::Int64, true),
+            Field::new("key", DataType::Binary, true),
+        ];
+        let numbers = Int64Array::from_iter_values(0..rows);
+        let keys: BinaryArray = (0..rows)
+            .map(|n| (n % 3 > 0).then(|| n.to_be_bytes()))
+            .collect();
+        let columns = vec![Arc::new(numbers) as _, Arc::new(keys) as _];
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+        Delta::inserts(batch.expect("a batch"), Time::new(1, 0))
+    }
+
+    #[test]
+    fn as_much_arrives_as_is_sent() {
+        const WORKERS: usize = 3;
+        let codec = KeyCodec::new(&[DataType::Int64]).expect("a codec");
+        let batches = || vec![delta(100), delta(0), delta(7)];
+        let all = || {
+            let of_each = batches().into_iter();
+            let copies: Vec<Delta> = of_each
+                .flat_map(|delta| copies(&delta, WORKERS).take())
+                .collect();
+            Deltas::from(copies)
+        };
+        for (mut route, mut sent, least) in [
+            (BatchRoute::First, batches().into(), 0),
+            (BatchRoute::All, all(), 107),
+            (BatchRoute::By(vec![0], codec), batches().into(), 20),
+            (BatchRoute::ByKey, batches().into(), 20),
+        ] {
+            let count = sent.record_count();
+            let mut workers = [Arrived(0), Arrived(0), Arrived(0)];
+            let stamp = Stamp::from_elem(Time::new(1, 0));
+            route.partition(&mut sent, &stamp, &mut workers);
+            let arrived = workers.map(|worker| worker.0);
+            assert_eq!(arrived.iter().sum::<i64>(), count);
+            assert!(arrived.iter().all(|rows| *rows >= least), "{arrived:?}");
+        }
+    }
 }

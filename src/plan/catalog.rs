@@ -29,6 +29,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
+use tidemark_connectors::sources::snapshots::Refresh;
 use tidemark_connectors::{Options, OutputMode};
 
 use super::{QuerySettings, SinkTable, Trigger, Watermark};
@@ -63,6 +64,8 @@ pub struct CatalogTable {
     pub primary_key: Vec<usize>,
     /// `'streaming' = 'false'` makes it a static table.
     pub streaming: bool,
+    /// When a static table is read again; `None`: it is read once.
+    pub refresh: Option<Refresh>,
     /// The engine's own options of the table.
     pub engine: EngineOptions,
     /// Where it was declared.

@@ -153,6 +153,8 @@ fn source_table(source: &super::catalog::QuerySource) -> SourceTable {
             .unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty())),
         watermark: table.watermark.clone(),
         streaming: table.streaming,
+        refresh: table.refresh,
+        bytes: None,
     }
 }
 

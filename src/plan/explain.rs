@@ -10,6 +10,7 @@ mod nearest;
 mod ranks;
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use joins::join_notes;
 use nearest::nearest_notes;
@@ -252,9 +253,8 @@ fn note(out: &mut String, indent: &str, label: &str, value: &str) {
 }
 
 fn trigger(trigger: Trigger) -> String {
-    let length = |interval: std::time::Duration| {
-        duration(i64::try_from(interval.as_micros()).unwrap_or(i64::MAX))
-    };
+    let length =
+        |interval: Duration| duration(i64::try_from(interval.as_micros()).unwrap_or(i64::MAX));
     match trigger {
         Trigger::ProcessingTime(interval) if interval.is_zero() => {
             "an epoch starts as soon as the one before is done".into()
@@ -658,7 +658,7 @@ fn source_notes(source: &SourceTable, read: &[usize]) -> Vec<Note> {
     notes.push((
         "watermark",
         match &source.watermark {
-            _ if !source.streaming => "none: a static table, read once at the start".into(),
+            _ if !source.streaming => read_again(source),
             None => "none".into(),
             Some(watermark) => {
                 let delay = i64::try_from(watermark.delay.as_micros()).unwrap_or(i64::MAX);
@@ -678,4 +678,22 @@ fn source_notes(source: &SourceTable, read: &[usize]) -> Vec<Note> {
         },
     ));
     notes
+}
+
+/// When a static table is read.
+fn read_again(source: &SourceTable) -> String {
+    let Some(refresh) = &source.refresh else {
+        return "none: a static table, read once at the start".into();
+    };
+    let length = |of: Duration| duration(i64::try_from(of.as_micros()).unwrap_or(i64::MAX));
+    let most = (refresh.max_staleness).map_or(String::new(), |most| {
+        format!(
+            ", or the query ends once its rows are older than {}",
+            length(most)
+        )
+    });
+    format!(
+        "none: a static table, read at the start and again every {}{most}",
+        length(refresh.interval)
+    )
 }

@@ -94,7 +94,11 @@ impl Plan {
             .map_or(String::new(), |field| {
                 format!("; event time {}", field.name())
             });
-        let kind = if table.streaming { "" } else { "; static" };
+        let kind = match (table.streaming, table.refresh) {
+            (true, _) => "",
+            (false, None) => "; static",
+            (false, Some(_)) => "; static, read again",
+        };
         format!(
             "{}{watermark}{kind}; reads {}",
             place(&table.connector, &table.options),

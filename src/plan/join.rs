@@ -140,6 +140,13 @@ impl Join {
         self.emit == Emit::OnClose || ![LEFT, RIGHT].iter().any(waits)
     }
 
+    /// The input whose rows are looked up in the other one as they come, and are not kept.
+    pub fn looked_up(&self) -> Option<usize> {
+        [LEFT, RIGHT]
+            .into_iter()
+            .find(|side| self.sides[*side].kept == Kept::Not)
+    }
+
     /// Over an input that takes rows back: a row is kept as long as that may happen to it.
     pub fn keep_retractable(&mut self, side: usize) {
         if let Kept::Until(moment, more) = &mut self.sides[side].kept {

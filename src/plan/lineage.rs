@@ -6,7 +6,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::Expr;
 
 use super::join::{JoinKind, LEFT};
-use super::{AggregateCall, Node, Operator, SourceTable, text};
+use super::{AggregateCall, Node, Operator, Plan, SourceTable, text};
 
 /// How columns are spelt.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +220,18 @@ pub(super) fn column_texts(node: &Node, naming: Naming<'_>) -> Vec<String> {
                 }
             })
             .collect(),
+    }
+}
+
+impl Plan {
+    /// The columns of a source that workers ask for, ascending: those in use, and its event time.
+    pub fn columns_read(&self, source: usize) -> Vec<usize> {
+        let mut read = columns_read(&self.root, source);
+        let watermark = self.sources[source].watermark.as_ref();
+        read.extend(watermark.map(|watermark| watermark.column));
+        read.sort_unstable();
+        read.dedup();
+        read
     }
 }
 

@@ -18,6 +18,7 @@ pub mod batch;
 mod batch_nearest;
 mod batch_ranks;
 mod batch_sessions;
+pub mod broadcast;
 pub mod catalog;
 pub mod coercion;
 pub mod context;
@@ -66,6 +67,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::{Expr, SortExpr};
 use serde::{Deserialize, Serialize};
+use tidemark_connectors::sources::snapshots::Refresh;
 use tidemark_connectors::{Options, OutputMode};
 
 use crate::row::{BitOperation, Statistic};
@@ -120,8 +122,12 @@ pub struct SourceTable {
     pub schema: SchemaRef,
     /// Its event time, if it has one.
     pub watermark: Option<Watermark>,
-    /// `false`: a static table, read once at the start. It has no event time.
+    /// `false`: a static table, read as a whole at the start. It has no event time.
     pub streaming: bool,
+    /// When a static table is read again; `None`: never. Its rows can change then.
+    pub refresh: Option<Refresh>,
+    /// About how many bytes a static table had when the query was planned, where that was asked and is known.
+    pub bytes: Option<u64>,
 }
 
 /// `WATERMARK FOR column AS column - delay`.
@@ -178,6 +184,8 @@ pub struct QuerySettings {
     pub retry: Retry,
     /// How long a query that is to end waits for a sink or source that does not answer.
     pub stop_timeout: Duration,
+    /// Static tables up to so many bytes are given to every worker whole; `None`: none is.
+    pub broadcast_threshold: Option<u64>,
 }
 
 /// How much an epoch takes in.
@@ -244,7 +252,7 @@ impl Node {
     /// rows have a position ([`Supplied::Position`]), and none is ever retracted.
     pub fn positioned(&self) -> bool {
         match &self.operator {
-            Operator::Source { .. } => true,
+            Operator::Source { .. } => self.append_only,
             Operator::FilterProject { .. } | Operator::Unnest { .. } | Operator::Union => {
                 self.inputs.iter().all(Self::positioned)
             }

@@ -24,7 +24,7 @@ use tidemark_connectors::OutputMode;
 use super::convert::error::unsupported;
 use super::convert::expr::uses_clock;
 use super::convert::{ConvertError, Result};
-use super::join::{Join, JoinKind};
+use super::join::{Join, JoinKind, LEFT};
 use super::lineage::{Below, Naming};
 use super::sql::type_name;
 use super::{
@@ -178,6 +178,9 @@ fn allowed(root: &Node, sources: &[SourceTable], mode: OutputMode) -> Result<Str
         OutputMode::Update if has_waiting(root) => {
             "each epoch gives the rows that changed: a row is taken back when a nearer one comes".into()
         }
+        OutputMode::Update if changing(root, sources).is_some() => {
+            "each epoch gives the rows that changed: those of a table that is read again are taken back when they have gone from it".into()
+        }
         OutputMode::Update if aggregates.is_empty() || (all_distinct && aggregates.len() == 1) => {
             "no operator ever changes a row that it gave, so every row is new, as in append".into()
         }
@@ -266,6 +269,22 @@ fn endless_nearest(node: &Node) -> Option<(String, &'static str)> {
     })
 }
 
+/// The first table that is read again whose changes change the result. What is looked up in one stays as it was found.
+fn changing<'a>(node: &Node, sources: &'a [SourceTable]) -> Option<&'a SourceTable> {
+    let looked_up = match &node.operator {
+        Operator::Source { source, .. } => {
+            return (sources.get(*source)).filter(|table| table.refresh.is_some());
+        }
+        Operator::Join(join) => join.looked_up(),
+        Operator::Nearest(nearest) => (!nearest.waits).then_some(LEFT),
+        _ => None,
+    };
+    match looked_up {
+        Some(side) => changing(&node.inputs[side], sources),
+        None => (node.inputs.iter()).find_map(|input| changing(input, sources)),
+    }
+}
+
 /// The first sessions that are never complete.
 fn endless_sessions(node: &Node) -> Option<&Node> {
     let below = node.inputs.iter().find_map(endless_sessions);
@@ -278,6 +297,14 @@ fn endless_sessions(node: &Node) -> Option<&Node> {
 /// In append mode every operator is append-only, so only groups that never end stand in the way, and rows that
 /// might find a match for ever.
 fn check_append(root: &Node, sources: &[SourceTable]) -> Result<()> {
+    if let Some(table) = changing(root, sources) {
+        return Err(ConvertError::Mode {
+            mode: OutputMode::Append,
+            operator: format!("table {}, which is read again ('refreshInterval')", table.name),
+            reason: "rows of the result are taken back when rows have gone from it".into(),
+            remedy: "join a stream with it, whose rows look up what is there as they come, or use 'outputMode' = 'update'".into(),
+        });
+    }
     if let Some(node) = endless_sessions(root)
         && let Operator::SessionWindow(session) = &node.operator
     {
@@ -541,7 +568,9 @@ fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
             retracting
                 .into_iter()
                 .for_each(|side| join.keep_retractable(side));
-            join.is_final() && of_inputs
+            // A row that is looked up in a table is not kept: it meets the rows of its epoch, whatever becomes of them.
+            let looked_up = join.looked_up().map(|side| node.inputs[side].append_only);
+            join.is_final() && looked_up.unwrap_or(of_inputs)
         }
         Operator::Nearest(nearest) => {
             if mode == OutputMode::Complete {
@@ -550,10 +579,12 @@ fn settle(node: &mut Node, mode: OutputMode) -> Result<()> {
             if mode == OutputMode::Append {
                 nearest.emit = Emit::OnClose;
             }
-            nearest.is_final() && of_inputs
+            let looked_up = (!nearest.waits).then_some(node.inputs[LEFT].append_only);
+            nearest.is_final() && looked_up.unwrap_or(of_inputs)
         }
-        Operator::Source { .. }
-        | Operator::FilterProject { .. }
+        // Known since it was made: a table that is read again takes rows back.
+        Operator::Source { .. } => node.append_only,
+        Operator::FilterProject { .. }
         | Operator::Unnest { .. }
         | Operator::Union
         | Operator::Values { .. } => of_inputs,

@@ -66,6 +66,8 @@ pub struct Start {
     pub first_epoch: Epoch,
     /// The state to begin with; `None`: nothing.
     pub restore: Option<RestorePlan>,
+    /// The joins whose tables are spread over the workers: what the first process decided holds for all.
+    pub spread: Vec<usize>,
 }
 
 /// An epoch to process.

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidemark_connectors::{Distribution, Source};
+use tidemark_connectors::Distribution;
 use timely::communication::WorkerGuards;
 use uuid::Uuid;
 
 use crate::plan::Plan;
 use crate::runtime::QueryError;
-use crate::runtime::launch::{OpenSink, Sources, farewell, launch, sink_config};
+use crate::runtime::launch::{OpenSink, Sources, farewell, keep_tables, launch, sink_config};
 use crate::runtime::query::{QueryConfig, Shared, StreamingQuery};
 use crate::runtime::worker::Setup;
 
@@ -36,7 +36,7 @@ struct Attempt {
 impl Follow {
     /// Connects with the other processes, and works until the query ends.
     pub(super) fn start(self, mut sources: Sources) -> Result<StreamingQuery, QueryError> {
-        let first = self.attempt(&sources.open()?, false)?;
+        let first = self.attempt(&mut sources, false)?;
         let (plan, shared) = (Arc::clone(&self.plan), Arc::clone(&self.shared));
         let thread = std::thread::Builder::new()
             .name(format!("tidemark-{}", plan.name))
@@ -77,10 +77,7 @@ impl Follow {
             if self.shared.stops_before(Instant::now() + interval) {
                 return None;
             }
-            let next = sources
-                .open()
-                .map_err(QueryError::from)
-                .and_then(|sources| self.attempt(&sources, true));
+            let next = self.attempt(sources, true);
             attempt = match next {
                 Ok(attempt) => attempt,
                 Err(QueryError::Stopped) => return None,
@@ -95,8 +92,10 @@ impl Follow {
         }
     }
 
-    fn attempt(&self, sources: &[Box<dyn Source>], again: bool) -> Result<Attempt, QueryError> {
+    fn attempt(&self, sources: &mut Sources, again: bool) -> Result<Attempt, QueryError> {
         let (plan, config) = (&self.plan, &self.config);
+        let mut sources = sources.open()?;
+        keep_tables(plan, config, &mut sources)?;
         // Opening a sink touches nothing; the first process says which query it is.
         let unnamed = sink_config(plan, Uuid::nil(), &config.storage);
         let distribution = (self.open_sink)(&plan.sink, unnamed)?.distribution();

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidemark_connectors::storage::Storage;
-use tidemark_connectors::{Distribution, Sink, SinkConfig, SinkWriter, Source};
+use tidemark_connectors::{Distribution, Keeping, Sink, SinkConfig, SinkWriter, Source};
 use timely::WorkerConfig;
 use timely::communication::{Config as CommunicationConfig, WorkerGuards};
 use uuid::Uuid;
 
-use crate::checkpoint::Fingerprint;
+use crate::checkpoint::{Fingerprint, tables_dir};
 use crate::compile::source_uses;
 use crate::operators::calls::Outside;
 use crate::plan::{Plan, SinkTable, Trigger};
@@ -153,6 +153,26 @@ pub(super) fn sink_config(plan: &Plan, query: Uuid, storage: &Arc<dyn Storage>) 
         storage: Arc::clone(storage),
         continuous: matches!(plan.trigger, Trigger::Continuous(_)),
     }
+}
+
+/// Tells sources where a table that cannot be read twice may be kept.
+pub(super) fn keep_tables(
+    plan: &Plan,
+    config: &QueryConfig,
+    sources: &mut [Box<dyn Source>],
+) -> Result<(), QueryError> {
+    let checkpoint = plan.settings.checkpoint_location.as_ref();
+    let place = checkpoint.map(|dir| (tables_dir(dir.as_ref()), Arc::clone(&config.storage)));
+    for (index, source) in sources.iter_mut().enumerate() {
+        source.keep(&Keeping {
+            place: place.clone(),
+            source: index,
+            columns: plan.columns_read(index),
+            processes: config.cluster.as_ref().map_or(1, |c| c.processes()),
+            alone: plan.sources.iter().all(|table| !table.streaming),
+        })?;
+    }
+    Ok(())
 }
 
 /// Starts this process's workers, connected with those of the others.

@@ -20,7 +20,9 @@ use crate::runtime::QueryError;
 use crate::runtime::control::{Report, SequencerEnd, Waker};
 use crate::runtime::dead_letters::{self, DeadLetters};
 use crate::runtime::late_rows::{self, LateRows};
-use crate::runtime::launch::{OpenSink, Sources, farewell, fingerprint, launch, sink_config};
+use crate::runtime::launch::{
+    OpenSink, Sources, farewell, fingerprint, keep_tables, launch, sink_config,
+};
 use crate::runtime::metrics::Meter;
 use crate::runtime::query::{QueryConfig, Shared, StreamingQuery};
 use crate::runtime::reports::Reports;
@@ -234,6 +236,7 @@ impl Lead {
         for source in &mut sources {
             source.begin(&plan.name, &id.to_string());
         }
+        keep_tables(plan, config, &mut sources)?;
         let beginning = match &mut checkpoint {
             Some(checkpoint) => recover(checkpoint, &mut sources, &mut *sink)?,
             None => Beginning::default(),

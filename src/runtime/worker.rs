@@ -213,6 +213,7 @@ impl Running {
             local_workers: setup.local_workers,
             distribution: setup.distribution,
             writer: (setup.writer)(local, start.query_id)?,
+            spread: start.spread.clone(),
             recorder: recorder.clone(),
             restored,
         };

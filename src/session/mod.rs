@@ -26,12 +26,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemark_connectors::sinks::memory::{MemorySink, MemoryTable};
+use tidemark_connectors::sources::is_always_static;
 use tidemark_connectors::sources::memory::MemorySource;
+use tidemark_connectors::sources::snapshots::SnapshotSource;
 use tidemark_connectors::storage::{Disk, Storage};
 use tidemark_connectors::{
     ConnectorError, Options, Sink, SinkConfig, Source, open_sink, open_source,
 };
 
+use crate::plan::broadcast::tables_looked_up;
 use crate::plan::catalog::{QueryStatement, Script, Statement};
 use crate::plan::error::{Excerpt, PlanErrorKind};
 use crate::plan::sql::{OpenSource, ScriptOptions, SourceSchema, SqlSession};
@@ -313,7 +316,14 @@ impl Session {
     /// The plan of one of a script's queries.
     pub fn plan(&self, statement: &QueryStatement) -> Result<Arc<Plan>, SessionError> {
         let refuse = |kind: PlanErrorKind| self.error_at(statement, kind);
-        let planned = plan_query(statement).map_err(|error| refuse(error.into()))?;
+        let mut planned = plan_query(statement).map_err(|error| refuse(error.into()))?;
+        for source in tables_looked_up(&planned) {
+            let table = &planned.sources[source];
+            let schema = Some(Arc::clone(&table.schema));
+            let opened = self.known.open(&table.connector, &table.options, schema);
+            // Why it cannot be opened is said when it is read.
+            planned.sources[source].bytes = opened.ok().and_then(|source| source.size());
+        }
         if let Some((what, instead)) = not_there(&planned) {
             return Err(refuse(PlanErrorKind::Unsupported {
                 what,
@@ -397,8 +407,17 @@ impl Session {
             let sources = of_plan.sources.iter();
             sources
                 .map(|table| {
-                    let schema = Some(Arc::clone(&table.schema));
-                    known.open(&table.connector, &table.options, schema)
+                    let (known, of) = (Arc::clone(&known), table.clone());
+                    let open = move || {
+                        let schema = Some(Arc::clone(&of.schema));
+                        known.open(&of.connector, &of.options, schema)
+                    };
+                    if table.refresh.is_none() && !is_always_static(&table.connector) {
+                        return open();
+                    }
+                    let open = Arc::new(open);
+                    let source = SnapshotSource::new(&table.connector, open, table.refresh)?;
+                    Ok(Box::new(source) as Box<dyn Source>)
                 })
                 .collect()
         });

@@ -1,6 +1,9 @@
 //! Static tables of databases beside streams.
 
+mod crash;
+mod kill;
 mod postgres;
+mod refresh;
 #[cfg(unix)]
 mod server;
 
@@ -46,7 +49,13 @@ fn answer(workers: usize, script: &str) -> Result<Vec<String>, SessionError> {
     for query in session.sql(script)? {
         query.await_termination()?;
     }
-    let (_, batches) = session.table("result")?.expect("a table");
+    Ok(rows_of(&session, "result"))
+}
+
+/// The rows of a table in memory as sorted text.
+fn rows_of(session: &Session, table: &str) -> Vec<String> {
+    let found = session.table(table).expect("a table can be read");
+    let (_, batches) = found.expect("a table");
     let mut rows = Vec::new();
     for batch in &batches {
         let options = FormatOptions::new().with_null("NULL");
@@ -61,13 +70,16 @@ fn answer(workers: usize, script: &str) -> Result<Vec<String>, SessionError> {
         }
     }
     rows.sort();
-    Ok(rows)
+    rows
 }
 
 /// Joins of every kind beside `customers` give what they should, on one worker and on three.
 fn joins(dir: &Path, customers: &str) {
-    for workers in [1, 3] {
-        let ask = |query: &str| answer(workers, &script(dir, customers, query)).expect("rows");
+    for (workers, threshold) in [(1, "10MB"), (3, "10MB"), (3, "-1")] {
+        let ask = |query: &str| {
+            let set = format!("SET 'spark.sql.autoBroadcastJoinThreshold' = '{threshold}'; ");
+            answer(workers, &(set + &script(dir, customers, query))).expect("rows")
+        };
         let inner =
             ask("SELECT o.id, name, tier FROM orders o JOIN customers c ON o.customer = c.id");
         assert_eq!(inner.len(), 60);

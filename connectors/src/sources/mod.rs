@@ -9,6 +9,7 @@ pub mod memory;
 pub mod nexmark;
 mod random;
 pub mod rate;
+pub mod snapshots;
 
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -24,6 +25,9 @@ pub const SOURCES: &[&str] = &[
 pub fn is_always_static(connector: &str) -> bool {
     (database::DATABASES.iter()).any(|name| name.eq_ignore_ascii_case(connector))
 }
+
+/// The connectors whose tables can be read again and again.
+pub const REFRESHED: &[&str] = &["file", "sqlite", "postgres"];
 
 /// Opens the source that `connector` names.
 ///

@@ -1,5 +1,5 @@
 //! The rows of a table that is all there from the start: kept by the workers that own their keys, and given to
-//! all workers, again in the first epoch of each run.
+//! those that look rows up in it, again in the first epoch of each run; later what changes in it.
 
 use std::sync::Arc;
 

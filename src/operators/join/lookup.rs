@@ -1,120 +1,35 @@
-//! A stream beside a table that is all there from the start: each worker has the whole table in memory, and looks
-//! up the rows of the stream where they are, as they come.
+//! A stream beside a table that is all there from the start: its rows are looked up as they come.
+//!
+//! Of a small table each worker has all rows in memory, and rows of the stream are looked up where they are. Of a
+//! large one (`spread`) each worker has the rows of its keys, and rows of the stream go to the worker that their
+//! key's hash names, with their key as a last column. Both give the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{concat_batches, take};
-use hashbrown::HashTable;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::channels::pact::{DistributorPact, ParallelizationContract, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 use timely::progress::frontier::MutableAntichain;
 
-use crate::operators::container::BatchRoute;
+use crate::operators::container::{BatchRoute, copies};
 use crate::operators::dead_letter::sift;
 use crate::operators::expression::record_batch;
+use crate::operators::join::table::Table;
 use crate::operators::join::{BATCH, Prepared};
 use crate::operators::{Context, DeltaStream, Deltas, EpochInfo, OperatorError};
 use crate::plan::JoinKind;
 use crate::plan::join::LEFT;
-use crate::row::{Bytes, Delta, hash};
+use crate::row::{Bytes, Delta};
 use crate::time::{Epoch, Time};
 
 /// Stands for the row of nulls beside a row without a match.
 const NO_ROW: Option<u32> = None;
-
-/// The table, by key.
-struct Table {
-    prepared: Arc<Prepared>,
-    side: usize,
-    /// What has come and is not in `rows` yet.
-    parts: Vec<RecordBatch>,
-    rows: RecordBatch,
-    /// How often each row is there, parts included.
-    counts: Vec<i64>,
-    /// Each key once, with its rows.
-    keys: Bytes,
-    of_key: Vec<Vec<u32>>,
-    index: HashTable<u32>,
-}
-
-impl Table {
-    fn new(prepared: &Arc<Prepared>, side: usize) -> Self {
-        Self {
-            prepared: Arc::clone(prepared),
-            side,
-            parts: Vec::new(),
-            rows: RecordBatch::new_empty(Arc::clone(&prepared.sides[side].schema)),
-            counts: Vec::new(),
-            keys: Bytes::default(),
-            of_key: Vec::new(),
-            index: HashTable::new(),
-        }
-    }
-
-    fn key(&self, key: &[u8]) -> Option<usize> {
-        let found = self
-            .index
-            .find(hash(key), |at| self.keys.get(*at as usize) == key);
-        found.map(|at| *at as usize)
-    }
-
-    /// Takes in rows that came or went.
-    fn change(&mut self, delta: &Delta, keys: Option<&Bytes>) -> Result<(), OperatorError> {
-        let first = self.counts.len();
-        for row in 0..delta.rows() {
-            let key = keys.map_or(&[][..], |keys| keys.get(row));
-            let at = if let Some(at) = self.key(key) {
-                at
-            } else {
-                let at = self.keys.len();
-                (self.keys.try_push(key)).map_err(|source| self.prepared.row_error(source))?;
-                let keys = &self.keys;
-                self.index
-                    .insert_unique(hash(key), at as u32, |at| hash(keys.get(*at as usize)));
-                self.of_key.push(Vec::new());
-                at
-            };
-            self.of_key[at].push((first + row) as u32);
-            self.counts.push(delta.diff(row));
-        }
-        self.parts.push(delta.batch.clone());
-        Ok(())
-    }
-
-    /// Makes one of what has come, and adds up rows that are equal where some have gone.
-    fn settle(&mut self) -> Result<(), OperatorError> {
-        if self.parts.is_empty() {
-            return Ok(());
-        }
-        let parts = std::iter::once(&self.rows).chain(&self.parts);
-        self.rows = concat_batches(self.rows.schema_ref(), parts)
-            .map_err(|error| self.prepared.arrow_error(&error))?;
-        self.parts.clear();
-        if self.counts.iter().all(|count| *count >= 0) {
-            return Ok(());
-        }
-        let rows = self.prepared.sides[self.side]
-            .rows
-            .encode(self.rows.columns());
-        let rows = rows.map_err(|source| self.prepared.row_error(source))?;
-        for of_key in &mut self.of_key {
-            of_key.sort_by_key(|row| rows.get(*row as usize));
-            for same in of_key.chunk_by(|a, b| rows.get(*a as usize) == rows.get(*b as usize)) {
-                let count = same.iter().map(|row| self.counts[*row as usize]).sum();
-                for row in same {
-                    self.counts[*row as usize] = 0;
-                }
-                self.counts[same[0] as usize] = count;
-            }
-            of_key.retain(|row| self.counts[*row as usize] != 0);
-        }
-        Ok(())
-    }
-}
 
 /// The rows of a batch of the stream, with what they meet.
 struct Probe<'a> {
@@ -147,25 +62,17 @@ impl Probe<'_> {
     fn columns(&mut self) -> Result<Vec<ArrayRef>, OperatorError> {
         let failed = |error| self.prepared.arrow_error(&error);
         let ours = UInt32Array::from(std::mem::take(&mut self.ours));
-        let theirs = UInt32Array::from(std::mem::take(&mut self.theirs));
-        let take_all = |batch: &RecordBatch, rows: &UInt32Array| -> Result<Vec<ArrayRef>, _> {
-            (batch.columns().iter())
-                .map(|column| take(column, rows, None).map_err(failed))
-                .collect()
-        };
+        let theirs = std::mem::take(&mut self.theirs);
         // Where each row met one row there is nothing to move.
         let all = ours.len() == self.delta.rows();
         let mut ours = if all && (0..).zip(ours.values()).all(|(at, row)| at == *row) {
             self.delta.batch.columns().to_vec()
         } else {
-            take_all(&self.delta.batch, &ours)?
+            let columns = self.delta.batch.columns().iter();
+            let columns = columns.map(|column| take(column, &ours, None));
+            columns.collect::<Result<_, _>>().map_err(failed)?
         };
-        let mut theirs = if self.table.rows.num_rows() == 0 {
-            let types = self.prepared.sides[1 - self.side].rows.types().iter();
-            types.map(|of| new_null_array(of, theirs.len())).collect()
-        } else {
-            take_all(&self.table.rows, &theirs)?
-        };
+        let mut theirs = self.table.columns(&theirs).map_err(failed)?;
         Ok(if self.side == LEFT {
             ours.append(&mut theirs);
             ours
@@ -178,7 +85,7 @@ impl Probe<'_> {
     fn diffs(&self) -> Vec<i64> {
         (self.ours.iter().zip(&self.theirs))
             .map(|(ours, theirs)| {
-                let times = theirs.map_or(1, |row| self.table.counts[row as usize]);
+                let times = theirs.map_or(1, |row| self.table.count(row));
                 self.delta.diff(*ours as usize) * times
             })
             .collect()
@@ -270,23 +177,98 @@ impl Probe<'_> {
     }
 }
 
-/// What the rows of a batch of the stream give.
-fn probe(
+/// Rows of the stream, with what they look for.
+struct Sought {
+    delta: Delta,
+    keys: Keys,
+    /// Whether a row matches nothing.
+    lone: Vec<bool>,
+}
+
+/// The keys of some rows.
+enum Keys {
+    /// All rows meet.
+    None,
+    Bytes(Bytes),
+    Column(BinaryArray),
+}
+
+impl Keys {
+    fn get(&self, row: usize) -> &[u8] {
+        match self {
+            Self::None => &[],
+            Self::Bytes(keys) => keys.get(row),
+            Self::Column(keys) => keys.value(row),
+        }
+    }
+}
+
+/// What the rows of a batch of the stream look for.
+fn seek(
     prepared: &Prepared,
     side: usize,
     delta: Delta,
     epoch: &EpochInfo,
-    table: &Table,
     context: &Context,
-) -> Result<Vec<Delta>, OperatorError> {
+) -> Result<Sought, OperatorError> {
     let of = &prepared.sides[side];
     let (delta, evaluated) = sift(delta, context, |delta| of.evaluate(delta, epoch))?;
     let keys = of.encoded_keys(&evaluated, prepared)?;
     let nulls = evaluated.nulls(prepared);
+    let rows = 0..delta.rows();
+    Ok(Sought {
+        lone: rows.map(|row| evaluated.is_lone(row, &nulls)).collect(),
+        keys: keys.map_or(Keys::None, Keys::Bytes),
+        delta,
+    })
+}
+
+impl Sought {
+    /// As it travels: the keys are a last column, null where a row matches nothing.
+    fn packed(self) -> Result<Delta, ArrowError> {
+        let keys: BinaryArray = (self.lone.iter().enumerate())
+            .map(|(row, lone)| (!lone).then(|| self.keys.get(row)))
+            .collect();
+        let schema = self.delta.batch.schema();
+        let fields = schema.fields().iter().cloned();
+        let key = Arc::new(Field::new("key", DataType::Binary, true));
+        let schema = Schema::new(fields.chain([key]).collect::<Vec<_>>());
+        let mut columns = self.delta.batch.columns().to_vec();
+        columns.push(Arc::new(keys));
+        Ok(Delta {
+            batch: RecordBatch::try_new(Arc::new(schema), columns)?,
+            ..self.delta
+        })
+    }
+
+    fn unpacked(delta: Delta) -> Result<Self, ArrowError> {
+        let columns = delta.batch.num_columns() - 1;
+        let keys = delta.batch.column(columns).as_binary().clone();
+        let all: Vec<usize> = (0..columns).collect();
+        Ok(Self {
+            lone: (0..keys.len()).map(|row| keys.is_null(row)).collect(),
+            keys: Keys::Column(keys),
+            delta: Delta {
+                batch: delta.batch.project(&all)?,
+                ..delta
+            },
+        })
+    }
+}
+
+/// What the rows of a batch of the stream give.
+fn probe(
+    prepared: &Prepared,
+    side: usize,
+    sought: &Sought,
+    epoch: &EpochInfo,
+    table: &Table,
+) -> Result<Vec<Delta>, OperatorError> {
+    let delta = &sought.delta;
     let mut probe = Probe {
         prepared,
         side,
-        delta: &delta,
+        delta,
         epoch,
         table,
         asks: true,
@@ -298,16 +280,15 @@ fn probe(
     // Where no pair is given or asked about, one will do.
     let any_will_do = !prepared.kind.gives_pairs() && prepared.filter.is_none();
     for row in 0..delta.rows() {
-        if evaluated.is_lone(row, &nulls) {
+        if sought.lone[row] {
             continue;
         }
-        let key = keys.as_ref().map_or(&[][..], |keys| keys.get(row));
-        let Some(at) = table.key(key) else { continue };
+        let found = table.find(sought.keys.get(row));
         if any_will_do {
-            probe.matched[row] = !table.of_key[at].is_empty();
+            probe.matched[row] = !found.is_empty();
             continue;
         }
-        for of_table in &table.of_key[at] {
+        for of_table in found {
             probe.pair(row, Some(*of_table))?;
         }
     }
@@ -316,85 +297,200 @@ fn probe(
     Ok(probe.given)
 }
 
-/// Attaches the look-ups of a stream in a table.
+/// Attaches the look-ups of a stream in a table, whose rows are where the owners of their keys are.
 pub(super) fn lookup<'scope>(
     stream: DeltaStream<'scope>,
     table: DeltaStream<'scope>,
     prepared: &Arc<Prepared>,
-    side: usize,
+    (side, spread): (usize, bool),
     context: &Context,
 ) -> DeltaStream<'scope> {
-    let prepared = Arc::clone(prepared);
-    let context = context.clone();
-    stream.binary_frontier::<_, CapacityContainerBuilder<Deltas>, _, _, _, _>(
-        table,
+    if !spread {
+        let to_all = DistributorPact(|_| BatchRoute::All);
+        let looks = Looks::new(prepared, side, context, seek);
+        return looks.attach(stream, for_all(table, context.peers()), (Pipeline, to_all));
+    }
+    let (of, to, asking) = (Arc::clone(prepared), context.clone(), prepared.operator);
+    let keyed = stream.unary::<CapacityContainerBuilder<Deltas>, _, _, _>(
         Pipeline,
-        DistributorPact(|_| BatchRoute::All),
-        "join, look-up",
+        "join, keys",
         move |_, _| {
-            let mut table = Table::new(&prepared, 1 - side);
-            let mut waiting: BTreeMap<Epoch, (Capability<Time>, Vec<Delta>)> = BTreeMap::new();
-            let mut changes: BTreeMap<Epoch, Vec<(Delta, Option<Bytes>)>> = BTreeMap::new();
-            move |(stream, _), (rows, frontier), output| {
-                rows.for_each_stamp(|_, batches| {
+            move |input, output| {
+                input.for_each_stamp(|capability, batches| {
                     for delta in batches.flat_map(Deltas::take) {
-                        let keys =
-                            context
-                                .epoch_of(delta.time, prepared.operator)
-                                .and_then(|epoch| {
-                                    let side = &prepared.sides[1 - side];
-                                    side.encoded_keys(&side.evaluate(&delta, &epoch)?, &prepared)
-                                });
-                        match keys {
-                            Ok(keys) => {
-                                let changes = changes.entry(delta.time.epoch).or_default();
-                                changes.push((delta, keys));
+                        let time = delta.time;
+                        let packed = to
+                            .epoch_of(time, asking)
+                            .and_then(|epoch| seek(&of, side, delta, &epoch, &to))
+                            .and_then(|sought| {
+                                sought.packed().map_err(|error| of.arrow_error(&error))
+                            });
+                        match packed {
+                            Ok(delta) => {
+                                let capability = capability.delayed(&time, 0);
+                                output
+                                    .session(&capability)
+                                    .give_container(&mut delta.into());
                             }
-                            Err(error) => return context.fail(error),
+                            Err(error) => return to.fail(error),
                         }
                     }
                 });
-                stream.for_each_stamp(|capability, batches| {
+            }
+        },
+    );
+    let by_key = DistributorPact(|_| BatchRoute::ByKey);
+    let looks = Looks::new(prepared, side, context, |prepared, _, delta, _, _| {
+        Sought::unpacked(delta).map_err(|error| prepared.arrow_error(&error))
+    });
+    looks.attach(keyed, table, (by_key, Pipeline))
+}
+
+/// The rows of a table, as many times as there are workers.
+fn for_all(table: DeltaStream<'_>, peers: usize) -> DeltaStream<'_> {
+    table.unary::<CapacityContainerBuilder<Deltas>, _, _, _>(
+        Pipeline,
+        "join, for all",
+        move |_, _| {
+            move |input, output| {
+                input.for_each_stamp(|capability, batches| {
                     for delta in batches.flat_map(Deltas::take) {
-                        let (_, deltas) = (waiting.entry(delta.time.epoch))
-                            .or_insert_with(|| (capability.delayed(&delta.time, 0), Vec::new()));
-                        deltas.push(delta);
+                        let capability = capability.delayed(&delta.time, 0);
+                        let mut all = copies(&delta, peers);
+                        output.session(&capability).give_container(&mut all);
                     }
                 });
-                let mut work = || -> Result<(), OperatorError> {
-                    // Of the table in an epoch, what changed in it and before.
-                    while let Some(first) = waiting.first_entry()
-                        && is_complete(*first.key(), frontier)
-                    {
-                        let (epoch, (capability, deltas)) = first.remove_entry();
-                        let later = changes.split_off(&(epoch + 1));
-                        let due = std::mem::replace(&mut changes, later);
-                        for (delta, keys) in due.into_values().flatten() {
-                            table.change(&delta, keys.as_ref())?;
-                        }
-                        table.settle()?;
-                        for delta in deltas {
-                            let epoch = context.epoch_of(delta.time, prepared.operator)?;
-                            let given = probe(&prepared, side, delta, &epoch, &table, &context)?;
-                            let mut session = output.session(&capability);
-                            for delta in given {
-                                session.give_container(&mut delta.into());
-                            }
-                        }
-                    }
-                    Ok(())
-                };
-                if !context.failed()
-                    && let Err(error) = work()
-                {
-                    context.fail(error);
-                }
             }
         },
     )
 }
 
-/// Whether nothing more comes in an epoch.
-fn is_complete(epoch: Epoch, frontier: &MutableAntichain<Time>) -> bool {
-    (frontier.frontier().first()).is_none_or(|time| time.epoch > epoch)
+/// How a batch of the stream says what it looks for.
+type Seek = fn(&Prepared, usize, Delta, &EpochInfo, &Context) -> Result<Sought, OperatorError>;
+
+/// What the look-ups need.
+struct Looks {
+    prepared: Arc<Prepared>,
+    side: usize,
+    context: Context,
+    seek: Seek,
+}
+
+impl Looks {
+    fn new(prepared: &Arc<Prepared>, side: usize, context: &Context, seek: Seek) -> Self {
+        Self {
+            prepared: Arc::clone(prepared),
+            side,
+            context: context.clone(),
+            seek,
+        }
+    }
+
+    fn attach<'scope>(
+        self,
+        stream: DeltaStream<'scope>,
+        table: DeltaStream<'scope>,
+        (of_stream, of_table): (
+            impl ParallelizationContract<Time, Deltas>,
+            impl ParallelizationContract<Time, Deltas>,
+        ),
+    ) -> DeltaStream<'scope> {
+        let Self {
+            prepared,
+            side,
+            context,
+            seek,
+        } = self;
+        stream.binary_frontier::<_, CapacityContainerBuilder<Deltas>, _, _, _, _>(
+            table,
+            of_stream,
+            of_table,
+            "join, look-up",
+            move |_, _| {
+                let mut table = Table::new(&prepared, 1 - side);
+                let mut waiting: BTreeMap<Epoch, (Capability<Time>, Vec<Delta>)> = BTreeMap::new();
+                let mut changes = Changes::new();
+                move |(stream, of_stream), (rows, frontier), output| {
+                    rows.for_each_stamp(|_, batches| {
+                        for delta in batches.flat_map(Deltas::take) {
+                            let keys =
+                                context
+                                    .epoch_of(delta.time, prepared.operator)
+                                    .and_then(|epoch| {
+                                        let side = &prepared.sides[1 - side];
+                                        side.encoded_keys(
+                                            &side.evaluate(&delta, &epoch)?,
+                                            &prepared,
+                                        )
+                                    });
+                            match keys {
+                                Ok(keys) => {
+                                    let changes = changes.entry(delta.time.epoch).or_default();
+                                    changes.push((delta, keys));
+                                }
+                                Err(error) => return context.fail(error),
+                            }
+                        }
+                    });
+                    stream.for_each_stamp(|capability, batches| {
+                        for delta in batches.flat_map(Deltas::take) {
+                            let (_, deltas) =
+                                (waiting.entry(delta.time.epoch)).or_insert_with(|| {
+                                    (capability.delayed(&delta.time, 0), Vec::new())
+                                });
+                            deltas.push(delta);
+                        }
+                    });
+                    let mut work = || -> Result<(), OperatorError> {
+                        // Of the table in an epoch, what changed in it and before.
+                        while let Some(first) = waiting.first_entry()
+                            && *first.key() < first_epoch(frontier)
+                        {
+                            let (epoch, (capability, deltas)) = first.remove_entry();
+                            take_in(&mut table, &mut changes, epoch)?;
+                            for delta in deltas {
+                                let epoch = context.epoch_of(delta.time, prepared.operator)?;
+                                let sought = seek(&prepared, side, delta, &epoch, &context)?;
+                                let given = probe(&prepared, side, &sought, &epoch, &table)?;
+                                let mut session = output.session(&capability);
+                                for delta in given {
+                                    session.give_container(&mut delta.into());
+                                }
+                            }
+                        }
+                        // What changes does not gather while the stream is quiet.
+                        let complete = first_epoch(frontier).saturating_sub(1);
+                        let until = complete.min(first_epoch(of_stream));
+                        if (changes.keys().next()).is_some_and(|epoch| *epoch <= until) {
+                            take_in(&mut table, &mut changes, until)?;
+                        }
+                        Ok(())
+                    };
+                    if !context.failed()
+                        && let Err(error) = work()
+                    {
+                        context.fail(error);
+                    }
+                }
+            },
+        )
+    }
+}
+
+/// What changes in the table, by epoch, with the keys of the rows.
+type Changes = BTreeMap<Epoch, Vec<(Delta, Option<Bytes>)>>;
+
+/// Takes in what changes in the table up to an epoch.
+fn take_in(table: &mut Table, changes: &mut Changes, until: Epoch) -> Result<(), OperatorError> {
+    let later = changes.split_off(&(until + 1));
+    let due = std::mem::replace(changes, later);
+    for (delta, keys) in due.into_values().flatten() {
+        table.change(&delta, keys.as_ref())?;
+    }
+    table.settle()
+}
+
+/// The first epoch in which something can still come.
+fn first_epoch(frontier: &MutableAntichain<Time>) -> Epoch {
+    (frontier.frontier().first()).map_or(Epoch::MAX, |time| time.epoch)
 }

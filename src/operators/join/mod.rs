@@ -5,8 +5,9 @@
 //! meets what is kept of the other and what is new there (`pairs`); a condition beside the keys is evaluated
 //! over pairs, thousands at a time.
 //!
-//! Beside a table that is all there from the start a stream is not kept: each worker has the whole table in
-//! memory (`held` keeps and spreads it), and rows of the stream are looked up where they are (`lookup`).
+//! Beside a table that is all there from the start a stream is not kept: its rows are looked up as they come
+//! (`lookup`) in rows of the table that workers have in memory (`table`): all of a small one, of a large one those
+//! of their keys (`held` keeps and spreads them).
 //!
 //! What is given of a row by itself (an outer row without a match, a row that has one) depends on whether it
 //! has a match. How that is known:
@@ -33,6 +34,7 @@ mod merge;
 mod near;
 mod pairs;
 mod singles;
+mod table;
 
 use std::sync::Arc;
 
@@ -320,10 +322,12 @@ impl Join {
         })
     }
 
-    /// Attaches it to two streams.
+    /// Attaches it to two streams. Of a table that the other stream is looked up in each worker has all rows, or
+    /// with `spread`, where it has keys, those of its share of them.
     pub fn render<'scope>(
         self,
         [left, right]: [DeltaStream<'scope>; 2],
+        spread: bool,
         context: &Context,
         recorder: &Recorder,
         restored: &mut Restored,
@@ -345,7 +349,8 @@ impl Join {
             let table = keyed(rows, "join, table", context, move |info| {
                 Held::new(&holding, 1 - side, info, &recorder, &mut restored)
             });
-            return lookup(stream, table, &prepared, side, context);
+            let spread = spread && prepared.sides[side].keys.is_some();
+            return lookup(stream, table, &prepared, (side, spread), context);
         }
         let scope = left.scope();
         let rows = scope.concatenate([

@@ -324,7 +324,11 @@ impl<R: SplitReader + ?Sized> Reading<R> {
         let partition = Arc::clone(&self.partition);
         let row = self.row;
         self.row += kept.num_rows() as u64;
+        let rows = kept.num_rows();
         let mut delta = Delta::inserts(kept, epoch.time());
+        if self.reader.retracts() {
+            delta.diffs = Some(vec![-1; rows].into());
+        }
         delta.origin = Some(Origin::contiguous(spec.index, partition, self.number, row));
         Ok(Next::Rows(Some(delta)))
     }

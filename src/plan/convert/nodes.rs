@@ -256,7 +256,7 @@ fn source(scan: &TableScan, scope: Scope<'_>) -> Result<Node> {
         inputs: Vec::new(),
         schema,
         columns,
-        append_only: true,
+        append_only: table.refresh.is_none(),
     };
     if let Some(predicate) = scan.filters.iter().cloned().reduce(and) {
         let predicate = resolve(predicate, &node, scope)?;

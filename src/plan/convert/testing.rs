@@ -112,6 +112,7 @@ pub(in super::super) fn tables() -> Vec<CatalogTable> {
         }),
         primary_key: Vec::new(),
         streaming,
+        refresh: None,
         engine: EngineOptions::default(),
         position: Position::default(),
     };
@@ -194,6 +195,7 @@ pub(in super::super) fn statement(sql: &str, mode: Option<OutputMode>) -> QueryS
             intake: Intake::default(),
             retry: Retry::default(),
             stop_timeout: Duration::from_secs(10),
+            broadcast_threshold: Some(10 << 20),
         },
         on_error: OnError::Fail,
         dead_letter: None,

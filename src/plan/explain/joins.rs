@@ -1,6 +1,7 @@
 //! What there is to say of a join.
 
 use super::{Note, length};
+use crate::plan::broadcast::{Layout, layout};
 use crate::plan::join::{Join, JoinKind, Kept, is_static};
 use crate::plan::lineage::{Below, Naming};
 use crate::plan::{Emit, Node, OutputMode, Plan};
@@ -46,6 +47,10 @@ pub(super) fn join_notes(plan: &Plan, node: &Node, join: &Join) -> Vec<Note> {
         ),
     };
     notes.push(("late rows", late));
+    if let Some(layout) = layout(plan, node, join) {
+        let most = plan.settings.broadcast_threshold;
+        notes.push(("table rows", held(layout, most)));
+    }
     let waits = join.sides.iter().enumerate();
     let waits = waits
         .filter(|(side, of)| join.kind.tracks(*side) && of.kept != Kept::Not)
@@ -72,4 +77,42 @@ pub(super) fn join_notes(plan: &Plan, node: &Node, join: &Join) -> Vec<Note> {
     };
     notes.push(("gives", gives.into()));
     notes
+}
+
+/// Which worker has which rows of a table that rows are looked up in.
+fn held(layout: Layout, most: Option<u64>) -> String {
+    let limit = most.map_or("-1".into(), size);
+    let limit = format!("'autoBroadcastJoinThreshold' is {limit}");
+    match layout {
+        Layout::WithoutKeys => "each worker has all (broadcast): no key says where they are".into(),
+        Layout::Broadcast(bytes) => {
+            format!(
+                "each worker has all (broadcast): about {}, {limit}",
+                size(bytes)
+            )
+        }
+        Layout::Spread(Some(bytes)) => {
+            format!(
+                "each worker has those of its keys (partitioned): about {}, {limit}",
+                size(bytes)
+            )
+        }
+        Layout::Spread(None) => format!(
+            "each worker has those of its keys (partitioned): how many there are is not known, {limit}"
+        ),
+    }
+}
+
+/// So many bytes, for people.
+fn size(bytes: u64) -> String {
+    let mut amount = bytes as f64;
+    let mut units = ["bytes", "KB", "MB", "GB", "TB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while amount >= 1024.0
+        && let Some(next) = units.next()
+    {
+        (amount, unit) = (amount / 1024.0, next);
+    }
+    let digits = usize::from(amount < 10.0 && amount.fract() > 0.0);
+    format!("{amount:.digits$} {unit}")
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidemark_connectors::options::nearest;
+use tidemark_connectors::sources::REFRESHED;
+use tidemark_connectors::sources::snapshots::Refresh;
 use tidemark_connectors::{Options, OutputMode};
 
 use crate::plan::catalog::{EngineOptions, LateRows, OnError};
@@ -28,6 +30,8 @@ const ENGINE_OPTIONS: &[(&str, &str)] = &[
     ("allowedlateness", "allowedLateness"),
     ("streaming", "streaming"),
     ("refreshinterval", "refreshInterval"),
+    ("maxstaleness", "maxStaleness"),
+    ("autobroadcastjointhreshold", "autoBroadcastJoinThreshold"),
     ("maxretries", "maxRetries"),
     ("retryinterval", "retryInterval"),
     ("stoptimeout", "stopTimeout"),
@@ -66,6 +70,7 @@ const SETTINGS: &[&str] = &[
     "multipleWatermarkPolicy",
     "session.timeZone",
     "maxBytesPerTrigger",
+    "autoBroadcastJoinThreshold",
     "maxRetries",
     "retryInterval",
     "stopTimeout",
@@ -165,6 +170,7 @@ impl Settings {
             "multipleWatermarkPolicy" => Some("min"),
             "onError" => Some("fail"),
             "lateRows" => Some("drop"),
+            "autoBroadcastJoinThreshold" => Some("10MB"),
             "session.timeZone" => Some(self.time_zone()),
             _ => None,
         })
@@ -256,6 +262,7 @@ impl Settings {
             intake: running::intake(&running)?,
             retry: running::retry(&running)?,
             stop_timeout: running::stop_timeout(&running)?,
+            broadcast_threshold: running::broadcast(&running)?,
         })
     }
 }
@@ -280,6 +287,10 @@ pub(super) struct Sorted {
     pub(super) engine: EngineOptions,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) streaming: bool,
+    /// `refreshInterval` and `maxStaleness` of a static table.
+    pub(super) refresh: Option<Refresh>,
+    refresh_interval: Option<Duration>,
+    max_staleness: Option<Duration>,
     /// What is left for the connector.
     pub(super) options: Options,
 }
@@ -309,10 +320,48 @@ pub(super) fn sort(pairs: &[(String, String)]) -> Result<Sorted, (usize, PlanErr
             return Err((index, bad(key, value, expected)));
         }
     }
+    sorted.refresh = refresh(&sorted, pairs)?;
     if sorted.engine.dead_letter.is_some() && sorted.engine.on_error == OnError::Fail {
         sorted.engine.on_error = OnError::DeadLetter;
     }
     Ok(sorted)
+}
+
+/// When a static table is read again. The error says which option it is about.
+fn refresh(
+    sorted: &Sorted,
+    pairs: &[(String, String)],
+) -> Result<Option<Refresh>, (usize, PlanErrorKind)> {
+    let refused = |option: &str, expected: &'static str| {
+        let index = (pairs.iter()).position(|(key, _)| key.eq_ignore_ascii_case(option));
+        let index = index.unwrap_or_default();
+        let (key, value) = &pairs[index];
+        Err((index, bad(key, value, expected)))
+    };
+    let Some(interval) = sorted.refresh_interval else {
+        return match sorted.max_staleness {
+            Some(_) => refused("maxStaleness", "a 'refreshInterval' beside it"),
+            None => Ok(None),
+        };
+    };
+    let connector = sorted.connector.as_deref().unwrap_or_default();
+    if sorted.streaming {
+        let expected =
+            "a static table ('streaming' = 'false'): a stream brings what is new by itself";
+        return refused("refreshInterval", expected);
+    }
+    if !(REFRESHED.iter()).any(|name| name.eq_ignore_ascii_case(connector)) {
+        let expected = "a table of the connector file, sqlite or postgres: others are read once";
+        return refused("refreshInterval", expected);
+    }
+    if sorted.options.get("cleanSource").is_some() {
+        let expected = "no refresh: with 'cleanSource' there is nothing to read again";
+        return refused("refreshInterval", expected);
+    }
+    Ok(Some(Refresh {
+        interval,
+        max_staleness: sorted.max_staleness,
+    }))
 }
 
 fn take(sorted: &mut Sorted, key: &str, raw: &str) -> Outcome<()> {
@@ -340,10 +389,13 @@ fn take(sorted: &mut Sorted, key: &str, raw: &str) -> Outcome<()> {
         Some("allowedLateness") => engine.allowed_lateness = Some(duration(key, &value)?),
         Some("streaming") => sorted.streaming = boolean(key, &value)?,
         Some("refreshInterval") => {
-            let expected =
-                "no refresh, which is not there yet: a static table is read once, at the start";
-            return Err(bad(key, &value, expected));
+            let interval = duration(key, &value)?;
+            if interval.is_zero() {
+                return Err(bad(key, &value, "a length of time such as '10 seconds'"));
+            }
+            sorted.refresh_interval = Some(interval);
         }
+        Some("maxStaleness") => sorted.max_staleness = Some(duration(key, &value)?),
         Some(name) => {
             running::check(name, key, &value)?;
             engine.settings.insert(name.to_ascii_lowercase(), value);

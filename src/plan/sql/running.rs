@@ -5,10 +5,14 @@ use std::time::Duration;
 use super::options::{Outcome, bad, boolean, duration};
 use crate::plan::{Backpressure, Intake, Retry};
 
+/// Up to how many bytes a static table is given to every worker whole, as in Spark.
+const BROADCAST: u64 = 10 << 20;
+
 /// Whether the value of a setting makes sense; those of others do.
 pub(super) fn check(name: &str, key: &str, value: &str) -> Outcome<()> {
     match name {
         "maxBytesPerTrigger" => drop(bytes(key, value)?),
+        "autoBroadcastJoinThreshold" => drop(threshold(key, value)?),
         "maxRetries" => drop(retries(key, value)?),
         "retryInterval" | "stopTimeout" => drop(duration(key, value)?),
         "backpressure.enabled" => drop(boolean(key, value)?),
@@ -57,6 +61,27 @@ pub(super) fn retry<'a>(get: &impl Fn(&str) -> Option<&'a str>) -> Outcome<Retry
 pub(super) fn stop_timeout<'a>(get: &impl Fn(&str) -> Option<&'a str>) -> Outcome<Duration> {
     let timeout = get("stopTimeout").map(|value| duration("stopTimeout", value));
     Ok(timeout.transpose()?.unwrap_or(Duration::from_secs(10)))
+}
+
+/// Up to how many bytes a static table is given to every worker whole; `None`: none is.
+pub(super) fn broadcast<'a>(get: &impl Fn(&str) -> Option<&'a str>) -> Outcome<Option<u64>> {
+    const NAME: &str = "autoBroadcastJoinThreshold";
+    get(NAME).map_or(Ok(Some(BROADCAST)), |value| threshold(NAME, value))
+}
+
+fn threshold(key: &str, value: &str) -> Outcome<Option<u64>> {
+    if value.trim() == "-1" {
+        return Ok(None);
+    }
+    let bytes = tidemark_connectors::options::parse_bytes(value);
+    let bytes = bytes.ok_or_else(|| {
+        bad(
+            key,
+            value,
+            "a number of bytes such as '10MB', or -1: no table is given to every worker",
+        )
+    });
+    bytes.map(Some)
 }
 
 fn bytes(key: &str, value: &str) -> Outcome<u64> {

@@ -214,6 +214,7 @@ impl Tables {
             watermark: None,
             primary_key: vec![],
             streaming: sorted.streaming,
+            refresh: sorted.refresh,
             engine: sorted.engine,
             position: position(table.span),
         };

@@ -35,11 +35,20 @@ pub(super) struct Answer {
     pub(super) refusal: Option<String>,
 }
 
+/// The plan without what each process finds out by itself, and the first one decides.
+fn comparable(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for source in &mut plan.sources {
+        source.bytes = None;
+    }
+    plan
+}
+
 impl Hello {
     /// What `process` of `processes` says of a query.
     pub(super) fn new(plan: &Plan, process: usize, processes: usize, workers: usize) -> Self {
         let mut parts = plan.fingerprint();
-        parts.push(("plan".into(), plan.explain()));
+        parts.push(("plan".into(), comparable(plan).explain()));
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
             process,

@@ -98,10 +98,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets the `forgettable` oldest ranges of a source's log, as far as they are committed: how many.
-    pub(super) fn trim(&mut self, source: usize, forgettable: usize) -> Result<usize, QueryError> {
+    /// Forgets the `forgettable` oldest ranges of a source's log, as far as they are committed: how many. Where
+    /// files go with them (`kept`), only those whose epochs can never be run again.
+    pub(super) fn trim(
+        &mut self,
+        source: usize,
+        (forgettable, kept): (usize, bool),
+    ) -> Result<usize, QueryError> {
         match &mut self.checkpoint {
-            Some(checkpoint) => Ok(checkpoint.trim_source_log(source, forgettable)?),
+            Some(checkpoint) => Ok(checkpoint.trim_source_log(source, forgettable, kept)?),
             None => Ok(forgettable),
         }
     }

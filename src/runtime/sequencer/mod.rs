@@ -25,6 +25,7 @@ use crate::checkpoint::{
     Checkpoint, CommitEntry, History, OffsetEntry, PartitionState, Replay, RestorePlan, SourceRange,
 };
 use crate::operators::EpochInfo;
+use crate::plan::broadcast::spread_joins;
 use crate::plan::modes::is_stateful;
 use crate::plan::{Node, Operator, Plan, Trigger};
 use crate::row::hash;
@@ -153,6 +154,15 @@ impl Sequencer {
         self.warnings.push(warning);
     }
 
+    /// What is to be said with the epoch at hand.
+    fn gathered(&mut self) -> Vec<String> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        for source in &mut self.sources {
+            warnings.append(&mut source.warnings());
+        }
+        warnings
+    }
+
     /// Runs to the end of a bounded trigger, a stop or a failure.
     pub(crate) fn run(&mut self, beginning: Beginning) -> Result<(), QueryError> {
         self.next = beginning.next;
@@ -171,6 +181,7 @@ impl Sequencer {
             query_id: self.ids.0,
             first_epoch,
             restore: beginning.restore,
+            spread: spread_joins(&self.plan),
         }));
         self.reports.ready()?;
         self.shared.set_ready(true);
@@ -179,8 +190,8 @@ impl Sequencer {
         }
         let bounded = matches!(self.plan.trigger, Trigger::AvailableNow | Trigger::Once);
         for (source, table) in self.sources.iter_mut().zip(&self.plan.sources) {
-            // A static table is read once, as it is now.
-            if bounded || !table.streaming {
+            // A static table is read as it is now, and once unless it says otherwise.
+            if bounded || (!table.streaming && table.refresh.is_none()) {
                 source.freeze()?;
             }
         }
@@ -409,7 +420,7 @@ impl Sequencer {
             outcome = before;
         }
         let partitions = self.watermarks.partitions();
-        outcome.warnings.append(&mut self.warnings);
+        outcome.warnings.append(&mut self.gathered());
         decided.durations.insert("addBatch", opened.elapsed());
         let mut next = None;
         if ahead && !self.shared.is_stopping() {
@@ -431,8 +442,9 @@ impl Sequencer {
         self.ledger.commit_checkpoint(&commit, &mut outcome)?;
         self.tell_sources(entries)?;
         for (index, source) in self.sources.iter_mut().enumerate() {
-            let forgettable = self.ledger.trim(index, source.forgettable())?;
-            source.forgotten(forgettable);
+            let asked = (source.forgettable(), source.is_kept());
+            let forgotten = self.ledger.trim(index, asked)?;
+            source.forgotten(forgotten);
         }
         let durations = &mut decided.durations;
         durations.insert("commitOffsets", committing.elapsed());

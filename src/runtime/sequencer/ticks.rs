@@ -548,7 +548,7 @@ impl Ticks {
             outcome.latencies.extend(stored.latencies);
         }
         outcome.busy.then(&busy);
-        outcome.warnings.append(&mut sequencer.warnings);
+        outcome.warnings.append(&mut sequencer.gathered());
         let partitions = sequencer.watermarks.partitions();
         let standing = sequencer.standing(&entries, partitions, &outcome);
         let sources = sequencer.sources.iter();
@@ -559,7 +559,9 @@ impl Ticks {
             last,
             began: began.unwrap_or_else(Instant::now),
             local_workers: sequencer.reports.local_workers(),
-            forgettable: sources.map(|source| source.forgettable()).collect(),
+            forgettable: sources
+                .map(|source| (source.forgettable(), source.is_kept()))
+                .collect(),
         })?;
         self.committing = true;
         Ok(())

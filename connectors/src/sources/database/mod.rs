@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `ahead` | a thread that reads ahead |
 //! | `options` | which table or query, checked |
 //! | `rows` | values of a database to batches |
 //! | `sqlite` | `SQLite` |
@@ -11,6 +12,7 @@
 //! gives them in no order, and others when it is asked again: whoever must read the same rows twice keeps a
 //! copy.
 
+mod ahead;
 mod options;
 mod postgres;
 mod rows;
@@ -50,6 +52,9 @@ trait Database: Send + Sync + Debug {
 
     /// Its columns.
     fn describe(&self) -> Result<Vec<Described>>;
+
+    /// About how many bytes its rows have, where it says so.
+    fn size(&self) -> Option<u64>;
 
     /// Reads all rows: of each of `columns`, by its name in the database, values of the field beside it.
     fn read(&self, columns: &[(String, Field)]) -> Result<Box<dyn SplitReader>>;
@@ -158,6 +163,10 @@ impl Source for DatabaseSource {
 
     fn poll_interval(&self) -> Duration {
         Duration::from_millis(100)
+    }
+
+    fn size(&self) -> Option<u64> {
+        self.reader.database.size()
     }
 
     fn reader(&self) -> Arc<dyn SourceReader> {

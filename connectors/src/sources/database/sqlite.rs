@@ -4,29 +4,25 @@
 //! fit the column's type here.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
+use super::ahead::{Taker, read_ahead};
 use super::options::{self, Relation};
 use super::rows::{Rows, shown};
 use super::{Database, Described, NO_COLUMNS, quoted};
 use crate::format::casts::Casts;
 use crate::format::columns::Column;
-use crate::{ConnectorError, Options, Read, Result, SplitReader};
+use crate::{ConnectorError, Options, Result, SplitReader};
 
 /// The connector's name.
 pub(super) const NAME: &str = "sqlite";
 
 /// How long to wait for one who writes.
 const BUSY: Duration = Duration::from_secs(10);
-
-/// Batches that are read ahead.
-const AHEAD: usize = 2;
 
 /// The view that says what type a query's columns have.
 const VIEW: &str = "tidemark_described";
@@ -98,12 +94,8 @@ impl Sqlite {
             .map_err(|error| self.failed(&error))
     }
 
-    /// Reads all rows and sends them, until nobody takes them any more.
-    fn send(
-        &self,
-        columns: &[(String, Field)],
-        to: &SyncSender<Result<RecordBatch>>,
-    ) -> Result<()> {
+    /// Reads all rows and hands them over, until nobody takes them any more.
+    fn send(&self, columns: &[(String, Field)], taker: &Taker) -> Result<()> {
         let failed = |error| self.failed(&error);
         let connection = self.connect()?;
         let names: Vec<String> = columns.iter().map(|(name, _)| quoted(name)).collect();
@@ -124,14 +116,13 @@ impl Sqlite {
             rows.end_row();
             if rows.is_full()
                 && let Some(batch) = rows.take()?
-                && to.send(Ok(batch)).is_err()
+                && !taker.give(batch)
             {
                 return Ok(());
             }
         }
         if let Some(batch) = rows.take()? {
-            // Whoever does not take it has ended.
-            let _ = to.send(Ok(batch));
+            taker.give(batch);
         }
         Ok(())
     }
@@ -169,37 +160,22 @@ impl Database for Sqlite {
             .map_err(failed)
     }
 
-    fn read(&self, columns: &[(String, Field)]) -> Result<Box<dyn SplitReader>> {
-        // A statement borrows its connection: both stay on a thread of their own.
-        let (to, batches) = sync_channel(AHEAD);
-        let (this, columns) = (self.clone(), columns.to_vec());
-        std::thread::Builder::new()
-            .name("tidemark-sqlite".into())
-            .spawn(move || {
-                if let Err(error) = this.send(&columns, &to) {
-                    let _ = to.send(Err(error));
-                }
-            })
-            .map_err(|source| ConnectorError::Io {
-                action: "cannot start a thread to read",
-                path: self.path.clone(),
-                source,
-            })?;
-        Ok(Box::new(Batches(batches)))
-    }
-}
-
-struct Batches(Receiver<Result<RecordBatch>>);
-
-impl SplitReader for Batches {
-    fn read(&mut self) -> Result<Read> {
-        match self.0.recv() {
-            Ok(batch) => Ok(Read::Batch {
-                batch: batch?,
-                dropped: 0,
-            }),
-            Err(_) => Ok(Read::End),
+    fn size(&self) -> Option<u64> {
+        let connection = self.connect().ok()?;
+        // The pages of a table; of a view or a query it is not known what they read, which is in the file.
+        let pages = "SELECT sum(pgsize) FROM dbstat WHERE name = ?1 AND aggregate = 1";
+        let of_table: Option<i64> = connection
+            .query_row(pages, [&self.relation.from], |row| row.get(0))
+            .ok()?;
+        match of_table {
+            Some(bytes) => u64::try_from(bytes).ok(),
+            None => std::fs::metadata(&self.path).ok().map(|file| file.len()),
         }
+    }
+
+    fn read(&self, columns: &[(String, Field)]) -> Result<Box<dyn SplitReader>> {
+        let (this, columns) = (self.clone(), columns.to_vec());
+        read_ahead(self.place(), move |taker| this.send(&columns, taker))
     }
 }
 

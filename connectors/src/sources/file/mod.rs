@@ -372,6 +372,11 @@ impl Source for FileSource {
         self.logged.drain(..ranges.min(self.logged.len()));
     }
 
+    fn size(&self) -> Option<u64> {
+        let files = listing::list(&self.options).ok()?;
+        Some(files.iter().map(|file| file.size).sum())
+    }
+
     fn reader(&self) -> Arc<dyn SourceReader> {
         Arc::clone(&self.reader) as Arc<dyn SourceReader>
     }

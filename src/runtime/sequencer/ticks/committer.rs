@@ -25,8 +25,8 @@ pub(super) struct Job {
     /// How things stand then.
     pub(super) standing: CommitEntry,
     pub(super) local_workers: usize,
-    /// How many ranges each source's log can forget.
-    pub(super) forgettable: Vec<usize>,
+    /// How many ranges each source's log can forget, and whether files go with them.
+    pub(super) forgettable: Vec<(usize, bool)>,
 }
 
 /// Ticks that are committed.

@@ -1,283 +1,266 @@
-//! Logs in, then runs one statement at a time and hands out its rows as they come.
+//! A connection, and one statement at a time on it.
 //!
-//! What messages mean in which order is <https://www.postgresql.org/docs/current/protocol-flow.html>.
+//! `tokio-postgres` speaks the protocol. It runs on a little runtime of its own, on the thread that calls.
 
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::error::Error as _;
+use std::future::Future;
 use std::time::Duration;
 
-use uuid::Uuid;
+use futures_util::TryStreamExt;
+use native_tls::{Certificate, TlsConnector};
+use postgres_native_tls::MakeTlsConnector;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, Error, Row, SimpleQueryMessage};
 
-use super::options::Server;
-use super::scram::{SCRAM_SHA_256, Scram, md5_answer};
-use super::stream::Stream;
-use super::wire::{Heard, Received, Said, Told, text};
+use super::options::{Address, Server, TlsMode};
 use crate::{ConnectorError, Result};
 
 /// How much longer than the server's own limit to wait for it to say so.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long to wait for a connection to end as it should.
+const GOODBYE: Duration = Duration::from_millis(100);
+
+const CONNECT: &str = "Check 'url' and that the server runs";
 const LOGIN: &str = "Check 'user', 'password' and the database in 'url'";
+const PASSWORD: &str = "Write 'password' = '${ENV:NAME}'";
+const TLS: &str = "Check 'sslmode' and 'sslrootcert'";
 const QUERY: &str = "Check 'dbtable' or 'query'";
 const RUNS: &str = "Check that the server runs, then start again";
 
 /// A connection that has logged in.
 pub(super) struct Client {
-    stream: Stream,
-    place: Arc<str>,
-    received: Received,
+    runtime: Runtime,
+    /// `None` once it says goodbye.
+    client: Option<tokio_postgres::Client>,
+    connection: JoinHandle<()>,
+    place: String,
+    /// How long to wait for each answer.
+    patience: Option<Duration>,
 }
 
 impl Client {
     /// Connects and logs in.
     pub(super) fn connect(server: &Server) -> Result<Self> {
-        let place: Arc<str> = server.place().into();
-        let stream = Stream::connect(server).map_err(|error| ConnectorError::Database {
+        let place = server.place();
+        let failed = |reason: String, remedy| ConnectorError::Database {
             action: "cannot connect to",
-            place: place.to_string(),
-            reason: reason(&error),
-            remedy: "Check 'url' and that the server runs",
-        })?;
-        let mut client = Self {
-            stream,
-            place,
-            received: Received::default(),
+            place: place.clone(),
+            reason,
+            remedy,
         };
-        client.log_in(server)?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| failed(error.to_string(), RUNS))?;
+        let tls = connector(server).map_err(|reason| failed(reason, TLS))?;
+        let config = config(server);
+        // One try may hang, and the next one still has its time.
+        let patience = server.connect_timeout * 2;
+        let connected = runtime.block_on(async {
+            tokio::time::timeout(patience, config.connect(MakeTlsConnector::new(tls))).await
+        });
+        let (client, connection) = match connected {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => {
+                let (reason, remedy) = not_connected(&error, server);
+                return Err(failed(reason, remedy));
+            }
+            Err(_) => return Err(failed("no answer in time".into(), CONNECT)),
+        };
+        let connection = runtime.spawn(async move {
+            // What went wrong is told to whoever waits for an answer.
+            let _ = connection.await;
+        });
         let limit = server.query_timeout;
-        let timeout = (!limit.is_zero()).then(|| limit + GRACE);
-        let set = client.stream.set_timeout(timeout);
-        set.map_err(|error| client.broken(&error))?;
+        let client = Self {
+            runtime,
+            client: Some(client),
+            connection,
+            place,
+            patience: (!limit.is_zero()).then(|| limit + GRACE),
+        };
+        let settings = format!(
+            "SET DateStyle = 'ISO'; SET TimeZone = 'UTC'; SET IntervalStyle = 'iso_8601'; SET bytea_output = 'hex'; \
+             SET extra_float_digits = 1; SET default_transaction_read_only = on; SET statement_timeout = {}",
+            limit.as_millis()
+        );
+        client.wait(client.client().batch_execute(&settings))?;
         Ok(client)
     }
 
-    fn log_in(&mut self, server: &Server) -> Result<()> {
-        let limit = server.query_timeout.as_millis().to_string();
-        let parameters = [
-            ("user", server.user.as_str()),
-            ("database", server.database.as_str()),
-            ("application_name", "tidemark"),
-            ("client_encoding", "UTF8"),
-            ("DateStyle", "ISO"),
-            ("TimeZone", "UTC"),
-            ("IntervalStyle", "iso_8601"),
-            ("bytea_output", "hex"),
-            ("extra_float_digits", "1"),
-            ("default_transaction_read_only", "on"),
-            ("statement_timeout", limit.as_str()),
-        ];
-        self.say(&Said::default().start(&parameters))?;
-        loop {
-            let mut heard = self.hear()?;
-            match heard.kind {
-                b'R' => {
-                    let asked = heard.body.long();
-                    let rest = heard.body.0.to_vec();
-                    let asked = read(&self.place, asked)?;
-                    self.authenticate(server, asked, &rest)?;
-                }
-                b'E' => {
-                    let said = heard.body.error();
-                    return Err(self.failed(said, LOGIN));
-                }
-                b'Z' => return Ok(()),
-                // Parameters, the key to cancel with, notices.
-                _ => {}
+    fn client(&self) -> &tokio_postgres::Client {
+        let client = self.client.as_ref();
+        client.expect("it says goodbye as it is dropped")
+    }
+
+    /// Waits for an answer.
+    fn wait<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T> {
+        let answered = self.runtime.block_on(async {
+            match self.patience {
+                Some(patience) => tokio::time::timeout(patience, answer).await.ok(),
+                None => Some(answer.await),
             }
+        });
+        match answered {
+            Some(answer) => answer.map_err(|error| {
+                let remedy = if error.as_db_error().is_some() {
+                    QUERY
+                } else {
+                    RUNS
+                };
+                self.failed(reason(&error), remedy)
+            }),
+            None => Err(self.failed("no answer in time".into(), RUNS)),
         }
-    }
-
-    /// Answers what the server asks for.
-    fn authenticate(&mut self, server: &Server, asked: i32, rest: &[u8]) -> Result<()> {
-        let password = || {
-            let missing = "the server asks for a password".to_owned();
-            let given = server.password.as_deref();
-            given.ok_or_else(|| self.failed(missing, "Write 'password' = '${ENV:NAME}'"))
-        };
-        let answer = match asked {
-            0 => return Ok(()),
-            3 => password()?.to_owned(),
-            5 => {
-                let salt = rest.first_chunk().ok_or_else(|| self.unknown_login())?;
-                md5_answer(&server.user, password()?, *salt)
-            }
-            10 => {
-                let mut offered = rest.split(|byte| *byte == 0);
-                if !offered.any(|name| name == SCRAM_SHA_256.as_bytes()) {
-                    return Err(self.unknown_login());
-                }
-                let password = password()?.as_bytes();
-                return self.scram(password);
-            }
-            _ => return Err(self.unknown_login()),
-        };
-        self.say(&Said::default().message(b'p', |out| text(out, &answer)))
-    }
-
-    fn unknown_login(&self) -> ConnectorError {
-        let reason = "the server asks for a way to log in that is not known here";
-        self.failed(
-            reason.into(),
-            "Have it take a password (scram-sha-256 or md5) in pg_hba.conf",
-        )
-    }
-
-    fn scram(&mut self, password: &[u8]) -> Result<()> {
-        let scram = Scram::new(&Uuid::new_v4().simple().to_string());
-        let first = scram.first();
-        self.say(&Said::default().message(b'p', |out| {
-            text(out, SCRAM_SHA_256);
-            out.extend_from_slice(&(first.len() as u32).to_be_bytes());
-            out.extend_from_slice(first.as_bytes());
-        }))?;
-        let server = self.challenge(11)?;
-        let (proof, expected) =
-            (scram.prove(password, &server)).ok_or_else(|| self.unknown_login())?;
-        self.say(&Said::default().message(b'p', |out| out.extend_from_slice(proof.as_bytes())))?;
-        if expected.is(&self.challenge(12)?) {
-            Ok(())
-        } else {
-            let reason = "the server does not know the password either, so it is another one";
-            Err(self.failed(reason.into(), "Check 'url'"))
-        }
-    }
-
-    /// What the server says in a step of the exchange.
-    fn challenge(&mut self, step: i32) -> Result<String> {
-        let mut heard = self.hear()?;
-        if heard.kind == b'E' {
-            let said = heard.body.error();
-            return Err(self.failed(said, LOGIN));
-        }
-        if heard.kind == b'R' && heard.body.long().is_ok_and(|asked| asked == step) {
-            return Ok(String::from_utf8_lossy(heard.body.0).into_owned());
-        }
-        Err(self.unknown_login())
     }
 
     /// The columns of a query, which does not run.
-    pub(super) fn describe(&mut self, sql: &str) -> Result<Vec<Told>> {
-        let asked = parse(sql).message(b'D', |out| {
-            out.push(b'S');
-            text(out, "");
+    pub(super) fn describe(&self, sql: &str) -> Result<Vec<Told>> {
+        let statement = self.wait(self.client().prepare(sql))?;
+        let told = statement.columns().iter().map(|column| Told {
+            name: column.name().to_owned(),
+            oid: column.type_().oid(),
+            modifier: column.type_modifier(),
         });
-        self.say(&asked.message(b'S', |_| {}))?;
-        let mut columns = Vec::new();
-        loop {
-            let mut heard = self.hear()?;
-            match heard.kind {
-                b'T' => {
-                    let told = heard.body.columns();
-                    columns = read(&self.place, told)?;
-                }
-                b'E' => {
-                    let said = heard.body.error();
-                    return Err(self.failed(said, QUERY));
-                }
-                b'Z' => return Ok(columns),
-                _ => {}
+        Ok(told.collect())
+    }
+
+    /// Runs a query and hands over its rows as they come, for as long as `take` says so.
+    pub(super) fn select(
+        &self,
+        sql: &str,
+        take: &mut dyn FnMut(&Row) -> Result<bool>,
+    ) -> Result<()> {
+        let nothing: [&str; 0] = [];
+        let rows = self.wait(self.client().query_raw(sql, nothing))?;
+        let mut rows = Box::pin(rows);
+        while let Some(row) = self.wait(rows.try_next())? {
+            if !take(&row)? {
+                break;
             }
         }
+        Ok(())
     }
 
-    /// Begins a query; [`Client::row`] gives what it finds.
-    pub(super) fn select(&mut self, sql: &str) -> Result<()> {
-        let asked = parse(sql)
-            // No names, no parameters; all values as text.
-            .message(b'B', |out| out.extend_from_slice(&[0; 8]))
-            // Without a name, and without a limit.
-            .message(b'E', |out| out.extend_from_slice(&[0; 5]));
-        self.say(&asked.message(b'S', |_| {}))
+    /// The first value that a statement gives, as text.
+    pub(super) fn first(&self, sql: &str) -> Result<Option<String>> {
+        let said = self.wait(self.client().simple_query(sql))?;
+        Ok(said.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        }))
     }
 
-    /// Hands over the values of the next row, by their number; `false` when there is none.
-    pub(super) fn row(
-        &mut self,
-        take: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>,
-    ) -> Result<bool> {
-        let place = Arc::clone(&self.place);
-        loop {
-            let mut heard = self.hear()?;
-            match heard.kind {
-                b'D' => {
-                    let count = read(&place, heard.body.short())?;
-                    for index in 0..usize::from(count) {
-                        let length = read(&place, heard.body.long())?;
-                        let value = usize::try_from(length).ok();
-                        let value = value.map(|length| heard.body.take(length)).transpose();
-                        take(index, read(&place, value)?)?;
-                    }
-                    return Ok(true);
-                }
-                b'E' => {
-                    let said = heard.body.error();
-                    return Err(self.failed(said, QUERY));
-                }
-                b'Z' => return Ok(false),
-                _ => {}
-            }
-        }
-    }
-
-    fn say(&mut self, said: &Said) -> Result<()> {
-        let written = self.stream.write_all(said.bytes());
-        let flushed = written.and_then(|()| self.stream.flush());
-        flushed.map_err(|error| self.broken(&error))
-    }
-
-    fn hear(&mut self) -> Result<Heard<'_>> {
-        let Self {
-            stream,
-            received,
-            place,
-        } = self;
-        read(place, received.next(stream))
-    }
-
-    /// The connection, or what is said over it.
-    fn broken(&self, error: &io::Error) -> ConnectorError {
-        self.failed(reason(error), RUNS)
+    /// Something that the server said is not what was asked for.
+    pub(super) fn odd(&self, error: &Error) -> ConnectorError {
+        self.failed(reason(error), QUERY)
     }
 
     fn failed(&self, reason: String, remedy: &'static str) -> ConnectorError {
-        failed(&self.place, reason, remedy)
-    }
-}
-
-/// A statement to be parsed, without a name.
-fn parse(sql: &str) -> Said {
-    Said::default().message(b'P', |out| {
-        text(out, "");
-        text(out, sql);
-        out.extend_from_slice(&[0; 2]);
-    })
-}
-
-fn read<T>(place: &str, result: io::Result<T>) -> Result<T> {
-    result.map_err(|error| failed(place, reason(&error), RUNS))
-}
-
-fn failed(place: &str, reason: String, remedy: &'static str) -> ConnectorError {
-    ConnectorError::Database {
-        action: "cannot read",
-        place: place.into(),
-        reason,
-        remedy,
-    }
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".into(),
-        io::ErrorKind::UnexpectedEof => "the server closed the connection".into(),
-        _ => error.to_string(),
+        ConnectorError::Database {
+            action: "cannot read",
+            place: self.place.clone(),
+            reason,
+            remedy,
+        }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // Politely; the server notices the end of the connection, too.
-        let bye = Said::default().message(b'X', |_| {});
-        let _ = self.stream.write_all(bye.bytes());
+        drop(self.client.take());
+        let connection = &mut self.connection;
+        // The server notices the end of the connection, too.
+        let _ = (self.runtime).block_on(async { tokio::time::timeout(GOODBYE, connection).await });
+    }
+}
+
+/// A column as the server describes it.
+pub(super) struct Told {
+    pub(super) name: String,
+    /// The number of its type.
+    pub(super) oid: u32,
+    /// What stands behind the type's name in brackets; -1: nothing.
+    pub(super) modifier: i32,
+}
+
+fn config(server: &Server) -> Config {
+    let mut config = Config::new();
+    config
+        .user(&server.user)
+        .dbname(&server.database)
+        .application_name("tidemark")
+        .connect_timeout(server.connect_timeout)
+        .ssl_mode(match server.tls {
+            TlsMode::Disable => SslMode::Disable,
+            TlsMode::Prefer => SslMode::Prefer,
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+        });
+    if let Some(password) = &server.password {
+        config.password(password);
+    }
+    match &server.address {
+        Address::Tcp(host, port) => config.host(host).port(*port),
+        // What stays on the machine has no TLS.
+        #[cfg(unix)]
+        Address::Unix(dir, port) => config.host_path(dir).port(*port).ssl_mode(SslMode::Disable),
+        #[cfg(not(unix))]
+        Address::Unix(dir, port) => config.host(dir.display().to_string()).port(*port),
+    };
+    config
+}
+
+fn connector(server: &Server) -> Result<TlsConnector, String> {
+    let verifies = matches!(server.tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
+    let mut builder = TlsConnector::builder();
+    builder
+        .danger_accept_invalid_certs(!verifies)
+        .danger_accept_invalid_hostnames(server.tls != TlsMode::VerifyFull);
+    if let Some(path) = &server.root_certificates {
+        let named = |error: String| format!("'sslrootcert' {}: {error}", path.display());
+        let pem = std::fs::read(path).map_err(|error| named(error.to_string()))?;
+        let all = Certificate::stack_from_pem(&pem).map_err(|error| named(error.to_string()))?;
+        for certificate in all {
+            builder.add_root_certificate(certificate);
+        }
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// Why there is no connection, and what to do.
+fn not_connected(error: &Error, server: &Server) -> (String, &'static str) {
+    let why = reason(error);
+    let source = error.source();
+    let is_tls = source.is_some_and(<dyn std::error::Error>::is::<native_tls::Error>);
+    let is_io = source.is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+    if error.as_db_error().is_some() {
+        (why, LOGIN)
+    } else if is_tls {
+        (why, TLS)
+    } else if is_io || source.is_none() {
+        (why, CONNECT)
+    } else if server.password.is_none() {
+        (format!("the server asks for a password ({why})"), PASSWORD)
+    } else {
+        (why, LOGIN)
+    }
+}
+
+/// An error in the words of the server, where it said something.
+fn reason(error: &Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        let hint = said
+            .hint()
+            .map_or(String::new(), |hint| format!("; {hint}"));
+        return format!("{} ({}){hint}", said.message(), said.code().code());
+    }
+    if error.is_closed() {
+        return "the server closed the connection".into();
+    }
+    match error.source() {
+        Some(source) if source.is::<native_tls::Error>() => format!("TLS: {source}"),
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }

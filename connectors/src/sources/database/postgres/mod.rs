@@ -3,33 +3,29 @@
 //! | module | what it does |
 //! |---|---|
 //! | `options` | where the server is and how to log in |
-//! | `stream` | the connection, with or without TLS |
-//! | `client` | logging in, and one statement at a time |
-//! | `wire` | the messages of the protocol |
-//! | `scram` | how a password is proven |
+//! | `client` | the connection, and one statement at a time |
 //!
 //! Values travel as text, cast by the server, and the session says how it writes them. A query runs as one
 //! statement in a transaction that only reads.
 
 mod client;
 mod options;
-mod scram;
-mod stream;
-mod wire;
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
-use self::client::Client;
+use tokio_postgres::Row;
+
+use self::client::{Client, Told};
 use self::options::Server;
-use self::wire::Told;
+use super::ahead::{Taker, read_ahead};
 use super::options::Relation;
 use super::rows::{Rows, shown};
 use super::{Database, Described, NO_COLUMNS, quoted};
 use crate::format::casts::Casts;
 use crate::format::columns::Column;
-use crate::{Options, Read, Result, SplitReader};
+use crate::{Options, Result, SplitReader};
 
 /// The connector's name.
 pub(super) const NAME: &str = "postgres";
@@ -64,8 +60,8 @@ impl Database for Postgres {
     }
 
     fn describe(&self) -> Result<Vec<Described>> {
-        let mut client = Client::connect(&self.server)?;
-        let columns = client.describe(&format!("SELECT * FROM {}", self.relation.from))?;
+        let sql = format!("SELECT * FROM {}", self.relation.from);
+        let columns = self.ask(|client| client.describe(&sql))?;
         let described = |told: Told| Described {
             data_type: data_type(told.oid, told.modifier),
             name: told.name,
@@ -73,7 +69,33 @@ impl Database for Postgres {
         Ok(columns.into_iter().map(described).collect())
     }
 
+    fn size(&self) -> Option<u64> {
+        let sql = format!("EXPLAIN (FORMAT JSON) SELECT * FROM {}", self.relation.from);
+        let said = self.ask(|client| client.first(&sql)).ok()??;
+        let plan: serde_json::Value = serde_json::from_str(&said).ok()?;
+        let number = |name: &str| plan.pointer(&format!("/0/Plan/{name}"))?.as_u64();
+        number("Plan Rows")?.checked_mul(number("Plan Width")?)
+    }
+
     fn read(&self, columns: &[(String, Field)]) -> Result<Box<dyn SplitReader>> {
+        let (this, columns) = (self.clone(), columns.to_vec());
+        read_ahead(self.place(), move |taker| this.send(&columns, taker))
+    }
+}
+
+impl Postgres {
+    /// Asks something on a connection of its own.
+    fn ask<T: Send>(&self, ask: impl Fn(&Client) -> Result<T> + Send) -> Result<T> {
+        // Whoever asks may be inside a runtime, which allows no other on its thread.
+        let answer = std::thread::scope(|scope| {
+            let asking = scope.spawn(move || ask(&Client::connect(&self.server)?));
+            asking.join()
+        });
+        answer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Reads all rows and hands them over, until nobody takes them any more.
+    fn send(&self, columns: &[(String, Field)], taker: &Taker) -> Result<()> {
         let list: Vec<String> = (columns.iter())
             .map(|(name, _)| format!("{}::text", quoted(name)))
             .collect();
@@ -82,44 +104,33 @@ impl Database for Postgres {
         } else {
             list.join(", ")
         };
-        let mut client = Client::connect(&self.server)?;
-        client.select(&format!("SELECT {list} FROM {}", self.relation.from))?;
-        Ok(Box::new(Selected {
-            client,
-            columns: columns.len(),
-            rows: Rows::new(columns, self.casts.clone(), (NAME, self.place()))?,
-            ended: false,
-        }))
-    }
-}
-
-/// The rows of a query, as they come.
-struct Selected {
-    client: Client,
-    columns: usize,
-    rows: Rows,
-    ended: bool,
-}
-
-impl SplitReader for Selected {
-    fn read(&mut self) -> Result<Read> {
-        let (columns, rows) = (self.columns, &mut self.rows);
-        while !self.ended && !rows.is_full() {
-            self.ended = !self.client.row(&mut |index, value| {
-                if index < columns {
-                    rows.push(index, |column, casts| push(column, value, casts))?;
-                }
-                Ok(())
-            })?;
-            if !self.ended {
-                rows.end_row();
+        let client = Client::connect(&self.server)?;
+        let mut rows = Rows::new(columns, self.casts.clone(), (NAME, self.place()))?;
+        let sql = format!("SELECT {list} FROM {}", self.relation.from);
+        client.select(&sql, &mut |row| {
+            for index in 0..columns.len() {
+                let value = text(row, index).map_err(|error| client.odd(&error))?;
+                rows.push(index, |column, casts| push(column, value, casts))?;
             }
+            rows.end_row();
+            if rows.is_full()
+                && let Some(batch) = rows.take()?
+            {
+                return Ok(taker.give(batch));
+            }
+            Ok(true)
+        })?;
+        if let Some(batch) = rows.take()? {
+            taker.give(batch);
         }
-        Ok(match rows.take()? {
-            Some(batch) => Read::Batch { batch, dropped: 0 },
-            None => Read::End,
-        })
+        Ok(())
     }
+}
+
+/// A value of a row, which the server has made text of.
+fn text(row: &Row, index: usize) -> Result<Option<&[u8]>, tokio_postgres::Error> {
+    let value: Option<&str> = row.try_get(index)?;
+    Ok(value.map(str::as_bytes))
 }
 
 /// Puts a value into a column, or shows the value that does not fit.
