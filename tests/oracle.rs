@@ -132,6 +132,15 @@ const QUERIES: &[&str] = &[
             max(user) AS hi, count(DISTINCT user) AS d, approx_count_distinct(user) AS ad
      FROM events GROUP BY kind",
     "SELECT count(*) AS n, sum(id) AS s, max(ts) AS t FROM events",
+    "SELECT kind, count(DISTINCT user) AS a, count(DISTINCT user) FILTER (WHERE amount > 0) AS b,
+            count(DISTINCT user) FILTER (WHERE amount < -500) AS c, count(DISTINCT id % 100) AS d,
+            count(DISTINCT id % 100) FILTER (WHERE amount > 900) AS e, count(DISTINCT user, id % 3) FILTER (WHERE id > 200) AS f
+     FROM events GROUP BY kind",
+    "SELECT window.start AS ws, count(DISTINCT user) AS a, count(DISTINCT user) FILTER (WHERE kind = 'a') AS b
+     FROM events GROUP BY window(ts, '20 minutes', '5 minutes')",
+    "SELECT n % 3 AS m, count(DISTINCT n) AS a, count(DISTINCT n) FILTER (WHERE s > 0) AS b,
+            count(DISTINCT user) FILTER (WHERE s > 0) AS c, count(DISTINCT user) AS d
+     FROM (SELECT user, count(*) AS n, sum(amount) AS s FROM events GROUP BY user) GROUP BY n % 3",
     "SELECT window.start AS ws, window.end AS we, kind, count(*) AS n, sum(amount) AS s
      FROM events GROUP BY window(ts, '10 minutes'), kind",
     "SELECT window.start AS ws, user, count(*) FILTER (WHERE amount > 0) AS n, min(id) AS first

@@ -4,6 +4,7 @@
 #   QUERIES="filter count"      only these
 #   RATE=10000 WARM_UP=15 SECONDS_=60
 #   DELIVERY=exactly-once       (at-least-once)
+#   OPTIONS="'kafka.linger.ms' = '1',"   more of the output's
 #   TIDEMARK=/path/to/tidemark  another binary
 #
 # Needs Java 17 and Maven. Both topics stamp records as they are appended; see connectors/benches/latency.rs.
@@ -24,19 +25,19 @@ cd "$work"
 properties=log.message.timestamp.type=LogAppendTime
 . "$root/benches/broker.sh"
 query=
-trap 'kill $query 2>/dev/null; kill -9 $node 2>/dev/null; rm -rf "$work/log"' EXIT
+trap 'kill $query 2>/dev/null || true; kill -9 $node 2>/dev/null || true; rm -rf "$work/log"' EXIT
 
 servers="'kafka.bootstrap.servers' = '127.0.0.1:$port'"
 columns="id BIGINT, key STRING, kind STRING, amount DOUBLE, page STRING, at TIMESTAMP"
 watermark="WATERMARK FOR at AS at - INTERVAL '1' SECOND"
 input() { echo "CREATE TABLE $1 ($columns${2:+, $2}) WITH ('connector' = 'kafka', $servers, 'subscribe' = '$1-$q', 'startingOffsets' = 'latest', 'format' = 'json');"; }
 output() { echo "CREATE TABLE result WITH ('connector' = 'kafka', $servers, 'topic' = 'out-$q', 'format' = 'json', 'keyColumns' = '$1', 'outputMode' = '$2',
-  'deliveryGuarantee' = '$delivery', 'trigger' = 'continuous 1 second', 'checkpointLocation' = 'checkpoint-$q');
+  'deliveryGuarantee' = '$delivery', ${OPTIONS:-} 'trigger' = 'continuous 1 second', 'checkpointLocation' = 'checkpoint-$q');
 INSERT INTO result"; }
 stamp='unix_millis(_metadata.timestamp)'
 script() {
     case $q in
-        filter)
+        warm | filter)
             input a; output id append
             echo "SELECT id, key, amount * 1.2 AS gross, $stamp AS ts FROM a WHERE kind <> 'cart';" ;;
         count)
@@ -64,7 +65,8 @@ seq 0 9999 | awk '{ printf "user-%d,Name %d\n", $1, $1 }' > users/users.csv
 isolation=read_uncommitted
 [ "$delivery" = exactly-once ] && isolation=read_committed
 printf '| query | p50 | p99 | p99.9 | max | p99 by third | CPU of a core |\n|---|---|---|---|---|---|---|\n'
-for q in $queries; do
+# The first run is for the broker, which the JVM compiles meanwhile.
+for q in warm $queries; do
     inputs=a-$q
     [ "$q" = join ] && inputs=a-$q,b-$q
     for name in ${inputs//,/ } out-$q; do
@@ -80,6 +82,7 @@ for q in $queries; do
     kill -INT $query
     wait $query || { tail -3 "$q.progress" >&2; exit 1; }
     query=
+    [ "$q" = warm ] && continue
     echo "$measured" > "$q.json"
     echo "$measured" | sed 's/[{}"]//g; s/\[\(.*\), \(.*\), \(.*\)\]/\1 \2 \3/' | awk -F'[,:]' -v q="$q" -v cpu=$((after - before)) -v s=$((warm_up + seconds + 3)) \
         '{ for (i = 1; i < NF; i += 2) v[$i] = $(i + 1); printf "| %s | %s | %s | %s | %s | %s | %.0f %% |\n", q, v["p50"], v["p99"], v["p999"], v["max"], v["p99_by_third"], cpu / s }'

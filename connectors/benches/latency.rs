@@ -91,7 +91,10 @@ fn main() -> ExitCode {
 fn produce(args: &Args) -> u64 {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &args.servers)
-        .set("linger.ms", "0")
+        // A burst is a request for each partition, not one for each record.
+        .set("linger.ms", "1")
+        // A broker that is still being compiled takes them later.
+        .set("queue.buffering.max.messages", "1000000")
         .create()
         .expect("a producer");
     let began = Instant::now();

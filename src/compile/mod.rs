@@ -12,7 +12,7 @@ use tidemark_connectors::{Distribution, OutputMode, SinkWriter, SourceReader};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concatenate;
 
-use crate::operators::aggregate::Aggregate;
+use crate::operators::aggregate::{self, Aggregate};
 use crate::operators::deduplicate::Deduplicate;
 use crate::operators::filter_project::FilterProject;
 use crate::operators::join::{self, Join};
@@ -99,6 +99,7 @@ pub fn routed_parts(plan: &Plan) -> BTreeMap<u32, Routed> {
     fn visit(node: &Node, parts: &mut BTreeMap<u32, Routed>) {
         node.inputs.iter().for_each(|input| visit(input, parts));
         let routed: Option<Routed> = match &node.operator {
+            Operator::Aggregate(_) => Some(aggregate::routed),
             Operator::SessionWindow(_) => Some(session_window::routed),
             Operator::Join(join) if join::is_timed(join) => Some(join::routed),
             Operator::Nearest(_) => Some(nearest::routed),

@@ -177,14 +177,18 @@ fn decode(mut bytes: &[u8]) -> Option<Deltas> {
 
 /// Spreads byte rows by the hash of their keys.
 pub struct ByKey {
-    parts: Vec<Rows>,
+    /// Of each row, whose it is.
+    routes: Vec<u32>,
+    /// For each worker its rows, and the bytes of their keys and values.
+    shares: Vec<(usize, usize, usize)>,
 }
 
 impl ByKey {
     /// For this many workers.
     pub fn new(peers: usize) -> Self {
         Self {
-            parts: vec![Rows::default(); peers],
+            routes: vec![],
+            shares: vec![(0, 0, 0); peers],
         }
     }
 }
@@ -200,20 +204,24 @@ impl Distributor<Rows> for ByKey {
             Message::push_at(rows, stamp.clone(), only);
             return;
         }
-        for row in 0..rows.len() {
-            let key = rows.keys.get(row);
-            let part = &mut self.parts[route(hash(key), pushers.len())];
-            part.time = rows.time;
-            part.push(
-                key,
-                rows.vals.get(row),
-                rows.diffs.get(row),
-                rows.expiry.get(row),
-            );
+        self.routes.clear();
+        self.shares.fill((0, 0, 0));
+        for (key, val) in rows.keys.iter().zip(rows.vals.iter()) {
+            let to = route(hash(key), pushers.len());
+            self.routes.push(to as u32);
+            let (count, keys, vals) = &mut self.shares[to];
+            (*count, *keys, *vals) = (*count + 1, *keys + key.len(), *vals + val.len());
         }
-        for (part, pusher) in self.parts.iter_mut().zip(pushers) {
+        let room = |share: &(usize, usize, usize)| {
+            Rows::with_capacity(rows.time, share.0, (share.1, share.2))
+        };
+        let mut parts: Vec<Rows> = self.shares.iter().map(room).collect();
+        for (row, to) in self.routes.iter().enumerate() {
+            let (key, val) = (rows.keys.get(row), rows.vals.get(row));
+            parts[*to as usize].push(key, val, rows.diffs.get(row), rows.expiry.get(row));
+        }
+        for (mut part, pusher) in parts.into_iter().zip(pushers) {
             if !part.is_empty() {
-                let mut part = std::mem::take(part);
                 Message::push_at(&mut part, stamp.clone(), pusher);
             }
         }

@@ -257,6 +257,8 @@ struct Inner {
 pub struct Arrivals {
     /// The epoch of something that nobody was told of.
     pub fresh: Option<Epoch>,
+    /// The last epoch that somebody was told of: once is enough.
+    pub told: Option<Epoch>,
     /// The epoch takes no more.
     pub full: bool,
     /// When batches arrived (microseconds since 1970 UTC), and how many rows each has, by epoch.
@@ -351,7 +353,9 @@ impl Context {
     /// Rows of a partition that is followed, and when the oldest of them arrived.
     pub fn arrived(&self, epoch: Epoch, since: i64, rows: u64) {
         let mut arrivals = self.0.arrivals.borrow_mut();
-        arrivals.fresh = Some(epoch);
+        if arrivals.told != Some(epoch) {
+            (arrivals.fresh, arrivals.told) = (Some(epoch), Some(epoch));
+        }
         let times = arrivals.times.entry(epoch).or_default();
         times.push((since, rows));
     }

@@ -13,7 +13,7 @@ use crate::operators::{
     Context, DeltaStream, Deltas, EpochCursor, EpochInfo, OperatorError, OperatorStats, RowStream,
 };
 use crate::row::Delta;
-use crate::state::Rows;
+use crate::state::{Rows, places_by_row};
 use crate::time::Epoch;
 
 /// One worker's share of a keyed operator.
@@ -125,17 +125,16 @@ pub struct Change<'a> {
 
 /// All changes by key and value, those of one row added up.
 pub fn changes_of(rows: &[Rows]) -> Vec<Change<'_>> {
-    let mut changes: Vec<Change<'_>> = rows
-        .iter()
-        .flat_map(|rows| {
-            (0..rows.len()).map(|row| Change {
-                key: rows.keys.get(row),
-                value: rows.vals.get(row),
-                diff: rows.diffs.get(row),
-            })
+    let mut changes: Vec<Change<'_>> = (places_by_row(rows).into_iter())
+        .map(|(_, part, row)| {
+            let (part, row) = (&rows[part as usize], row as usize);
+            Change {
+                key: part.keys.get(row),
+                value: part.vals.get(row),
+                diff: part.diffs.get(row),
+            }
         })
         .collect();
-    changes.sort_unstable_by(|a, b| (a.key, a.value).cmp(&(b.key, b.value)));
     changes.dedup_by(|next, kept| {
         let same = (next.key, next.value) == (kept.key, kept.value);
         if same {

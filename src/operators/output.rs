@@ -193,9 +193,9 @@ impl Waiting {
         self.0.entry(delta.time.epoch).or_default().push(delta);
     }
 
-    /// Those of an epoch that is.
-    fn take(&mut self, epoch: &EpochInfo) -> Vec<Delta> {
-        self.0.remove(&epoch.epoch).unwrap_or_default()
+    /// Those of an epoch.
+    fn take(&mut self, epoch: Epoch) -> Vec<Delta> {
+        self.0.remove(&epoch).unwrap_or_default()
     }
 }
 
@@ -208,6 +208,14 @@ trait Writing: 'static {
         current: Epoch,
         writer: &mut dyn SinkWriter,
     ) -> Result<(), OperatorError>;
+    /// An epoch has become the first that is not complete.
+    fn begin(
+        &mut self,
+        _current: Epoch,
+        _writer: &mut dyn SinkWriter,
+    ) -> Result<(), OperatorError> {
+        Ok(())
+    }
     /// An epoch is complete.
     fn finish(
         &mut self,
@@ -263,10 +271,14 @@ where
                         && let Some((epoch, _capability)) = epochs.complete(frontier)
                     {
                         let _call = calls.begin();
-                        if let Some(writer) = writer.as_mut()
-                            && let Err(error) = writing.finish(&epoch, writer.as_mut())
-                        {
-                            return context.fail(error);
+                        if let Some(writer) = writer.as_mut() {
+                            let next = epoch.epoch + 1;
+                            let turned = writing
+                                .finish(&epoch, writer.as_mut())
+                                .and_then(|()| writing.begin(next, writer.as_mut()));
+                            if let Err(error) = turned {
+                                return context.fail(error);
+                            }
                         }
                         epochs.done();
                     }
@@ -322,15 +334,15 @@ impl Writing for Direct {
         Ok(())
     }
 
-    fn finish(
-        &mut self,
-        epoch: &EpochInfo,
-        writer: &mut dyn SinkWriter,
-    ) -> Result<(), OperatorError> {
-        // What waited for this epoch goes now; later rows of it cannot come any more.
-        for delta in self.waiting.take(epoch) {
+    /// What waited for its turn goes now, not only when its own epoch ends.
+    fn begin(&mut self, current: Epoch, writer: &mut dyn SinkWriter) -> Result<(), OperatorError> {
+        for delta in self.waiting.take(current) {
             Self::write(&delta, writer)?;
         }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &EpochInfo, _: &mut dyn SinkWriter) -> Result<(), OperatorError> {
         Ok(())
     }
 }
@@ -368,7 +380,7 @@ impl Writing for Consolidated {
         epoch: &EpochInfo,
         writer: &mut dyn SinkWriter,
     ) -> Result<(), OperatorError> {
-        let deltas = self.waiting.take(epoch);
+        let deltas = self.waiting.take(epoch.epoch);
         let encoded = deltas
             .iter()
             .map(|delta| self.encode(delta))

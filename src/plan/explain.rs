@@ -534,8 +534,20 @@ fn state_notes(plan: &Plan, node: &Node, aggregate: &Aggregate) -> Vec<Note> {
 
 /// What an aggregate keeps beside one value a call.
 fn extra_state(aggregate: &Aggregate, from_changes: bool) -> String {
-    let kept = |call| kept_beside(call, from_changes);
-    let extra: Vec<String> = aggregate.calls.iter().filter_map(kept).collect();
+    let calls = &aggregate.calls;
+    let kept = |(at, call): (usize, &AggregateCall)| {
+        let shares = |other: &&AggregateCall| call.counts_same_values(other);
+        if calls[..at].iter().any(|other| shares(&other)) {
+            return None;
+        }
+        let kept = kept_beside(call, from_changes)?;
+        Some(match calls[at..].iter().skip(1).filter(shares).count() {
+            0 => kept,
+            1 => format!("{kept} and of another call that counts them"),
+            more => format!("{kept} and of {more} more calls that count them"),
+        })
+    };
+    let extra: Vec<String> = calls.iter().enumerate().filter_map(kept).collect();
     if extra.is_empty() {
         String::new()
     } else {

@@ -399,6 +399,19 @@ pub struct AggregateCall {
     pub filter: Option<Expr>,
 }
 
+impl AggregateCall {
+    /// Whether both count distinct values, and the same ones: those of other rows, if their filters differ. What is
+    /// to be computed is computed only where the filter holds, so then it is not the same.
+    pub fn counts_same_values(&self, other: &Self) -> bool {
+        let is_given = |value: &Expr| matches!(value, Expr::Column(_) | Expr::Literal(..));
+        let both = [self, other];
+        both.iter()
+            .all(|call| call.function == AggregateFunction::CountDistinct)
+            && self.args == other.args
+            && (self.filter == other.filter || self.args.iter().all(is_given))
+    }
+}
+
 /// The aggregates that state can keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AggregateFunction {

@@ -49,7 +49,7 @@ pub use self::hll::HyperLogLog;
 pub use self::key::{KeyCodec, bound_prefix, read_bound};
 pub use self::moments::{Moments, Statistic};
 pub use self::origin::Origin;
-pub use self::value::ValueCodec;
+pub use self::value::{ValueCodec, ValueEncoder};
 
 use crate::time::Time;
 

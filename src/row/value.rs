@@ -57,6 +57,15 @@ impl ValueCodec {
 
     /// Appends the rows of `columns` to `out`.
     pub fn encode_into(&self, columns: &[ArrayRef], out: &mut Bytes) -> Result<()> {
+        let encoder = self.encoder(columns)?;
+        for row in 0..columns.first().map_or(0, |c| c.len()) {
+            out.try_push_with(|buf| encoder.append(row, buf))?;
+        }
+        Ok(())
+    }
+
+    /// What encodes rows of `columns` one by one.
+    pub fn encoder(&self, columns: &[ArrayRef]) -> Result<ValueEncoder> {
         let rows = columns.first().map_or(0, |c| c.len());
         let fits = columns.len() == self.types.len()
             && columns
@@ -73,10 +82,7 @@ impl ValueCodec {
             .iter()
             .map(Source::new)
             .collect::<Result<Vec<_>>>()?;
-        for i in 0..rows {
-            out.try_push_with(|buf| encode::row(&sources, i, buf))?;
-        }
-        Ok(())
+        Ok(ValueEncoder { sources })
     }
 
     /// The columns of `rows`.
@@ -102,6 +108,19 @@ impl ValueCodec {
             .zip(columns)
             .map(|(t, c)| c.finish(t))
             .collect()
+    }
+}
+
+/// Encodes the rows of some columns.
+pub struct ValueEncoder {
+    sources: Vec<Source>,
+}
+
+impl ValueEncoder {
+    /// Appends row `row`; nothing where there are no columns.
+    #[inline]
+    pub fn append(&self, row: usize, out: &mut Vec<u8>) {
+        encode::row(&self.sources, row, out);
     }
 }
 

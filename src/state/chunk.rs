@@ -265,6 +265,12 @@ impl<R: Diff> ChunkWriter<R> {
         self.body.rows() == 0
     }
 
+    /// Whether the last row that waits, if any, sorts before this one.
+    pub(crate) fn sorts_before(&self, key: &[u8], val: &[u8]) -> bool {
+        let last = (self.body.keys.last()).zip(self.body.vals.last());
+        last.is_none_or(|last| last < (key, val))
+    }
+
     /// Appends a row that sorts after all others.
     #[inline]
     pub(crate) fn push(

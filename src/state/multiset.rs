@@ -3,12 +3,13 @@
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::row::{Bytes, bound_prefix, hash};
+use crate::state::chunk::{ChunkWriter, RowChunk};
 use crate::state::error::Result;
 use crate::state::recorder::Recorder;
 use crate::state::restore::RestoredSections;
 use crate::state::rows::Rows;
 use crate::state::section::TraceKind;
-use crate::state::size::{StateSize, Waiting};
+use crate::state::size::{Sizes, StateSize, Waiting};
 use crate::state::sort::sort_rows;
 use crate::state::table::ascends;
 use crate::state::trace::Trace;
@@ -25,6 +26,47 @@ pub type FoundPair<'a> = dyn FnMut(&[u8], &[u8], i64) + 'a;
 /// retracts: rows that expire apart do not cancel.
 pub struct Multiset {
     trace: Trace<i64>,
+}
+
+/// Rows of one epoch for a multiset that come in the order in which they are kept.
+pub struct Additions {
+    time: Time,
+    writer: ChunkWriter<i64>,
+    chunks: Vec<RowChunk<i64>>,
+    sizes: Sizes,
+    rows: usize,
+}
+
+impl Additions {
+    /// None yet, in the epoch of `time`.
+    pub fn new(time: Time) -> Self {
+        Self {
+            time,
+            writer: ChunkWriter::new(),
+            chunks: vec![],
+            sizes: Sizes::default(),
+            rows: 0,
+        }
+    }
+
+    /// Takes the next row, which sorts after all others by key and value; nothing where `diff` is zero.
+    #[inline]
+    pub fn push(&mut self, key: &[u8], val: &[u8], diff: i64, expiry: EventTime) {
+        if diff == 0 {
+            return;
+        }
+        debug_assert!(self.writer.sorts_before(key, val), "rows come in order");
+        self.rows += 1;
+        self.sizes.add_row(key, val, diff, expiry);
+        let row = (key, val);
+        self.writer
+            .push(row, self.time, diff, expiry, &mut self.chunks);
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
 }
 
 impl Multiset {
@@ -72,6 +114,21 @@ impl Multiset {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Seals the epoch of these additions, and tells the recorder.
+    pub fn add(&mut self, additions: Additions) -> Result<()> {
+        let Additions {
+            time,
+            writer,
+            mut chunks,
+            sizes,
+            ..
+        } = additions;
+        writer.finish(&mut chunks);
+        self.trace.seal(time, chunks)?;
+        self.trace.sizes.absorb(&sizes, self.trace.watermark());
         Ok(())
     }
 

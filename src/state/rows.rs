@@ -1,6 +1,6 @@
 //! Rows on their way into a trace, in memory and as a message between processes.
 
-use crate::row::{Bytes, varint};
+use crate::row::{Bytes, RowError, varint};
 use crate::state::column::Column;
 use crate::state::error::{Result, StateError};
 use crate::time::{EventTime, Time};
@@ -36,6 +36,31 @@ impl Rows {
         self.vals.push(val);
         self.diffs.push(diff);
         self.expiry.push(expiry);
+    }
+
+    /// No rows, with room for so many of so many bytes.
+    pub fn with_capacity(time: Time, rows: usize, (keys, vals): (usize, usize)) -> Self {
+        Self {
+            keys: Bytes::with_capacity(rows, keys),
+            vals: Bytes::with_capacity(rows, vals),
+            ..Self::new(time)
+        }
+    }
+
+    /// Appends a row whose value is what `write` appends; on an error nothing is appended.
+    #[inline]
+    pub fn push_with(
+        &mut self,
+        key: &[u8],
+        diff: i64,
+        expiry: EventTime,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> std::result::Result<(), RowError> {
+        self.vals.try_push_with(write)?;
+        self.keys.push(key);
+        self.diffs.push(diff);
+        self.expiry.push(expiry);
+        Ok(())
     }
 
     /// Appends a row to the last of `parts`, or to a new one where that is full; nothing where `diff` is zero.

@@ -24,6 +24,16 @@ fn key_at<'a>(parts: &'a [Rows], place: &Place) -> &'a [u8] {
     parts[place.1 as usize].keys.get(place.2 as usize)
 }
 
+/// The places of all rows, by their keys and, of equal keys, by their values.
+pub fn places_by_row(parts: &[Rows]) -> Vec<Place> {
+    let mut places = places_by_key(parts);
+    let value = |place: &Place| parts[place.1 as usize].vals.get(place.2 as usize);
+    for of_key in places.chunk_by_mut(|a, b| a.0 == b.0 && key_at(parts, a) == key_at(parts, b)) {
+        of_key.sort_unstable_by(|a, b| value(a).cmp(value(b)));
+    }
+    places
+}
+
 /// Sorts rows, given in the order in which they happened, and folds those that are equal. Where the
 /// newest wins, that is the last of each key.
 pub(crate) fn sort_rows<R: Diff>(parts: &[Rows], time: Time) -> Vec<RowChunk<R>> {

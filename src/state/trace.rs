@@ -27,6 +27,10 @@ const MOST_HELD: usize = 2;
 /// So many chunks are freed at once while there are more, or an eighth of them.
 const FREED: usize = 64;
 
+/// Where epochs leave no moment, so many times the chunks that an epoch adds are freed with it: a row is merged
+/// about as often before it lies in the largest batch.
+const LEVELS: usize = 8;
+
 /// A spine and what its owner must know of it.
 ///
 /// An epoch without rows costs nothing: the next batch with rows covers it too, in the spine and in what
@@ -154,7 +158,8 @@ where
         }
         let edge = |epoch| Antichain::from_elem(Time::opening(epoch));
         let since = edge(0);
-        self.free();
+        // A batch that comes has as many chunks merged away as there are levels to go through.
+        self.free(LEVELS * batch.chunks().len());
         let description = Description::new(edge(self.covered), edge(upper), since);
         self.covered = upper;
         self.spine
@@ -177,10 +182,10 @@ where
         true
     }
 
-    /// Frees a few chunks of batches that have been merged. Whether there were any.
-    fn free(&mut self) -> bool {
+    /// Frees a few chunks of batches that have been merged, or this many. Whether there were any.
+    fn free(&mut self, many: usize) -> bool {
         let mut garbage = self.garbage.borrow_mut();
-        let freed = FREED.max(garbage.len() / 8);
+        let freed = FREED.max(garbage.len() / 8).max(many);
         let left = garbage.len().saturating_sub(freed);
         garbage.drain(left..).count() > 0
     }
@@ -250,7 +255,7 @@ where
                 self.exert(effort, wasteful)
             }
         };
-        more || self.free() || self.release()
+        more || self.free(0) || self.release()
     }
 
     fn exert(&mut self, effort: usize, whole: bool) -> bool {

@@ -31,7 +31,7 @@ pub enum Kind {
     Bits(BitOperation),
     /// Least or greatest by the encoded row, of input that never retracts.
     Extreme,
-    /// The number of distinct values; the values lie in a multiset beside the groups.
+    /// The number of distinct values; the values lie in a set beside the groups.
     Distinct,
     /// The first row of a multiset beside the groups: least or greatest of input that retracts.
     First,
@@ -157,7 +157,7 @@ impl Call {
 
     /// Whether values lie in a multiset beside the groups.
     pub fn keeps_values(&self) -> bool {
-        matches!(self.kind, Kind::Distinct | Kind::First | Kind::Folded(_))
+        matches!(self.kind, Kind::First | Kind::Folded(_))
     }
 
     /// What is compared, hashed or kept of the rows of a batch, as bytes; nothing where a call needs

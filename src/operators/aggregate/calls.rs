@@ -9,7 +9,8 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{Expr, when};
 
 use crate::operators::aggregate::accumulate::{Groups, valid_rows};
-use crate::operators::aggregate::call::Call;
+use crate::operators::aggregate::call::{Call, Kind};
+use crate::operators::aggregate::distinct::{Set, sets};
 use crate::operators::expression::Expressions;
 use crate::operators::{EpochInfo, OperatorError};
 use crate::plan;
@@ -21,6 +22,8 @@ pub struct Calls {
     pub calls: Arc<[Call]>,
     /// Accumulators of no groups.
     pub groups: Groups,
+    /// The sets of distinct values that calls count.
+    pub sets: Vec<Set>,
     arguments: Vec<Expressions>,
     filters: Vec<Option<Expressions>>,
 }
@@ -38,15 +41,22 @@ pub struct Grouped<'a> {
     pub counted: Option<&'a BooleanArray>,
 }
 
-/// Takes a call that keeps values, its arguments row by row, and which rows are valid.
-pub type KeepValues<'a> =
-    dyn FnMut(usize, &[ArrayRef], &BooleanArray) -> Result<(), OperatorError> + 'a;
+/// Values to keep, row by row.
+pub enum Values<'a> {
+    /// The arguments of a call that keeps them, and the rows that count.
+    OfCall(usize, &'a [ArrayRef], &'a BooleanArray),
+    /// The values of a set, and the rows that count for each of its calls.
+    OfSet(usize, &'a [ArrayRef], &'a [BooleanArray]),
+}
+
+/// Takes what is to be kept.
+pub type KeepValues<'a> = dyn FnMut(Values<'_>) -> Result<(), OperatorError> + 'a;
 
 impl Calls {
-    /// The calls `calls` over rows of `input`, whose results are the columns of `output` from
+    /// The calls `of` over rows of `input`, whose results are the columns of `output` from
     /// `first` on; `options` are what expressions are computed with.
     pub fn new(
-        calls: &[plan::AggregateCall],
+        of: &[plan::AggregateCall],
         input: &DFSchemaRef,
         input_retracts: bool,
         (output, first): (&DFSchemaRef, usize),
@@ -55,7 +65,7 @@ impl Calls {
         let mut prepared = vec![];
         let mut arguments = vec![];
         let mut filters = vec![];
-        for (index, call) in calls.iter().enumerate() {
+        for (index, call) in of.iter().enumerate() {
             let guarded = guarded(call)?;
             let expressions = Expressions::new(&guarded, input, options)?;
             let types: Vec<DataType> = expressions.types(input)?;
@@ -73,9 +83,11 @@ impl Calls {
         }
         let calls: Arc<[Call]> = prepared.into();
         let groups = Groups::new(Arc::clone(&calls), input_retracts);
+        let sets = sets(&calls, |one, other| of[one].counts_same_values(&of[other]));
         Ok(Self {
             calls,
             groups,
+            sets,
             arguments,
             filters,
         })
@@ -92,7 +104,7 @@ impl Calls {
             .collect()
     }
 
-    /// Adds rows to their groups. What calls that keep values are to keep goes to `keep`.
+    /// Adds rows to their groups. The values that are kept beside them go to `keep`.
     pub fn accumulate(
         &self,
         groups: &mut Groups,
@@ -101,18 +113,26 @@ impl Calls {
         keep: &mut KeepValues<'_>,
     ) -> Result<(), OperatorError> {
         groups.add_rows(rows.of, rows.diffs);
-        let calls = self.calls.iter().zip(arguments).enumerate();
-        for (index, (call, (arguments, filter))) in calls {
-            let required = call.required(arguments);
-            let mut valid = valid_rows(rows.of.len(), &required, filter.as_ref());
-            if let Some(counted) = rows.counted {
-                valid = BooleanArray::new(valid.values() & counted.values(), None);
+        let valid = |index: usize| {
+            let (arguments, filter) = &arguments[index];
+            let required = self.calls[index].required(arguments);
+            let valid = valid_rows(rows.of.len(), &required, filter.as_ref());
+            match rows.counted {
+                Some(counted) => BooleanArray::new(valid.values() & counted.values(), None),
+                None => valid,
             }
+        };
+        for (index, call) in self.calls.iter().enumerate() {
+            let of_call = &arguments[index].0;
             if call.keeps_values() {
-                keep(index, arguments, &valid)?;
-            } else {
-                groups.add(index, arguments, &valid, rows.of, rows.diffs)?;
+                keep(Values::OfCall(index, of_call, &valid(index)))?;
+            } else if !matches!(call.kind, Kind::Distinct) {
+                groups.add(index, of_call, &valid(index), rows.of, rows.diffs)?;
             }
+        }
+        for (number, set) in self.sets.iter().enumerate() {
+            let counted: Vec<_> = set.calls.iter().map(|call| valid(*call)).collect();
+            keep(Values::OfSet(number, &arguments[set.calls[0]].0, &counted))?;
         }
         Ok(())
     }

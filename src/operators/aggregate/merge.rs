@@ -6,15 +6,14 @@ use arrow::array::ArrayRef;
 
 use crate::operators::aggregate::accumulate::Groups;
 use crate::operators::aggregate::call::{Folded, Kind};
+use crate::operators::aggregate::distinct::{self, Brought};
 use crate::operators::aggregate::{LATE_NAME, Prepared, VALUE_TAG};
 use crate::operators::expression::record_batch;
 use crate::operators::keyed::Keyed;
-use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats};
+use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta, RowError, hash, route};
-use crate::state::{
-    Multiset, Place, Recorder, RestoredSections, Rows, StateError, Table, TableKind, places_by_key,
-};
+use crate::state::{Multiset, Place, Recorder, Rows, StateError, Table, TableKind, places_by_key};
 use timely::dataflow::operators::generic::OperatorInfo;
 
 /// Rows are given in batches of this size.
@@ -29,6 +28,8 @@ pub(super) struct Merge {
     groups: Table,
     /// For each call that keeps values, its values.
     values: Vec<Option<Multiset>>,
+    /// The values of each set.
+    sets: Vec<distinct::Kept>,
     owns_global: bool,
 }
 
@@ -39,16 +40,18 @@ struct Touched {
     new: Groups,
     /// For each call the values that came and went: (group, value, change), in order.
     values: Vec<Vec<(usize, Box<[u8]>, i64)>>,
+    /// For each set the values that came and went.
+    brought: Vec<Brought>,
 }
 
 impl Merge {
-    /// `restored` holds what each trace begins with, the groups' first.
+    /// `restored` holds what each trace begins with.
     pub(super) fn new(
         prepared: &Arc<Prepared>,
         context: &Context,
         info: &OperatorInfo,
         recorder: &Recorder,
-        mut restored: Vec<Option<RestoredSections>>,
+        restored: &mut Restored,
     ) -> Result<Self, OperatorError> {
         let operator = prepared.operator;
         let failed = |source| OperatorError::State { operator, source };
@@ -62,7 +65,7 @@ impl Merge {
             kind,
             info.clone(),
             recorder.for_trace(id, 0),
-            restored[0].take(),
+            restored.take(id, 0),
         )
         .map_err(failed)?;
         let values = prepared
@@ -71,11 +74,32 @@ impl Merge {
             .iter()
             .enumerate()
             .map(|(call, spec)| {
-                let trace = call + 1;
-                let recorder = recorder.for_trace(id, trace as u32);
+                let trace = call as u32 + 1;
+                let recorder = recorder.for_trace(id, trace);
                 spec.keeps_values()
-                    .then(|| Multiset::new(info.clone(), recorder, restored[trace].take()))
+                    .then(|| Multiset::new(info.clone(), recorder, restored.take(id, trace)))
                     .transpose()
+            })
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        let sets = (prepared.calls.sets.iter())
+            .map(|set| {
+                // Where versions before this one kept them.
+                for call in &set.calls {
+                    let trace = *call as u32 + 1;
+                    if let Some(found) = restored.take(id, trace) {
+                        return Err(StateError::Kind {
+                            operator: id,
+                            trace,
+                            expected: "no values of count(DISTINCT)",
+                            found: found.kind().name(),
+                        });
+                    }
+                }
+                let trace = distinct::TRACES + set.calls[0] as u32;
+                let recorder = recorder.for_trace(id, trace);
+                let restored = restored.take(id, trace);
+                distinct::Kept::new(set, prepared.general, info, recorder, restored)
             })
             .collect::<Result<_, _>>()
             .map_err(failed)?;
@@ -85,6 +109,7 @@ impl Merge {
             prepared: Arc::clone(prepared),
             groups,
             values,
+            sets,
             owns_global,
         })
     }
@@ -108,6 +133,13 @@ impl Merge {
         }
         let mut new = prepared.calls.groups.like(keys.len());
         let mut values = vec![Vec::new(); prepared.calls.calls.len()];
+        let mut brought: Vec<Brought> = vec![];
+        brought.resize_with(prepared.calls.sets.len(), Brought::default);
+        let set_of = |call: usize| {
+            let mut sets = prepared.calls.sets.iter();
+            sets.position(|set| set.calls[0] == call)
+        };
+        let set_of: Vec<_> = (0..values.len()).map(set_of).collect();
         for (entry, group) in order.iter().zip(of) {
             let (part, row) = (&rows[entry.1 as usize], entry.2 as usize);
             match part.vals.get(row) {
@@ -117,7 +149,14 @@ impl Merge {
                 }
                 [high, low, value @ ..] => {
                     let call = usize::from(u16::from_be_bytes([*high, *low]) - VALUE_TAG);
-                    values[call].push((group, Box::from(value), part.diffs.get(row)));
+                    let Some(set) = set_of[call] else {
+                        values[call].push((group, Box::from(value), part.diffs.get(row)));
+                        continue;
+                    };
+                    let of = (&prepared.calls.sets[set], prepared.general);
+                    let group = (group, keys.get(group));
+                    (brought[set].add(of, group, value, part.expiry.get(row)))
+                        .ok_or_else(|| self.internal("a value of a set is cut off"))?;
                 }
                 _ => return Err(self.internal("a partial group without content")),
             }
@@ -125,7 +164,12 @@ impl Merge {
         for values in &mut values {
             consolidate(values);
         }
-        Ok(Touched { keys, new, values })
+        Ok(Touched {
+            keys,
+            new,
+            values,
+            brought,
+        })
     }
 
     /// Adds what came to what is kept, and gives the difference; says how many groups changed.
@@ -140,6 +184,7 @@ impl Merge {
             keys,
             mut new,
             values,
+            brought,
         } = touched;
         let count = keys.len();
         let mut old = prepared.calls.groups.like(count);
@@ -159,6 +204,17 @@ impl Merge {
         }
         for (call, values) in values.iter().enumerate() {
             self.update_values(epoch, call, &keys, values, &mut new)?;
+        }
+        for (set, brought) in self.sets.iter_mut().zip(&brought) {
+            let add = &mut |call, group, change| new.add_distinct(call, group, change);
+            let consistent = set.update(epoch.time(), brought, add);
+            let failed = |source| OperatorError::State {
+                operator: prepared.operator,
+                source,
+            };
+            if !consistent.map_err(failed)? {
+                return Err(self.internal("a value goes that was not there"));
+            }
         }
 
         let mut changes = self.groups.changes();
@@ -217,28 +273,14 @@ impl Merge {
             time: epoch.time(),
             ..Rows::default()
         };
-        let (mut of_keys, mut of_values) = (Bytes::default(), Bytes::default());
         for (group, value, change) in changes {
             let key = keys.get(*group);
             rows.push(key, value, *change, prepared.expiry_of(key));
-            of_keys.push(key);
-            of_values.push(value);
         }
         let failed = |source: StateError| OperatorError::State {
             operator: prepared.operator,
             source,
         };
-        if matches!(prepared.calls.calls[call].kind, Kind::Distinct) {
-            let mut before = vec![0; changes.len()];
-            multiset.counts((&of_keys, &of_values), &mut |row, count| {
-                before[row] = count;
-            });
-            for ((group, _, change), before) in changes.iter().zip(before) {
-                let distinct = i64::from(before + change > 0) - i64::from(before > 0);
-                new.add_distinct(call, *group, distinct);
-            }
-            return multiset.apply(epoch.time(), &rows).map_err(failed);
-        }
         multiset.apply(epoch.time(), &rows).map_err(failed)?;
         let mut groups: Vec<usize> = changes.iter().map(|(group, ..)| *group).collect();
         groups.dedup();
@@ -422,14 +464,22 @@ impl Keyed for Merge {
             values.forget(forgotten);
             stats.memory_used_bytes += values.size().bytes;
         }
+        for set in &mut self.sets {
+            set.forget(forgotten);
+            stats.memory_used_bytes += set.size().bytes;
+        }
         Ok(stats)
     }
 
     fn work(&mut self) -> bool {
-        let values = self.values.iter_mut().flatten();
-        values.fold(self.groups.work(IDLE_EFFORT), |more, values| {
-            values.work(IDLE_EFFORT) || more
-        })
+        let mut more = self.groups.work(IDLE_EFFORT);
+        for values in self.values.iter_mut().flatten() {
+            more |= values.work(IDLE_EFFORT);
+        }
+        for set in &mut self.sets {
+            more |= set.work(IDLE_EFFORT);
+        }
+        more
     }
 }
 

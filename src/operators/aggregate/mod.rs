@@ -9,13 +9,14 @@
 //! the front, and the row expires at that moment. Over input that never retracts the newest value
 //! of a key replaces the ones before; over input that may retract, groups also count their rows and
 //! vanish with the last of them. Trace `call + 1` holds, for a call that needs them, the values of
-//! each group with their multiplicities: `count(DISTINCT x)`, all that is computed from the values
+//! each group with their multiplicities: all that is computed from the values
 //! themselves (`collect_list`, percentiles, `sum(DISTINCT x)`), and `min`, `max`, `first` and their
-//! like of input that may retract.
+//! like of input that may retract. What `count(DISTINCT x)` counts lies in traces of its own (`distinct`).
 
 pub mod accumulate;
 pub mod call;
 pub mod calls;
+mod distinct;
 mod merge;
 mod panes;
 mod partial;
@@ -44,12 +45,13 @@ use crate::state::{Recorder, Rows};
 use crate::time::{Epoch, EventTime, NEVER};
 
 use calls::{Arguments, Calls};
+pub use distinct::routed;
 use merge::Merge;
 use panes::Panes;
 use partial::Partial;
 
-/// Values of call c travel under the tag `VALUE_TAG + c`, accumulators under a zero byte. The tag is
-/// two bytes, the first of which is never zero.
+/// Values of call c, and those of the set whose first call it is, travel under the tag `VALUE_TAG + c`, accumulators
+/// under a zero byte. The tag is two bytes, the first of which is never zero.
 const VALUE_TAG: u16 = 0x0100;
 
 /// What progress calls this operator.
@@ -206,14 +208,12 @@ impl Aggregate {
     ) -> Result<DeltaStream<'scope>, OperatorError> {
         let partial = self.render_partial(input, context);
         let id = self.prepared.operator;
-        let restored = (0..=self.prepared.calls.calls.len() as u32)
-            .map(|trace| restored.take(id as u32, trace))
-            .collect::<Vec<_>>();
+        let mut restored = restored.part(id as u32);
         let prepared = Arc::clone(&self.prepared);
         let recorder = recorder.clone();
         let merging = context.clone();
         Ok(keyed(partial, "aggregate", context, move |info| {
-            Merge::new(&prepared, &merging, info, &recorder, restored)
+            Merge::new(&prepared, &merging, info, &recorder, &mut restored)
         }))
     }
 

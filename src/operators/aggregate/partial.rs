@@ -9,7 +9,8 @@ use arrow::array::{Array, ArrayRef, BooleanArray};
 use hashbrown::HashTable;
 
 use crate::operators::aggregate::accumulate::Groups;
-use crate::operators::aggregate::calls::Grouped;
+use crate::operators::aggregate::calls::{Grouped, Values};
+use crate::operators::aggregate::distinct::Seen;
 use crate::operators::aggregate::{Evaluated, LATE_NAME, Prepared, VALUE_TAG};
 use crate::operators::dead_letter::sift;
 use crate::operators::late::Late;
@@ -30,6 +31,8 @@ pub(super) struct Partial {
     groups: Groups,
     /// For each call that keeps values: how often each value of each group came.
     values: Vec<HashMap<(u32, Box<[u8]>), i64>>,
+    /// For each set of distinct values those that came.
+    seen: Vec<Seen>,
     /// Where groups are of panes: how many rows each has.
     counts: Vec<u64>,
     /// Where groups are of panes: rows that came too late for a window of theirs.
@@ -46,6 +49,9 @@ impl Partial {
             expiries: vec![],
             groups: prepared.calls.groups.like(0),
             values: vec![HashMap::new(); prepared.calls.calls.len()],
+            seen: (prepared.calls.sets.iter())
+                .map(|set| Seen::new(set, prepared.general))
+                .collect(),
             counts: vec![],
             dropped: 0,
         }
@@ -126,10 +132,15 @@ impl Partial {
             diffs: diffs.as_deref(),
             counted: on_time.as_ref(),
         };
-        let values = &mut self.values;
-        let mut keep = |call: usize, arguments: &[ArrayRef], valid: &BooleanArray| {
-            let values = &mut values[call];
-            keep_values(&prepared, call, arguments, valid, &grouped, values)
+        let (values, seen) = (&mut self.values, &mut self.seen);
+        let mut keep = |kept: Values<'_>| match kept {
+            Values::OfCall(call, arguments, valid) => {
+                let values = &mut values[call];
+                keep_values(&prepared, call, arguments, valid, &grouped, values)
+            }
+            Values::OfSet(set, arguments, counted) => {
+                see_values(&prepared, set, arguments, counted, &grouped, &mut seen[set])
+            }
         };
         prepared
             .calls
@@ -140,6 +151,7 @@ impl Partial {
     pub(super) fn is_full(&self) -> bool {
         self.keys.len() >= MOST_GROUPS
             || self.values.iter().any(|values| values.len() >= MOST_GROUPS)
+            || self.seen.iter().any(Seen::is_full)
     }
 
     /// Takes the groups out, as rows for the workers that own them.
@@ -191,6 +203,16 @@ impl Partial {
                     rows.push(keys.get(at), &value, count, expiries[at]);
                 }
             }
+        }
+        for (set, seen) in prepared.calls.sets.iter().zip(&mut self.seen) {
+            seen.take(|group, write| {
+                value.clear();
+                value.extend_from_slice(&(set.calls[0] as u16 + VALUE_TAG).to_be_bytes());
+                write(&mut value);
+                for at in made_of(group).filter(|at| !is_late(*at)) {
+                    rows.push(keys.get(at), &value, 1, expiries[at]);
+                }
+            });
         }
         self.table.clear();
         self.keys.clear();
@@ -245,6 +267,33 @@ fn keep_values(
         *values
             .entry((rows.of[row], encoded.get(row).into()))
             .or_default() += diff;
+    }
+    Ok(())
+}
+
+/// Takes in the values of a set, by group, each row for the calls that count it.
+fn see_values(
+    prepared: &Prepared,
+    set: usize,
+    arguments: &[ArrayRef],
+    counted: &[BooleanArray],
+    rows: &Grouped<'_>,
+    seen: &mut Seen,
+) -> Result<(), OperatorError> {
+    let call = &prepared.calls.calls[prepared.calls.sets[set].calls[0]];
+    let encoded = call
+        .encode_values(arguments)
+        .map_err(|source| prepared.row_error(source))?;
+    for (row, group) in rows.of.iter().enumerate() {
+        let bits = counted.iter().enumerate();
+        let bits = bits.fold(0, |bits, (bit, counted)| {
+            bits | u64::from(counted.value(row)) << bit
+        });
+        let diff = rows.diffs.map_or(1, |diffs| diffs[row]);
+        if bits != 0 && diff != 0 {
+            seen.add(*group, encoded.get(row), bits, diff)
+                .map_err(|source| prepared.row_error(source))?;
+        }
     }
     Ok(())
 }

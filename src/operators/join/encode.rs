@@ -110,13 +110,8 @@ impl Prepared {
         let of = &self.sides[side];
         let (delta, evaluated) = sift(delta, context, |delta| of.evaluate(delta, epoch))?;
         let keys = of.encoded_keys(&evaluated, self)?;
-        // Rows of no columns are only counted.
-        let values = if delta.batch.num_columns() == 0 {
-            Bytes::default()
-        } else {
-            let rows = of.rows.encode(delta.batch.columns());
-            rows.map_err(|source| self.row_error(source))?
-        };
+        let values = of.rows.encoder(delta.batch.columns());
+        let values = values.map_err(|source| self.row_error(source))?;
         let nulls = evaluated.nulls(self);
         let mut rows = Rows::new(delta.time);
         let mut value = Vec::new();
@@ -134,24 +129,28 @@ impl Prepared {
                 continue;
             }
             let expiry = evaluated.until.as_ref().map_or(NEVER, |limits| limits[row]);
+            let write = |out: &mut Vec<u8>| {
+                out.push(side as u8 + if lone { LONE } else { 0 });
+                if let Some(moments) = &evaluated.moment {
+                    out.extend_from_slice(&bound_prefix(moments[row]));
+                }
+                if of.is_stamped() {
+                    out.extend_from_slice(&expiry.to_be_bytes());
+                }
+                values.append(row, out);
+            };
             value.clear();
-            value.push(side as u8 + if lone { LONE } else { 0 });
-            if let Some(moments) = &evaluated.moment {
-                value.extend_from_slice(&bound_prefix(moments[row]));
-            }
-            if of.is_stamped() {
-                value.extend_from_slice(&expiry.to_be_bytes());
-            }
-            if !values.is_empty() {
-                value.extend_from_slice(values.get(row));
-            }
-            // What matches nothing may go anywhere.
             let key = match &keys {
                 Some(keys) => keys.get(row),
-                None if lone => &value,
+                // What matches nothing may go anywhere.
+                None if lone => {
+                    write(&mut value);
+                    &value
+                }
                 None => &[],
             };
-            rows.push(key, &value, delta.diff(row), expiry);
+            (rows.push_with(key, delta.diff(row), expiry, write))
+                .map_err(|source| self.row_error(source))?;
         }
         late.report((self.operator, NAME), &delta, epoch, context)?;
         Ok(rows)

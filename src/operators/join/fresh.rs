@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::operators::join::encode::LONE;
 use crate::row::{Bytes, RowError};
-use crate::state::{Rows, places_by_key};
+use crate::state::{Rows, places_by_row};
 use crate::time::EventTime;
 
 /// A row that came or went.
@@ -59,11 +59,10 @@ impl<'a> Side<'a> {
 /// The rows of both inputs.
 pub(super) fn fresh(parts: &[Rows]) -> Result<[Side<'_>; 2], RowError> {
     let mut sides = [Side::default(), Side::default()];
-    let mut places = places_by_key(parts);
+    let places = places_by_row(parts);
     let value = |place: &(u64, u32, u32)| parts[place.1 as usize].vals.get(place.2 as usize);
     let key = |place: &(u64, u32, u32)| parts[place.1 as usize].keys.get(place.2 as usize);
-    for of_key in places.chunk_by_mut(|a, b| a.0 == b.0 && key(a) == key(b)) {
-        of_key.sort_unstable_by(|a, b| value(a).cmp(value(b)));
+    for of_key in places.chunk_by(|a, b| a.0 == b.0 && key(a) == key(b)) {
         for same in of_key.chunk_by(|a, b| value(a) == value(b)) {
             let Some((tag, rest)) = value(&same[0]).split_first() else {
                 continue;

@@ -13,7 +13,7 @@ use crate::operators::keyed::Keyed;
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::join::{LEFT, RIGHT};
 use crate::row::{Bytes, Delta, RowError};
-use crate::state::{Multiset, Recorder, Rows};
+use crate::state::{Additions, Multiset, Recorder, Rows};
 
 const SIDES: [usize; 2] = [LEFT, RIGHT];
 
@@ -185,15 +185,15 @@ impl Merge {
         epoch: &EpochInfo,
     ) -> Result<(), OperatorError> {
         for (rows, fresh) in self.rows.iter_mut().zip(fresh) {
-            let mut parts = Vec::new();
+            let mut additions = Additions::new(epoch.time());
             for (key, name) in fresh.keys.iter().enumerate() {
                 for row in &fresh.rows[fresh.of_key(key)] {
                     if row.expiry > epoch.previous_watermark {
-                        Rows::push_to(&mut parts, (name, row.value), row.diff, row.expiry);
+                        additions.push(name, row.value, row.diff, row.expiry);
                     }
                 }
             }
-            let applied = rows.apply_parts(epoch.time(), &parts);
+            let applied = rows.add(additions);
             applied.map_err(|source| self.prepared.state_error(source))?;
         }
         Ok(())

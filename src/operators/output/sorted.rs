@@ -72,7 +72,7 @@ impl Writing for Sorted {
         epoch: &EpochInfo,
         writer: &mut dyn SinkWriter,
     ) -> Result<(), OperatorError> {
-        let deltas = self.waiting.take(epoch);
+        let deltas = self.waiting.take(epoch.epoch);
         let encoded = (deltas.iter())
             .map(|delta| {
                 let columns = self

@@ -11,7 +11,7 @@ use crate::operators::rank::{NAME, Prepared};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta};
-use crate::state::{Multiset, Recorder, RestoredSections, Rows};
+use crate::state::{Additions, Multiset, Recorder, RestoredSections, Rows};
 use crate::time::Time;
 
 /// Rows are given in batches of this size.
@@ -121,7 +121,7 @@ impl Keyed for Merge {
         let mut effects = Effects {
             prepared: &prepared,
             time,
-            kept: Vec::new(),
+            kept: Additions::new(time),
             keys: Bytes::default(),
             values: Bytes::default(),
             ranks: Vec::new(),
@@ -130,9 +130,10 @@ impl Keyed for Merge {
         };
         let changes = changes_of(rows);
         self.update(&changes, &mut effects)?;
-        let updated: usize = effects.kept.iter().map(Rows::len).sum();
+        let kept = std::mem::replace(&mut effects.kept, Additions::new(time));
+        let updated = kept.rows();
         self.rows
-            .apply_parts(time, &effects.kept)
+            .add(kept)
             .map_err(|source| prepared.state_error(source))?;
         if prepared.emit == Emit::OnClose {
             self.close(epoch, &mut effects)?;
@@ -262,7 +263,7 @@ impl<'a> Partition<'a> {
 struct Effects<'a> {
     prepared: &'a Prepared,
     time: Time,
-    kept: Vec<Rows>,
+    kept: Additions,
     keys: Bytes,
     values: Bytes,
     ranks: Vec<u64>,
@@ -274,7 +275,7 @@ impl Effects<'_> {
     /// A row is there so often more than before.
     fn keep(&mut self, key: &[u8], value: &[u8], diff: i64) {
         let expiry = self.prepared.layout.expiry(key);
-        Rows::push_to(&mut self.kept, (key, value), diff, expiry);
+        self.kept.push(key, value, diff, expiry);
     }
 
     /// A row had these ranks, and has those now.

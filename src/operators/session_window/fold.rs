@@ -60,7 +60,7 @@ pub(super) fn partial(
         diffs: diffs.as_deref(),
         counted: counted.as_ref(),
     };
-    calls.accumulate(&mut groups, &grouped, arguments, &mut |_, _, _| {
+    calls.accumulate(&mut groups, &grouped, arguments, &mut |_| {
         Err(prepared.internal("a call that keeps values cannot be folded into sessions"))
     })?;
     let mut value = Vec::new();

@@ -35,8 +35,9 @@ use crate::runtime::{QueryError, clock};
 /// A tick that keeps state, or commits to its sink, is at least this long: shorter ones cost more than they give.
 const STATEFUL: Duration = Duration::from_micros(500);
 
-/// A tick whose rows have left before it ends may be longer.
-const STATELESS: Duration = Duration::from_millis(5);
+/// A tick whose rows have left before it ends may be longer: its end is work for every worker, and nobody waits for it but
+/// who measures latencies.
+const STATELESS: Duration = Duration::from_millis(10);
 
 /// Somebody who asks to stop is heard this soon, and so is time that passes: watermarks of idle partitions, say.
 const LOOK: Duration = Duration::from_millis(50);

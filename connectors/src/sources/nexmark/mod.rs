@@ -13,7 +13,7 @@
 //! | `seed` | 0 | other seeds make other events |
 //! | `outOfOrder` | 1 | so many events at a time come shuffled, as in the standard |
 //! | `numPartitions` | 1 | partitions, each with its own watermark: 50 events go to each in turn |
-//! | `maxOffsetsPerTrigger` | 1,000,000, none if paced | the events of an epoch |
+//! | `maxOffsetsPerTrigger` | 200,000, none if paced | the events of an epoch |
 
 mod columns;
 mod model;
@@ -41,7 +41,11 @@ use crate::{
 const NAME: &str = "nexmark";
 
 /// The events of a split: small enough to be shared among workers.
-const SPLIT_EVENTS: u64 = 131_072;
+const SPLIT_EVENTS: u64 = 1 << 15;
+
+/// The events of an epoch, unless something is said of them: with more, what waits for an epoch's end takes more memory
+/// than the state of most queries.
+const EPOCH_EVENTS: u64 = 200_000;
 
 /// What a split's range holds: the places `first <= n < end` of a partition.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -102,7 +106,8 @@ impl NexmarkSource {
             }),
             counter: Counter::new(events.is_none().then_some(rate), events),
             partitions: options.integer("numPartitions", 1)?.unwrap_or(1),
-            epoch: options.integer("maxOffsetsPerTrigger", 1)?,
+            epoch: (options.integer("maxOffsetsPerTrigger", 1)?)
+                .or(events.is_some().then_some(EPOCH_EVENTS)),
         })
     }
 }
