@@ -47,7 +47,7 @@ script() {
             input a
             echo "CREATE TABLE users (key STRING, name STRING) WITH ('connector' = 'file', 'path' = 'users', 'format' = 'csv', 'streaming' = 'false');"
             output id append
-            echo "SELECT a.id, u.name, $stamp AS ts FROM a JOIN users u ON a.key = u.key;" ;;
+            echo "SELECT a.id, u.name, unix_millis(a._metadata.timestamp) AS ts FROM a JOIN users u ON a.key = u.key;" ;;
         window)
             input a "$watermark"
             output key,start update
