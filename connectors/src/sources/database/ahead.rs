@@ -41,7 +41,7 @@ pub(super) fn read_ahead(
         });
     match spawned {
         Ok(_) => Ok(Box::new(Batches {
-            batches,
+            said: batches,
             place,
             ended: false,
         })),
@@ -59,7 +59,7 @@ fn failed(place: &str, reason: &str) -> ConnectorError {
 }
 
 struct Batches {
-    batches: Receiver<Said>,
+    said: Receiver<Said>,
     place: String,
     ended: bool,
 }
@@ -70,7 +70,7 @@ impl SplitReader for Batches {
             return Ok(Read::End);
         }
         // Without the word that it was all, rows may be missing.
-        let said = self.batches.recv().unwrap_or_else(|_| {
+        let said = self.said.recv().unwrap_or_else(|_| {
             Err(failed(
                 &self.place,
                 "the thread that reads ended before its time",

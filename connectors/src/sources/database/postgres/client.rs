@@ -34,7 +34,7 @@ const RUNS: &str = "Check that the server runs, then start again";
 pub(super) struct Client {
     runtime: Runtime,
     /// `None` once it says goodbye.
-    client: Option<tokio_postgres::Client>,
+    session: Option<tokio_postgres::Client>,
     connection: JoinHandle<()>,
     place: String,
     /// How long to wait for each answer.
@@ -75,7 +75,7 @@ impl Client {
         let limit = server.query_timeout;
         let client = Self {
             runtime,
-            client: Some(client),
+            session: Some(client),
             connection,
             place,
             patience: (!limit.is_zero()).then(|| limit + GRACE),
@@ -90,7 +90,7 @@ impl Client {
     }
 
     fn client(&self) -> &tokio_postgres::Client {
-        let client = self.client.as_ref();
+        let client = self.session.as_ref();
         client.expect("it says goodbye as it is dropped")
     }
 
@@ -169,7 +169,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        drop(self.client.take());
+        drop(self.session.take());
         let connection = &mut self.connection;
         // The server notices the end of the connection, too.
         let _ = (self.runtime).block_on(async { tokio::time::timeout(GOODBYE, connection).await });
