@@ -13,10 +13,12 @@ transaction.state.log.min.isr=1
 ${properties:-}
 P
 echo 'rootLogger.level=error' > log4j2.properties
-jvm() { java -Xmx1g -Dlog4j2.configurationFile="$work/log4j2.properties" -cp "$target/kafka/libs/*" "$@"; }
+java=(java -Xmx1g -Dlog4j2.configurationFile="$work/log4j2.properties" -cp "$target/kafka/libs/*")
+jvm() { "${java[@]}" "$@"; }
 topic() { jvm org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$port" "$@" 2>> tools.log; }
 jvm kafka.tools.StorageTool format -t 5L6g3nShT-eMCtK--X86sw -c node.properties > format.log
-java -Xmx1g -Dlog4j2.configurationFile="$work/log4j2.properties" -cp "$target/kafka/libs/*" kafka.Kafka node.properties > node.log 2>&1 &
+# Not by `jvm`: its process is to be the one that is ended.
+"${java[@]}" kafka.Kafka node.properties > node.log 2>&1 &
 node=$!
 trap 'kill -9 $node 2>/dev/null || true; rm -rf "$work/log"' EXIT
 for _ in $(seq 60); do topic --list > /dev/null && break || sleep 1; done

@@ -103,6 +103,17 @@ impl Place {
         children.into_iter().map(end).collect()
     }
 
+    /// The greatest count of each of the ten keys in `out`.
+    fn counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; 10];
+        for row in self.rows("out") {
+            let row: serde_json::Value = serde_json::from_str(&row).unwrap();
+            let key = usize::try_from(row["k"].as_u64().unwrap()).unwrap();
+            counts[key] = row["n"].as_u64().unwrap().max(counts[key]);
+        }
+        counts
+    }
+
     fn rows(&self, directory: &str) -> Vec<String> {
         let files = fs::read_dir(self.path().join(directory))
             .unwrap()
@@ -249,12 +260,7 @@ fn a_process_that_is_killed_ends_the_others_and_a_restart_goes_on() {
     let [first, second] = place.under_way();
     signal(&second, "-INT");
     [first, second].into_iter().for_each(stops);
-    let mut counts = vec![0; 10];
-    for row in place.rows("out") {
-        let row: serde_json::Value = serde_json::from_str(&row).unwrap();
-        let key = usize::try_from(row["k"].as_u64().unwrap()).unwrap();
-        counts[key] = row["n"].as_u64().unwrap().max(counts[key]);
-    }
+    let counts = place.counts();
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     assert!(*least > 0 && most - least <= 2, "{counts:?}");
 }

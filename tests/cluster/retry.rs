@@ -41,12 +41,7 @@ fn all_processes_start_again_together_and_nothing_is_lost_or_counted_twice() {
     }
     signal(&second, "-INT");
     [first, second].into_iter().for_each(stops);
-    let mut counts = vec![0; 10];
-    for row in place.rows("out") {
-        let row: serde_json::Value = serde_json::from_str(&row).unwrap();
-        let key = usize::try_from(row["k"].as_u64().unwrap()).unwrap();
-        counts[key] = row["n"].as_u64().unwrap().max(counts[key]);
-    }
+    let counts = place.counts();
     // Whole seconds of a thousand ticks each, over ten keys.
     let seconds = counts[0] / 100;
     assert!(seconds >= 4, "{counts:?}");

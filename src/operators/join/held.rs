@@ -11,7 +11,7 @@ use crate::operators::join::{BATCH, IDLE_EFFORT, NAME, Prepared};
 use crate::operators::keyed::Keyed;
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::row::{Bytes, Delta};
-use crate::state::{Multiset, Recorder, Rows};
+use crate::state::{Additions, Multiset, Recorder, Rows};
 use crate::time::Time;
 
 /// One worker's share of the table.
@@ -117,16 +117,15 @@ impl Keyed for Held {
         result?;
         let fresh = fresh(rows).map_err(|source| prepared.row_error(source))?;
         let fresh = &fresh[self.side];
-        let mut parts = Vec::new();
+        let mut additions = Additions::new(epoch.time());
         for (key, name) in fresh.keys.iter().enumerate() {
             for row in &fresh.rows[fresh.of_key(key)] {
                 batch.add(row.value, row.diff)?;
-                Rows::push_to(&mut parts, (name, row.value), row.diff, row.expiry);
+                additions.push(name, row.value, row.diff, row.expiry);
             }
         }
         batch.flush()?;
-        let applied = self.rows.apply_parts(epoch.time(), &parts);
-        applied.map_err(|source| prepared.state_error(source))?;
+        (self.rows.add(additions)).map_err(|source| prepared.state_error(source))?;
         let mut stats = OperatorStats {
             name: NAME.into(),
             rows_updated: fresh.rows.len() as u64,
