@@ -1144,17 +1144,22 @@ fn the_demo_shows_a_live_table() {
         .rsplit_once("window ")
         .expect("the table has a head");
     let first = table.lines().nth(1).expect("a window has rows");
-    let [window, kind, events, ..] = first.split_whitespace().collect::<Vec<_>>()[..] else {
-        panic!("{first}");
-    };
+    let window = first.split_whitespace().next().expect("a window");
     let parts: Vec<u32> = window.split(':').flat_map(str::parse).collect();
     assert!(
         matches!(parts[..], [0..24, 0..60, 0..60]),
         "{window} is a time"
     );
+    // The first window may just have begun, with a few events of any kind: what counts is the fullest row.
+    let rows = table.lines().skip(1).filter_map(|row| {
+        let row = row
+            .trim_start()
+            .trim_start_matches(|c: char| c.is_ascii_digit() || c == ':');
+        let mut cells = row.split_whitespace();
+        let (kind, events) = (cells.next()?, cells.next()?);
+        Some((events.replace(',', "").parse::<u64>().ok()?, kind))
+    });
+    let (events, kind) = rows.max().expect("rows with events");
     assert_eq!(kind, "page_view", "the most frequent kind");
-    assert!(
-        events.replace(',', "").parse::<u64>().is_ok_and(|n| n > 0),
-        "{first}"
-    );
+    assert!(events > 0, "{table}");
 }
