@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use rand::prelude::*;
 use tidemark::row::Bytes;
 use tidemark::state::{Recorder, Table, TableChanges, TableKind};
 use tidemark::time::{NO_WATERMARK, Time};
@@ -77,46 +76,6 @@ fn look_up(bencher: Bencher) {
         .bench_local(|| {
             let mut found = 0;
             table.get(black_box(&keys), &mut |_, value| found += value.len());
-            found
-        });
-}
-
-/// A worker's part of an epoch that changes a thousand of so many keys, with no time between epochs to merge
-/// in: the slowest is what a merge may hold up an epoch.
-#[divan::bench(args = [50_000, 2_500_000], sample_count = 10_000, sample_size = 1)]
-fn change_500(bencher: Bencher, keys: u64) {
-    let mut rng = StdRng::seed_from_u64(1);
-    let mut table = table();
-    let changed = |keys: &[u64], value: u64| {
-        let mut changes = TableChanges::new(TableKind::AppendOnly);
-        for key in keys {
-            let value = value.to_be_bytes();
-            changes.push(&key.to_be_bytes(), None, Some(&value), i64::MAX);
-        }
-        changes
-    };
-    let all: Vec<u64> = (0..keys).collect();
-    let mut epoch = 0;
-    for some in all.chunks(100_000) {
-        apply(&mut table, epoch, &changed(some, 0));
-        epoch += 1;
-    }
-    while table.work(1_000_000) {}
-    bencher
-        .with_inputs(|| {
-            let mut some: Vec<u64> = (0..500).map(|_| rng.random_range(0..keys)).collect();
-            some.sort_unstable();
-            some.dedup();
-            let mut looked_up = Bytes::default();
-            some.iter()
-                .for_each(|key| looked_up.push(&key.to_be_bytes()));
-            (looked_up, changed(&some, 1))
-        })
-        .bench_local_values(|(looked_up, changes)| {
-            let mut found = 0;
-            table.get(&looked_up, &mut |_, value| found += value.len());
-            apply(&mut table, epoch, &changes);
-            epoch += 1;
             found
         });
 }

@@ -1,10 +1,11 @@
 //! What checkpoints, restarts, folding and memory cost, as tables for `docs/benchmarks.md`.
 //!
-//! `cargo bench --bench state -- WHAT [KEYS..]`, where WHAT is `epochs`, `small`, `restarts`, `folds` or `windows`.
+//! `cargo bench --bench state -- WHAT [KEYS..]`, where WHAT is `epochs`, `changes`, `small`, `stalls`, `restarts`, `folds` or `windows`.
 //! Each figure is of a process of its own. Reads `/proc`, so it runs on Linux only.
 
 mod run;
 mod source;
+mod stalls;
 
 use std::path::{Path, PathBuf};
 
@@ -36,12 +37,14 @@ fn main() {
     };
     match what.as_str() {
         "epochs" => epochs(&or(&[10_000, 100_000, 1_000_000, 5_000_000])),
+        "changes" => changes(&or(&[100_000, 5_000_000])),
         "small" => small(&or(&[10_000, 1_000_000])),
+        "stalls" => stalls::stalls(&or(&[100_000, 5_000_000])),
         "restarts" => or(&[5_000_000]).into_iter().for_each(restarts),
         "folds" => or(&[2_000_000]).into_iter().for_each(folds),
         "windows" => or(&[10]).into_iter().for_each(windows),
         _ => eprintln!(
-            "usage: cargo bench --bench state -- epochs [KEYS..] | small [KEYS..] | restarts [KEYS] | folds [KEYS] | windows [MINUTES]"
+            "usage: cargo bench --bench state -- epochs [KEYS..] | changes [KEYS..] | small [KEYS..] | stalls [KEYS..] | restarts [KEYS] | folds [KEYS] | windows [MINUTES]"
         ),
     }
 }
@@ -105,7 +108,8 @@ fn epochs(sizes: &[i64]) {
     println!("|---|---|---|---|---|---|---|");
     for keys in sizes {
         let changes = [0, 100, 1_000, 10_000];
-        let mut phases = vec![fill(*keys)];
+        // What the build-up left to be folded and merged is done with before anything counts.
+        let mut phases = vec![fill(*keys), (1000, 0)];
         // Some epochs between the phases, which count for none.
         phases.extend(
             changes
@@ -119,9 +123,9 @@ fn epochs(sizes: &[i64]) {
             .for_each(|phase| phase.0 = phase.0.min(20));
         let (traced, syncs) = measure(&task(&directory("epochs"), 2, *keys, &phases), true);
         for (i, rows) in changes.iter().enumerate() {
-            let phase = &seen[2 * i + 2];
+            let phase = &seen[2 * i + 3];
             let syncs = syncs.as_ref().map_or("?".into(), |syncs| {
-                let of = &traced[2 * i + 2];
+                let of = &traced[2 * i + 3];
                 let during = |at: &&f64| **at > of[0].ended && **at <= of[of.len() - 1].ended;
                 let count = syncs.iter().filter(during).count();
                 format!("{:.1}", count as f64 / (of.len() - 1) as f64)
@@ -135,6 +139,40 @@ fn epochs(sizes: &[i64]) {
                 median(took()),
                 quantile(took(), 0.99),
             );
+        }
+    }
+}
+
+/// Epochs that change a thousand keys, by how many there are, in turn: one after the other, and every 25 ms. What
+/// progress says of an epoch's time is in whole milliseconds; the mean says more of it than the median.
+fn changes(sizes: &[i64]) {
+    const ROUNDS: usize = 3;
+    const EPOCHS: usize = 400;
+    println!("| epochs | keys | mean | median | 99 % |");
+    println!("|---|---|---|---|---|");
+    for (interval, name) in [(0, "one after the other"), (25, "every 25 ms")] {
+        for _ in 0..ROUNDS {
+            for keys in sizes {
+                let phases = [fill(*keys), (200, 0), (EPOCHS, 1000)];
+                let task = Task {
+                    interval,
+                    ..task(&directory("changes"), 2, *keys, &phases)
+                };
+                let (seen, _) = measure(&task, false);
+                let took = || {
+                    let epochs = seen[2].iter();
+                    epochs.map(|epoch| match interval {
+                        0 => epoch.ms,
+                        _ => epoch.phases["triggerExecution"] as f64,
+                    })
+                };
+                println!(
+                    "| {name} | {keys} | {:.1} ms | {:.1} ms | {:.1} ms |",
+                    took().sum::<f64>() / EPOCHS as f64,
+                    median(took()),
+                    quantile(took(), 0.99)
+                );
+            }
         }
     }
 }
@@ -208,39 +246,42 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// How long epochs take while files are folded, and while none are.
+/// How long epochs take beside a fold, and how long those that have none beside them: the more epochs are
+/// retained, the fewer folds there are.
 fn folds(keys: i64) {
     println!(
-        "| {keys} keys, 1 % changed an epoch | epochs | median | 99 % | longest | peak memory |"
+        "| {keys} keys, 1 % changed an epoch | epochs | median | 99 % | longest three (of it, other machines had) | peak memory |"
     );
     println!("|---|---|---|---|---|---|");
     let phases = [fill(keys), (50, keys / 100), (400, keys / 100)];
-    let task = Task {
-        retained: 1,
-        ..task(&directory("folds"), 2, keys, &phases)
-    };
-    let (seen, _) = measure(&task, false);
-    let peak = last(&seen, 2).peak;
+    let mut epochs = vec![];
+    let mut peak = 0;
+    for retained in [1000, 1, 1000, 1] {
+        let task = Task {
+            retained,
+            ..task(&directory("folds"), 2, keys, &phases)
+        };
+        let (mut seen, _) = measure(&task, false);
+        peak = peak.max(last(&seen, 2).peak);
+        epochs.append(&mut seen[2]);
+    }
+    epochs.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     for (folding, name) in [(false, "nothing is folded"), (true, "files are folded")] {
         let epochs = || {
-            seen[2]
-                .iter()
-                .filter(|epoch| (epoch.folding > 0) == folding)
+            let epochs = epochs.iter();
+            epochs.filter(|epoch| (epoch.folding > 0) == folding)
         };
         let took = || epochs().map(|epoch| epoch.ms);
+        let longest = epochs().take(3);
+        let longest = longest.map(|epoch| format!("{:.0} ms ({})", epoch.ms, epoch.stolen));
         println!(
-            "| {name} | {} | {:.1} ms | {:.1} ms | {:.1} ms | {} |",
+            "| {name} | {} | {:.1} ms | {:.1} ms | {} | {} |",
             epochs().count(),
             median(took()),
             quantile(took(), 0.99),
-            quantile(took(), 1.0),
+            longest.collect::<Vec<_>>().join(", "),
             megabytes(peak),
         );
-        let mut slowest: Vec<&Epoch> = epochs().collect();
-        slowest.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-        for epoch in slowest.iter().take(3) {
-            println!("  {:.0} ms: {:?}", epoch.ms, epoch.phases);
-        }
     }
 }
 

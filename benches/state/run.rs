@@ -45,6 +45,8 @@ pub(crate) struct Epoch {
     pub(crate) written: u64,
     /// Milliseconds that the folding thread worked meanwhile.
     pub(crate) folding: u64,
+    /// Milliseconds of processors that other machines of the host had meanwhile, as far as it says so.
+    pub(crate) stolen: u64,
     /// Seconds of processors that the process has used so far.
     pub(crate) cpu: f64,
     /// Resident bytes.
@@ -197,6 +199,7 @@ struct State {
     at: Instant,
     written: u64,
     folding: u64,
+    stolen: u64,
     cpu: f64,
     resident: u64,
     peak: u64,
@@ -209,6 +212,7 @@ impl State {
             at: Instant::now(),
             written: 0,
             folding: 0,
+            stolen: 0,
             cpu: 0.0,
             resident: 0,
             peak: 0,
@@ -227,6 +231,7 @@ impl State {
             at: Instant::now(),
             written: field(&io, "wchar:"),
             folding: folding(),
+            stolen: stolen(),
             cpu: cpu(),
             resident: field(&status, "VmRSS:") * 1024,
             peak: field(&status, "VmHWM:") * 1024,
@@ -241,6 +246,7 @@ impl State {
             phases: BTreeMap::new(),
             written: self.written - before.written,
             folding: self.folding.saturating_sub(before.folding),
+            stolen: self.stolen - before.stolen,
             cpu: self.cpu,
             resident: self.resident,
             peak: self.peak,
@@ -277,4 +283,14 @@ fn folding() -> u64 {
             Some(spent / 1_000_000)
         })
         .sum()
+}
+
+/// Milliseconds of processors that were not this machine's when it wanted them.
+fn stolen() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = stat
+        .lines()
+        .next()
+        .and_then(|all| all.split_whitespace().nth(8)?.parse::<u64>().ok());
+    ticks.unwrap_or(0) * 10
 }

@@ -27,14 +27,11 @@ use crate::operators::{
 };
 use crate::plan::{self, EventTimeColumn, Known};
 use crate::row::{Delta, KeyCodec, RowError, ValueCodec};
-use crate::state::{Recorder, Rows, StateError, Table, TableKind, places_by_key};
+use crate::state::{IDLE_EFFORT, Recorder, Rows, StateError, Table, TableKind, places_by_key};
 use crate::time::{EventTime, NEVER, Time};
 
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
-
-/// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 1024;
 
 /// A deduplication ready to be attached to a stream.
 pub struct Deduplicate {

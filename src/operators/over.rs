@@ -30,7 +30,7 @@ use crate::operators::{Context, DeltaStream, EpochInfo, OperatorError, OperatorS
 use crate::plan::reason::reason;
 use crate::plan::{self, Emit, Trailing, text};
 use crate::row::{Bytes, Delta, KeyCodec, RowError, read_bound};
-use crate::state::{Multiset, Recorder, Rows, StateError};
+use crate::state::{IDLE_EFFORT, Multiset, Recorder, Rows, StateError};
 use crate::time::{EventTime, Time};
 
 use trailing::Passing;
@@ -40,9 +40,6 @@ const NAME: &str = "over";
 
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
-
-/// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 1024;
 
 /// Window functions ready to be attached to a stream.
 pub struct Over {

@@ -8,6 +8,7 @@ use differential_dataflow::trace::implementations::spine_fueled::SpineBatch;
 use crate::row::Bytes;
 use crate::state::chunk::RowChunk;
 use crate::state::diff::Diff;
+use crate::state::filter::Filter;
 use crate::state::heads::Heads;
 use crate::state::merger::BatchMerger;
 use crate::time::{EventTime, Time};
@@ -28,6 +29,8 @@ pub(crate) struct Batch<R: Diff> {
 pub(crate) struct Summary {
     rows: usize,
     last_keys: Bytes,
+    /// Of the keys of each chunk, so that to ask one reads nothing else of its chunk.
+    filters: Vec<Filter>,
     min_expiry: EventTime,
     max_expiry: EventTime,
 }
@@ -38,6 +41,7 @@ impl Summary {
         Self {
             rows: 0,
             last_keys: Bytes::default(),
+            filters: vec![],
             min_expiry: EventTime::MAX,
             max_expiry: EventTime::MIN,
         }
@@ -50,7 +54,7 @@ impl Summary {
 
     /// Takes in the next chunk.
     pub(crate) fn add<R: Diff>(&mut self, chunk: &RowChunk<R>) {
-        chunk.index();
+        self.filters.push(chunk.filter().clone());
         let body = &chunk.0;
         self.rows += body.rows();
         self.last_keys.push(body.last_key());
@@ -102,6 +106,13 @@ impl<R: Diff> Batch<R> {
     pub(crate) fn seek(&self, start: usize, key: &[u8]) -> usize {
         let last_key = |i: usize| self.summary.last_keys.get(i);
         self.fences.seek(start, key, last_key).0
+    }
+
+    /// Whether a key of this hash may be among those of a chunk.
+    #[inline]
+    pub(crate) fn may_hold(&self, chunk: usize, hash: u64) -> bool {
+        let filter = self.summary.filters.get(chunk);
+        filter.is_some_and(|filter| filter.may_hold(hash))
     }
 
     /// How many rows `watermark` has expired, taking expiries to be spread evenly.

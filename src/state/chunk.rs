@@ -207,10 +207,14 @@ impl<R: Diff> Body<R> {
             .then_with(|| self.expiry.get(i).cmp(&other.expiry.get(j)))
     }
 
-    /// Whether a key of this hash may be among the keys.
+    /// Reads the places of memory that [`Body::seek`] will read for `key`, as far as can be said, so that no cache has
+    /// to wait for them then. What is read means nothing.
     #[inline]
-    pub(crate) fn may_hold(&self, hash: u64) -> bool {
-        self.filter.get().is_none_or(|filter| filter.may_hold(hash))
+    pub(crate) fn warm(&self, key: &[u8]) -> u64 {
+        let (guess, head) = self.heads.first_look(key);
+        let ends = [self.keys.ends(), &self.key_ends, self.vals.ends()];
+        let ends = ends.map(|ends| ends.get(guess).copied().unwrap_or(0));
+        ends.iter().fold(head, |sum, end| sum ^ u64::from(*end))
     }
 
     /// The first key from `start` on that is not before `key`, and whether it is `key`: near ones are
@@ -232,11 +236,11 @@ impl<R: Diff> RowChunk<R> {
         Self(Rc::new(body))
     }
 
-    /// Makes ready for look-ups.
-    pub(crate) fn index(&self) {
+    /// The filter of its keys.
+    pub(crate) fn filter(&self) -> &Filter {
         let body = &*self.0;
-        body.filter
-            .get_or_init(|| Filter::of(body.nkeys(), body.keys.iter()));
+        let make = || Filter::of(body.nkeys(), body.keys.iter());
+        body.filter.get_or_init(make)
     }
 }
 

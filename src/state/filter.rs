@@ -3,45 +3,50 @@
 //! A trace has up to two batches on each level, and the key that is looked up is in one or two of them. A
 //! search in a chunk reads half a dozen places of memory that no cache holds; to ask the filter reads one.
 
+use std::rc::Rc;
+
 use crate::row::hash;
 
 /// A Bloom filter in blocks of a word: each key sets four bits of one, so about one key in fifty is taken for
 /// another.
+///
+/// Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Filter(Vec<u64>);
+pub(crate) struct Filter(Rc<[u64]>);
 
 impl Filter {
     /// The filter of `count` keys.
     pub(crate) fn of<'a>(count: usize, keys: impl Iterator<Item = &'a [u8]>) -> Self {
         const KEYS_IN_A_WORD: usize = 6;
-        let mut filter = Self(vec![0; count.div_ceil(KEYS_IN_A_WORD)]);
+        let mut words = vec![0; count.div_ceil(KEYS_IN_A_WORD)];
+        let length = words.len();
         for key in keys {
-            let (word, bits) = filter.place(hash(key));
-            filter.0[word] |= bits;
+            let (word, bits) = place(hash(key), length);
+            words[word] |= bits;
         }
-        filter
+        Self(words.into())
     }
 
     /// Whether a key of this hash may be there.
     #[inline]
     pub(crate) fn may_hold(&self, hash: u64) -> bool {
-        let (word, bits) = self.place(hash);
+        let (word, bits) = place(hash, self.0.len());
         self.0.get(word).is_some_and(|word| word & bits == bits)
-    }
-
-    /// The word of a hash, and its bits there. The highest bits have sent the key to its worker: they are the
-    /// same for many.
-    #[inline]
-    fn place(&self, hash: u64) -> (usize, u64) {
-        let word = ((hash & u64::from(u32::MAX)) * self.0.len() as u64) >> 32;
-        let bit = |at: u32| 1 << ((hash >> at) & 63);
-        (word as usize, bit(32) | bit(38) | bit(44) | bit(50))
     }
 
     /// The memory in use, beside the value itself.
     pub(crate) fn bytes(&self) -> usize {
         8 * self.0.len()
     }
+}
+
+/// The word of a hash in so many, and its bits there. The highest bits have sent the key to its worker: they are the
+/// same for many.
+#[inline]
+fn place(hash: u64, words: usize) -> (usize, u64) {
+    let word = ((hash & u64::from(u32::MAX)) * words as u64) >> 32;
+    let bit = |at: u32| 1 << ((hash >> at) & 63);
+    (word as usize, bit(32) | bit(38) | bit(44) | bit(50))
 }
 
 #[cfg(test)]

@@ -14,17 +14,19 @@ use crate::state::diff::Diff;
 use crate::state::merge::{Head, merge_heads};
 use crate::time::Time;
 
-/// A merge of two batches that may stop at the end of each chunk: an epoch waits for no more than that.
+/// A merge of two batches that may stop at the end of each chunk: an epoch waits for no more than that, and what
+/// it took too much it takes less the next time.
 ///
 /// It may take no more fuel than there are rows: the spine counts on a merge being done when another batch of
 /// its size arrives.
-///
 pub(crate) struct BatchMerger<R: Diff> {
     older: Input<R>,
     newer: Input<R>,
     writer: ChunkWriter<R>,
     rewrite: Rewrite<R>,
     garbage: Garbage<R>,
+    /// The fuel that has come, less what was taken: a chunk's worth below nothing at most.
+    fuel: isize,
     complete: bool,
 }
 
@@ -119,21 +121,24 @@ impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
             writer: ChunkWriter::new(),
             rewrite: Rewrite::new(frontier.to_owned()),
             garbage: Rc::clone(older.garbage()),
+            fuel: 0,
             complete: false,
         }
     }
 
     fn work(&mut self, older: &Batch<R>, newer: &Batch<R>, fuel: &mut isize) {
-        while *fuel > 0 && !self.complete {
+        self.fuel = self.fuel.saturating_add(*fuel);
+        while self.fuel > 0 && !self.complete {
             if let Some(effort) = self.step(older, newer) {
                 self.rewrite.step(false);
-                *fuel -= effort as isize;
+                self.fuel -= effort as isize;
             } else {
                 self.writer.flush(&mut self.rewrite.input);
                 self.rewrite.step(true);
                 self.complete = true;
             }
         }
+        *fuel = self.fuel;
     }
 
     fn done(self) -> Option<Batch<R>> {

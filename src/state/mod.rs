@@ -64,3 +64,6 @@ pub use self::section::{HEADER_LEN, Input, SectionInfo, SectionRow, TraceKind};
 pub use self::size::{StateSize, Waiting};
 pub use self::sort::{places_by_key, places_by_row};
 pub use self::table::{Table, TableChanges, TableKind};
+
+/// About how many rows of each merge an idle operator merges before it looks around again: an epoch that begins meanwhile waits.
+pub const IDLE_EFFORT: usize = 256;

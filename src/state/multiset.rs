@@ -13,7 +13,7 @@ use crate::state::size::{Sizes, StateSize, Waiting};
 use crate::state::sort::sort_rows;
 use crate::state::table::ascends;
 use crate::state::trace::Trace;
-use crate::state::walk::{Merged, MergedVals, Walk};
+use crate::state::walk::{Merged, Vals, Walk, next_count};
 use crate::time::{Epoch, EventTime, Time};
 
 /// What a scan calls with each key, value and count.
@@ -138,19 +138,19 @@ impl Multiset {
         let (keys, vals) = pairs;
         let hashes: Vec<u64> = keys.iter().map(hash).collect();
         let mut counts = vec![0i64; keys.len().min(vals.len())];
+        let first_of_key = |i: &usize| *i == 0 || keys.get(i - 1) != keys.get(*i);
+        let firsts: Vec<usize> = (0..counts.len()).filter(first_of_key).collect();
         for batch in &self.trace.batches() {
-            let mut walk = Walk::new(batch);
-            let mut at = None;
-            for (i, count) in counts.iter_mut().enumerate() {
-                let key = keys.get(i);
-                if i == 0 || keys.get(i - 1) != key {
-                    at = walk.find(key, hashes[i]).then(|| walk.vals());
-                }
-                if let Some(at) = &mut at {
+            let wanted = firsts.iter().map(|i| (*i, keys.get(*i), hashes[*i]));
+            Walk::new(batch).find_all(wanted, &mut |first, mut at| {
+                for i in first..counts.len() {
+                    if keys.get(i) != keys.get(first) {
+                        break;
+                    }
                     at.seek(vals.get(i));
-                    *count += at.take_count(vals.get(i), self.trace.watermark());
+                    counts[i] += at.take_count(vals.get(i), self.trace.watermark());
                 }
-            }
+            });
         }
         for (i, count) in counts.into_iter().enumerate() {
             if count != 0 {
@@ -194,22 +194,38 @@ impl Multiset {
         from: &dyn Fn(usize) -> &'a [u8],
         found: &mut dyn FnMut(usize, &[u8], i64) -> bool,
     ) {
+        /// Keys that are looked up together.
+        const BLOCK: usize = 1024;
         let batches = self.trace.batches();
         let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(b)).collect();
-        for (i, key) in keys.iter().enumerate() {
-            let hash = hash(key);
-            let heads = walks.iter_mut().filter_map(|walk| {
-                let mut vals = walk.find(key, hash).then(|| walk.vals())?;
-                if !from(i).is_empty() {
-                    vals.seek(from(i));
+        let mut there: Vec<Vec<(usize, Vals<'_, i64>)>> = walks.iter().map(|_| vec![]).collect();
+        let mut heads = Vec::with_capacity(walks.len());
+        for first in (0..keys.len()).step_by(BLOCK) {
+            let block = first..keys.len().min(first + BLOCK);
+            let wanted: Vec<_> = block
+                .clone()
+                .map(|i| (i, keys.get(i), hash(keys.get(i))))
+                .collect();
+            for (walk, there) in walks.iter_mut().zip(&mut there) {
+                walk.find_all(wanted.iter().copied(), &mut |i, mut vals| {
+                    if !from(i).is_empty() {
+                        vals.seek(from(i));
+                    }
+                    there.push((i, vals));
+                });
+                there.reverse();
+            }
+            for i in block {
+                heads.extend(there.iter_mut().filter_map(|there| {
+                    let at = there.pop_if(|(at, _)| *at == i);
+                    at.map(|(_, vals)| vals)
+                }));
+                while let Some((val, count)) = next_count(&mut heads, self.trace.watermark()) {
+                    if !found(i, val, count) {
+                        break;
+                    }
                 }
-                Some(vals)
-            });
-            let mut vals = MergedVals::new(heads.collect());
-            while let Some((val, count)) = vals.next_count(self.trace.watermark()) {
-                if !found(i, val, count) {
-                    break;
-                }
+                heads.clear();
             }
         }
     }
@@ -239,7 +255,7 @@ impl Multiset {
                 return;
             }
             let mut vals = merged.vals();
-            while let Some((val, count)) = vals.next_count(self.trace.watermark()) {
+            while let Some((val, count)) = next_count(&mut vals, self.trace.watermark()) {
                 found(key, val, count);
             }
         }

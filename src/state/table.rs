@@ -280,13 +280,13 @@ where
     let hashes: Vec<u64> = keys.iter().map(hash).collect();
     let mut verdicts = vec![Verdict::Silent; keys.len()];
     // The newest batch that knows of a key decides.
+    let mut open: Vec<usize> = (0..keys.len()).collect();
     for batch in batches.iter().rev() {
-        let mut walk = Walk::new(batch);
-        for (i, verdict) in verdicts.iter_mut().enumerate() {
-            if *verdict == Verdict::Silent && walk.find(keys.get(i), hashes[i]) {
-                *verdict = walk.vals().verdict(trace.watermark());
-            }
-        }
+        let wanted = open.iter().map(|i| (*i, keys.get(*i), hashes[*i]));
+        Walk::new(batch).find_all(wanted, &mut |i, vals| {
+            verdicts[i] = vals.verdict(trace.watermark());
+        });
+        open.retain(|i| verdicts[*i] == Verdict::Silent);
     }
     for (i, verdict) in verdicts.iter().enumerate() {
         if let Verdict::Is(val, _) = verdict {

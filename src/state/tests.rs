@@ -509,7 +509,7 @@ fn cursors_and_scans_see_the_same() {
         let mut merged = walk::Merged::new(&batches, &[]);
         while let Some(key) = merged.next_key() {
             let mut vals = merged.vals();
-            while let Some((val, count)) = vals.next_count(NO_WATERMARK) {
+            while let Some((val, count)) = walk::next_count(&mut vals, NO_WATERMARK) {
                 by_scan.push((key.to_vec(), val.to_vec(), count));
             }
         }

@@ -1,5 +1,7 @@
 //! Reading sorted chunks: galloping to keys and values, and several batches as one.
 
+use std::hint::black_box;
+
 use crate::state::batch::{Batch, Shared};
 use crate::state::chunk::{Body, RowChunk};
 use crate::state::diff::Diff;
@@ -39,18 +41,60 @@ impl<'a, R: Diff> Walk<'a, R> {
     #[inline]
     pub(crate) fn seek(&mut self, key: &[u8]) -> bool {
         match self.chunk_of(key) {
-            Some(body) => self.seek_in(body, key),
+            Some(body) => {
+                let (at, there) = body.seek(self.key, key);
+                self.key = at;
+                there
+            }
             None => false,
         }
     }
 
-    /// Moves to `key`, which has this hash, if it is there; says whether. Much faster than
-    /// [`Walk::seek`] where it is not.
-    #[inline]
-    pub(crate) fn find(&mut self, key: &[u8], hash: u64) -> bool {
-        match self.chunk_of(key) {
-            Some(body) if body.may_hold(hash) => self.seek_in(body, key),
-            _ => false,
+    /// Finds those of `keys` that are there; they ascend, one may come several times, and each has a number and its
+    /// hash. Nearly all that are not there cost little.
+    ///
+    /// The places in memory that a search reads are in no cache where there is much state. All keys go through each step
+    /// together, and the steps that read such places do little else: so the processor waits for many at a time.
+    pub(crate) fn find_all<'k>(
+        &mut self,
+        keys: impl Iterator<Item = (usize, &'k [u8], u64)>,
+        found: &mut impl FnMut(usize, Vals<'a, R>),
+    ) {
+        let mut maybe = Vec::with_capacity(keys.size_hint().0);
+        for (i, key, hash) in keys {
+            self.chunk_of(key);
+            maybe.push((i, key, hash, (self.chunk, self.key)));
+        }
+        maybe.retain(|(_, _, hash, (chunk, _))| self.batch.may_hold(*chunk, *hash));
+        let bodies = self.batch.chunks();
+        let warmed = maybe
+            .iter()
+            .map(|(_, key, _, (chunk, _))| bodies[*chunk].0.warm(key));
+        black_box(warmed.fold(0, |all, read| all ^ read));
+        let mut last = (usize::MAX, 0);
+        maybe.retain_mut(|(_, key, _, (chunk, at))| {
+            if *chunk == last.0 {
+                *at = last.1;
+            }
+            let (place, there) = bodies[*chunk].0.seek(*at, key);
+            *at = place;
+            last = (*chunk, place);
+            there
+        });
+        if last.0 == self.chunk {
+            self.key = last.1;
+        }
+        for (i, _, _, (chunk, key)) in maybe {
+            let body = &*bodies[chunk].0;
+            let (row, end) = (body.key_start(key), body.key_end(key));
+            let vals = Vals {
+                chunks: bodies,
+                chunk,
+                key,
+                row,
+                end,
+            };
+            found(i, vals);
         }
     }
 
@@ -62,13 +106,6 @@ impl<'a, R: Diff> Walk<'a, R> {
             (self.chunk, self.key) = (chunk, 0);
         }
         self.body()
-    }
-
-    #[inline]
-    fn seek_in(&mut self, body: &Body<R>, key: &[u8]) -> bool {
-        let (at, there) = body.seek(self.key, key);
-        self.key = at;
-        there
     }
 
     /// Moves to the next key.
@@ -288,37 +325,24 @@ impl<'a, R: Diff> Merged<'a, R> {
         }
     }
 
-    /// The values of the present key.
-    pub(crate) fn vals(&self) -> MergedVals<'a, R> {
-        MergedVals {
-            heads: self.at.iter().map(|i| self.walks[*i].vals()).collect(),
-        }
+    /// The rows of the present key, of each batch that has it.
+    pub(crate) fn vals(&self) -> Vec<Vals<'a, R>> {
+        self.at.iter().map(|i| self.walks[*i].vals()).collect()
     }
 }
 
-/// The values of one key in several batches, in order, each once with its count.
-pub(crate) struct MergedVals<'a, R: Diff> {
-    heads: Vec<Vals<'a, R>>,
-}
-
-impl<'a, R: Diff> MergedVals<'a, R> {
-    /// Those of the given batches.
-    pub(crate) fn new(heads: Vec<Vals<'a, R>>) -> Self {
-        Self { heads }
-    }
-
-    /// The next value whose count is not zero, without what has expired.
-    pub(crate) fn next_count(&mut self, watermark: EventTime) -> Option<(&'a [u8], i64)> {
-        loop {
-            let val = self.heads.iter().filter_map(Vals::val).min()?;
-            let count: i64 = self
-                .heads
-                .iter_mut()
-                .map(|head| head.take_count(val, watermark))
-                .sum();
-            if count != 0 {
-                return Some((val, count));
-            }
+/// The next of the values that one key has in several batches, in order, each once with its count: the next whose
+/// count is not zero, without what has expired.
+pub(crate) fn next_count<'a, R: Diff>(
+    heads: &mut [Vals<'a, R>],
+    watermark: EventTime,
+) -> Option<(&'a [u8], i64)> {
+    loop {
+        let val = heads.iter().filter_map(Vals::val).min()?;
+        let counts = heads.iter_mut().map(|head| head.take_count(val, watermark));
+        let count: i64 = counts.sum();
+        if count != 0 {
+            return Some((val, count));
         }
     }
 }

@@ -13,14 +13,13 @@ use crate::operators::keyed::Keyed;
 use crate::operators::{Context, EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta, RowError, hash, route};
-use crate::state::{Multiset, Place, Recorder, Rows, StateError, Table, TableKind, places_by_key};
+use crate::state::{
+    IDLE_EFFORT, Multiset, Place, Recorder, Rows, StateError, Table, TableKind, places_by_key,
+};
 use timely::dataflow::operators::generic::OperatorInfo;
 
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
-
-/// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 1024;
 
 /// The state of one worker's groups.
 pub(super) struct Merge {

@@ -7,11 +7,11 @@ use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::operators::expression::record_batch;
 use crate::operators::join::fresh::fresh;
-use crate::operators::join::{BATCH, IDLE_EFFORT, NAME, Prepared};
+use crate::operators::join::{BATCH, NAME, Prepared};
 use crate::operators::keyed::Keyed;
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::row::{Bytes, Delta};
-use crate::state::{Additions, Multiset, Recorder, Rows};
+use crate::state::{Additions, IDLE_EFFORT, Multiset, Recorder, Rows};
 use crate::time::Time;
 
 /// One worker's share of the table.

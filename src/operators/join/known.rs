@@ -3,10 +3,10 @@
 use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::operators::join::singles::{Out, Singles};
-use crate::operators::join::{IDLE_EFFORT, Known, Prepared};
+use crate::operators::join::{Known, Prepared};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats};
 use crate::row::{Bytes, RowError, bound_prefix};
-use crate::state::{Multiset, Recorder, RestoredSections, Rows, StateError};
+use crate::state::{IDLE_EFFORT, Multiset, Recorder, RestoredSections, Rows, StateError};
 use crate::time::Time;
 
 /// The rows of one input whose matches an epoch may change: those that are new, and those that met a new one.

@@ -8,12 +8,12 @@ use crate::operators::join::fresh::{self, fresh};
 use crate::operators::join::known::{Touched, Tracked};
 use crate::operators::join::pairs::{Half, Pairs};
 use crate::operators::join::singles::{Out, Singles};
-use crate::operators::join::{IDLE_EFFORT, Known, NAME, Prepared};
+use crate::operators::join::{Known, NAME, Prepared};
 use crate::operators::keyed::Keyed;
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::join::{LEFT, RIGHT};
 use crate::row::{Bytes, Delta, RowError};
-use crate::state::{Additions, Multiset, Recorder, Rows};
+use crate::state::{Additions, IDLE_EFFORT, Multiset, Recorder, Rows};
 
 const SIDES: [usize; 2] = [LEFT, RIGHT];
 

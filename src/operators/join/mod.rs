@@ -65,9 +65,6 @@ const NAME: &str = "symmetricHashJoin";
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
 
-/// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 1024;
-
 /// The part of a key in state that says which worker it lives on.
 pub fn routed(trace: u32, key: &[u8]) -> &[u8] {
     if trace > RIGHT as u32 && key.len() >= 8 {

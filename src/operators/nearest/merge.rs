@@ -8,12 +8,12 @@ use crate::operators::keyed::{Change, Keyed, changes_of};
 use crate::operators::nearest::encode::LONE;
 use crate::operators::nearest::out::Out;
 use crate::operators::nearest::versions::Versions;
-use crate::operators::nearest::{IDLE_EFFORT, NAME, Order, Place, Prepared, TIMED};
+use crate::operators::nearest::{NAME, Order, Place, Prepared, TIMED};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored, behind};
 use crate::plan::Emit;
 use crate::plan::join::{LEFT, RIGHT};
 use crate::row::{Bytes, Delta, RowError, bound_prefix, read_bound};
-use crate::state::{Multiset, Recorder, Rows};
+use crate::state::{IDLE_EFFORT, Multiset, Recorder, Rows};
 use crate::time::{EventTime, NEVER, NO_WATERMARK};
 
 /// One worker's rows of both inputs.

@@ -50,9 +50,6 @@ const NAME: &str = "nearestJoin";
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
 
-/// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 1024;
-
 /// The first trace whose keys begin with a moment.
 const TIMED: u32 = 2;
 

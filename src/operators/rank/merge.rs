@@ -11,14 +11,11 @@ use crate::operators::rank::{NAME, Prepared};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta};
-use crate::state::{Additions, Multiset, Recorder, RestoredSections, Rows};
+use crate::state::{Additions, IDLE_EFFORT, Multiset, Recorder, RestoredSections, Rows};
 use crate::time::Time;
 
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
-
-/// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 1024;
 
 /// One worker's rows.
 pub(super) struct Merge {

@@ -14,11 +14,11 @@ use crate::operators::expression::record_batch;
 use crate::operators::keyed::{Change, Keyed, changes_of};
 use crate::operators::session_window::index::{Session, Sessions, timed};
 use crate::operators::session_window::spans::{Span, holding, regions};
-use crate::operators::session_window::{BATCH, IDLE_EFFORT, NAME, Prepared, session_column};
+use crate::operators::session_window::{BATCH, NAME, Prepared, session_column};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta};
-use crate::state::{Multiset, Recorder, Rows, StateError};
+use crate::state::{IDLE_EFFORT, Multiset, Recorder, Rows, StateError};
 use crate::time::{EventTime, NEVER, Time};
 
 /// One worker's rows and sessions.

@@ -15,11 +15,11 @@ use crate::operators::keyed::Keyed;
 use crate::operators::session_window::index::{Payload, Session, Sessions};
 use crate::operators::session_window::own::Own;
 use crate::operators::session_window::spans::{Span, regions};
-use crate::operators::session_window::{BATCH, IDLE_EFFORT, NAME, Prepared, session_column};
+use crate::operators::session_window::{BATCH, NAME, Prepared, session_column};
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta};
-use crate::state::{Recorder, Rows};
+use crate::state::{IDLE_EFFORT, Recorder, Rows};
 use crate::time::{NEVER, Time};
 
 /// Folds the rows of a batch into partial sessions: by key, span and accumulators.

@@ -51,9 +51,6 @@ const NAME: &str = "sessionWindow";
 /// Rows are given in batches of this size.
 const BATCH: usize = 8192;
 
-/// About how many rows an idle operator merges before it looks around again.
-const IDLE_EFFORT: usize = 1024;
-
 /// The part of a key in state that says which worker it lives on.
 pub fn routed(_: u32, key: &[u8]) -> &[u8] {
     index::split(key).0
