@@ -1,6 +1,6 @@
 //! What checkpoints, restarts, folding and memory cost, as tables for `docs/benchmarks.md`.
 //!
-//! `cargo bench --bench state -- WHAT [KEYS..]`, where WHAT is `epochs`, `changes`, `small`, `stalls`, `restarts`, `folds` or `windows`.
+//! `cargo bench --bench state -- WHAT [KEYS..]`, where WHAT is `epochs`, `changes`, `small`, `single`, `stalls`, `restarts`, `folds` or `windows`.
 //! Each figure is of a process of its own. Reads `/proc`, so it runs on Linux only.
 
 mod run;
@@ -39,12 +39,13 @@ fn main() {
         "epochs" => epochs(&or(&[10_000, 100_000, 1_000_000, 5_000_000])),
         "changes" => changes(&or(&[100_000, 5_000_000])),
         "small" => small(&or(&[10_000, 1_000_000])),
+        "single" => or(&[5_000_000]).into_iter().for_each(single),
         "stalls" => stalls::stalls(&or(&[100_000, 5_000_000])),
         "restarts" => or(&[5_000_000]).into_iter().for_each(restarts),
         "folds" => or(&[2_000_000]).into_iter().for_each(folds),
         "windows" => or(&[10]).into_iter().for_each(windows),
         _ => eprintln!(
-            "usage: cargo bench --bench state -- epochs [KEYS..] | changes [KEYS..] | small [KEYS..] | stalls [KEYS..] | restarts [KEYS] | folds [KEYS] | windows [MINUTES]"
+            "usage: cargo bench --bench state -- epochs [KEYS..] | changes [KEYS..] | small [KEYS..] | single [ROWS] | stalls [KEYS..] | restarts [KEYS] | folds [KEYS] | windows [MINUTES]"
         ),
     }
 }
@@ -66,6 +67,7 @@ fn directory(name: &str) -> PathBuf {
 fn task(dir: &Path, workers: usize, keys: i64, phases: &[(usize, i64)]) -> Task {
     Task {
         dir: Some(dir.display().to_string()),
+        query: None,
         workers,
         keys,
         step: 0,
@@ -197,6 +199,40 @@ fn small(sizes: &[i64]) {
                 took(0.999)
             );
         }
+    }
+}
+
+/// Epochs of one row into a join of three inputs and into an aggregate of an aggregate, beside so many rows of state
+/// of their inputs.
+fn single(rows: i64) {
+    println!("| query | rows of state | epoch, median | 99 % | 99.9 % |");
+    println!("|---|---|---|---|---|");
+    let three = "SELECT a.k, a.v, b.v AS second, c.v AS third FROM rows a JOIN rows b ON a.k = b.k
+      JOIN rows c ON b.k = c.k";
+    let nested = "SELECT n, count(*) AS ks FROM (SELECT k, count(*) AS n FROM rows WHERE k IS NOT NULL GROUP BY k)
+      GROUP BY n";
+    for (name, query, keys) in [
+        ("join of three", three, rows / 3),
+        ("aggregate of an aggregate", nested, rows),
+    ] {
+        let task = Task {
+            dir: None,
+            query: Some(query.into()),
+            ..task(
+                Path::new(""),
+                2,
+                keys,
+                &[fill(keys), (2000, 1), (10_000, 1)],
+            )
+        };
+        let (seen, _) = measure(&task, false);
+        let took = |share| quantile(seen[2].iter().map(|epoch| epoch.ms), share);
+        println!(
+            "| {name} | {rows} | {:.2} ms | {:.2} ms | {:.2} ms |",
+            took(0.5),
+            took(0.99),
+            took(0.999)
+        );
     }
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tidemark::plan::catalog::Statement;
 use tidemark::runtime::{Progress, QueryConfig};
 use tidemark::session::Session;
-use tidemark_connectors::open_sink;
 use tidemark_connectors::storage::Disk;
+use tidemark_connectors::{Source, open_sink};
 
 use crate::source::{Rows, Shape};
 
@@ -21,6 +21,8 @@ use crate::source::{Rows, Shape};
 pub(crate) struct Task {
     /// Where the checkpoint is; `None`: there is none, and the rows go to a table in memory.
     pub(crate) dir: Option<String>,
+    /// Without a checkpoint another query, whose rows go nowhere.
+    pub(crate) query: Option<String>,
     pub(crate) workers: usize,
     pub(crate) keys: i64,
     /// Microseconds of event time a row; 0: the query has no windows.
@@ -111,14 +113,15 @@ pub(crate) fn measure(task: &Task, syncs: bool) -> (Seen, Option<Vec<f64>>) {
 
 /// Does a task in this process.
 pub(crate) fn perform(task: &Task) -> Seen {
-    let (query, watermark) = if task.step > 0 {
-        (WINDOWS, ", WATERMARK FOR ts AS ts - INTERVAL '1' MINUTE")
-    } else {
-        (QUERY, "")
+    let (query, watermark) = match &task.query {
+        Some(query) => (&query[..], ""),
+        None if task.step > 0 => (WINDOWS, ", WATERMARK FOR ts AS ts - INTERVAL '1' MINUTE"),
+        None => (QUERY, ""),
     };
-    let sink = match &task.dir {
-        Some(dir) => format!("'connector' = 'noop', 'checkpointLocation' = '{dir}'"),
-        None => "'connector' = 'memory'".into(),
+    let sink = match (&task.dir, &task.query) {
+        (Some(dir), _) => format!("'connector' = 'noop', 'checkpointLocation' = '{dir}'"),
+        (None, Some(_)) => "'connector' = 'noop', 'outputMode' = 'update'".into(),
+        (None, None) => "'connector' = 'memory'".into(),
     };
     let script = format!(
         "SET 'minBatchesToRetain' = '{}';
@@ -176,9 +179,12 @@ pub(crate) fn perform(task: &Task) -> Seen {
             let _ = fs::write("/proc/self/clear_refs", "5");
         }
     });
+    let sources = plan.sources.iter();
+    let sources =
+        sources.map(|_| -> Box<dyn Source> { Box::new(Rows::new(shape, epochs.clone())) });
     let query = tidemark::runtime::start(
         &plan,
-        vec![Box::new(Rows::new(shape, epochs))],
+        sources.collect(),
         |table, config| open_sink(&table.connector, &table.options, config),
         &config,
         Some(listener),

@@ -162,6 +162,17 @@ impl Bytes {
         self.ends.clear();
     }
 
+    /// Gives memory back, unless it is less than an eighth of what is used.
+    pub fn shrink(&mut self) {
+        let spare = |capacity: usize, used: usize| capacity - used > used / 8;
+        if spare(self.buf.capacity(), self.buf.len()) {
+            self.buf.shrink_to_fit();
+        }
+        if spare(self.ends.capacity(), self.ends.len()) {
+            self.ends.shrink_to_fit();
+        }
+    }
+
     /// The strings in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
         (0..self.len()).map(|i| self.get(i))

@@ -54,7 +54,8 @@ impl<R: Diff> Body<R> {
     pub(crate) fn like(rows: usize, like: &Self) -> Self {
         let n = like.rows().max(1);
         let keys = like.keys.len() * rows / n + 8;
-        let share = |column: &Bytes| (column.concat().len() / n + 1) * rows;
+        // A sixteenth more: a buffer that is too short by a little grows to twice its size.
+        let share = |column: &Bytes| column.concat().len() * rows / n * 17 / 16 + 64;
         Self {
             keys: Bytes::with_capacity(keys, share(&like.keys).min(MAX_BYTES)),
             key_ends: Vec::with_capacity(keys),
@@ -232,6 +233,8 @@ pub(crate) struct RowChunk<R: Diff>(pub(crate) Rc<Body<R>>);
 impl<R: Diff> RowChunk<R> {
     /// Wraps a body, all of whose rows are there.
     pub(crate) fn new(mut body: Body<R>) -> Self {
+        body.keys.shrink();
+        body.vals.shrink();
         body.heads = Heads::of(body.nkeys(), |i| body.keys.get(i));
         Self(Rc::new(body))
     }
