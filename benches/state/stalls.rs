@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use cpu_time::ThreadTime;
 use rand::prelude::*;
 use tidemark::row::Bytes;
 use tidemark::state::{Recorder, Table, TableChanges, TableKind};
@@ -26,16 +25,14 @@ const CHANGED: u64 = 500;
 /// the machine does at one time and not at another is in the greatest alone.
 pub(crate) fn stalls(sizes: &[i64]) {
     keep_memory();
-    println!(
-        "| keys of a worker | step | median | 99 % | longest | longest in any round, and the thread's own |"
-    );
+    println!("| keys of a worker | step | median | 99 % | longest | longest in any round |");
     println!("|---|---|---|---|---|---|");
     for keys in sizes {
         let keys = *keys as u64 / 2;
         let rounds: Vec<_> = (0..ROUNDS).map(|_| epochs(keys)).collect();
         for (step, name) in ["look up", "change and merge"].iter().enumerate() {
             let middle = (0..EPOCHS).map(|epoch| {
-                let mut taken: Vec<_> = rounds.iter().map(|round| round[step][epoch].0).collect();
+                let mut taken: Vec<_> = rounds.iter().map(|round| round[step][epoch]).collect();
                 taken.sort_unstable();
                 taken[ROUNDS / 2].as_secs_f64() * 1000.0
             });
@@ -43,12 +40,11 @@ pub(crate) fn stalls(sizes: &[i64]) {
             let all = rounds.iter().flat_map(|round| round[step].iter());
             let longest = all.max().expect("there are epochs");
             println!(
-                "| {keys} | {name} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2?}, {:.2?} |",
+                "| {keys} | {name} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2?} |",
                 quantile(middle.iter().copied(), 0.5),
                 quantile(middle.iter().copied(), 0.99),
                 quantile(middle.iter().copied(), 1.0),
-                longest.0,
-                longest.1,
+                longest,
             );
         }
     }
@@ -64,8 +60,8 @@ fn keep_memory() {
     std::hint::black_box(&chunks);
 }
 
-/// By the clock, and the thread's own.
-type Taken = Vec<(Duration, Duration)>;
+/// By the clock.
+type Taken = Vec<Duration>;
 
 /// What looking up took in each epoch, and what changing and merging.
 fn epochs(keys: u64) -> [Taken; 2] {
@@ -111,8 +107,8 @@ fn changed(keys: &[u64], value: u64) -> TableChanges {
     changes
 }
 
-fn timed(work: impl FnOnce()) -> (Duration, Duration) {
-    let (clock, own) = (Instant::now(), ThreadTime::now());
+fn timed(work: impl FnOnce()) -> Duration {
+    let began = Instant::now();
     work();
-    (clock.elapsed(), own.elapsed())
+    began.elapsed()
 }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heads {
     shared: SmallVec<[u8; 32]>,
-    heads: Vec<u64>,
+    of_keys: Vec<u64>,
     /// The least of them.
     least: u64,
     /// How many keys there are to a step of one of them, if they are spread evenly.
@@ -52,13 +52,13 @@ impl Heads {
             shared: shared.into(),
             least,
             density: (count - 1) as f64 / (greatest - least).max(1) as f64,
-            heads,
+            of_keys: heads,
         }
     }
 
     /// The memory in use, beside the value itself.
     pub(crate) fn bytes(&self) -> usize {
-        8 * self.heads.len()
+        8 * self.of_keys.len()
     }
 
     /// The first key from `start` on that is not before `wanted`, and whether it is that one. `key` gives
@@ -70,7 +70,7 @@ impl Heads {
         wanted: &[u8],
         key: impl Fn(usize) -> &'a [u8],
     ) -> (usize, bool) {
-        let (at, count) = (self.shared.len(), self.heads.len());
+        let (at, count) = (self.shared.len(), self.of_keys.len());
         let begins = wanted.len().min(at);
         match wanted[..begins].cmp(&self.shared) {
             Ordering::Less => return (start, false),
@@ -79,7 +79,7 @@ impl Heads {
         }
         let head = head(wanted, at);
         let order = |i: usize| {
-            self.heads[i].cmp(&head).then_with(|| {
+            self.of_keys[i].cmp(&head).then_with(|| {
                 let key = key(i);
                 if key.len() == wanted.len() && key.len() <= at + 8 {
                     Ordering::Equal
@@ -96,14 +96,14 @@ impl Heads {
     #[inline]
     fn guess(&self, head: u64) -> usize {
         let guess = (head.saturating_sub(self.least) as f64 * self.density) as usize;
-        guess.min(self.heads.len().saturating_sub(1))
+        guess.min(self.of_keys.len().saturating_sub(1))
     }
 
     /// Where a search for `wanted` will begin, and what it will read there first.
     #[inline]
     pub(crate) fn first_look(&self, wanted: &[u8]) -> (usize, u64) {
         let guess = self.guess(head(wanted, self.shared.len()));
-        (guess, self.heads.get(guess).copied().unwrap_or(0))
+        (guess, self.of_keys.get(guess).copied().unwrap_or(0))
     }
 
     /// The first key from `start` on that is not before the one of this head: near to `start`, or else near to
@@ -112,7 +112,7 @@ impl Heads {
     fn first_from(&self, start: usize, head: u64, before: impl Fn(usize) -> bool) -> usize {
         /// Keys that are looked at one after the other.
         const NEAR: usize = 8;
-        let count = self.heads.len();
+        let count = self.of_keys.len();
         if start > 0 && (start + NEAR >= count || !before(start + NEAR)) {
             return gallop(start, count, before);
         }

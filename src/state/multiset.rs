@@ -143,12 +143,12 @@ impl Multiset {
         for batch in &self.trace.batches() {
             let wanted = firsts.iter().map(|i| (*i, keys.get(*i), hashes[*i]));
             Walk::new(batch).find_all(wanted, &mut |first, mut at| {
-                for i in first..counts.len() {
+                for (i, count) in counts.iter_mut().enumerate().skip(first) {
                     if keys.get(i) != keys.get(first) {
                         break;
                     }
                     at.seek(vals.get(i));
-                    counts[i] += at.take_count(vals.get(i), self.trace.watermark());
+                    *count += at.take_count(vals.get(i), self.trace.watermark());
                 }
             });
         }
