@@ -800,8 +800,11 @@ fn a_second_signal_ends_at_once() {
     let script = format!(
         "{EVENTS}CREATE TABLE o WITH ('connector' = 'noop', 'checkpointLocation' = 'ck');\nINSERT INTO o SELECT k, v FROM t"
     );
-    let child = place.start(&script, |place| place.path("ck/tidemark.lock").exists());
-    sleep(Duration::from_millis(300));
+    let planned = |place: &Place| {
+        let shown = place.tidemark(&["checkpoint", "ck"]);
+        shown.out.contains("replays epoch 0\n")
+    };
+    let child = place.start(&script, planned);
     signal(&child, "-INT");
     sleep(Duration::from_millis(200));
     signal(&child, "-INT");
