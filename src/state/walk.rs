@@ -85,16 +85,8 @@ impl<'a, R: Diff> Walk<'a, R> {
             self.key = last.1;
         }
         for (i, _, _, (chunk, key)) in maybe {
-            let body = &*bodies[chunk].0;
-            let (row, end) = (body.key_start(key), body.key_end(key));
-            let vals = Vals {
-                chunks: bodies,
-                chunk,
-                key,
-                row,
-                end,
-            };
-            found(i, vals);
+            let batch = self.batch;
+            found(i, Walk { batch, chunk, key }.vals());
         }
     }
 
