@@ -37,9 +37,16 @@ pub(super) fn with_places(plan: LogicalPlan) -> Result<LogicalPlan> {
                 Ok(Transformed::yes(LogicalPlan::Sort(sort)))
             }
             LogicalPlan::Limit(mut limit) => {
-                if let (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) =
-                    (limit.get_skip_type()?, limit.get_fetch_type()?)
-                {
+                let SkipType::Literal(mut skip) = limit.get_skip_type()? else {
+                    return Ok(Transformed::no(LogicalPlan::Limit(limit)));
+                };
+                let mut input = Arc::unwrap_or_clone(limit.input);
+                if skip > 0 && is_sorted(&input) {
+                    input = without_first(input, skip)?;
+                    (skip, limit.skip) = (0, None);
+                }
+                limit.input = Arc::new(input);
+                if let FetchType::Literal(Some(fetch)) = limit.get_fetch_type()? {
                     let input = Arc::unwrap_or_clone(limit.input);
                     limit.input = Arc::new(with_end(input, skip.saturating_add(fetch)));
                 }
@@ -65,6 +72,44 @@ fn with_end(plan: LogicalPlan, rows: usize) -> LogicalPlan {
             LogicalPlan::Sort(sort)
         }
         other => other,
+    }
+}
+
+fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => is_sorted(&projection.input),
+        plan => matches!(plan, LogicalPlan::Sort(_)),
+    }
+}
+
+/// A sorted plan without its first rows, told by their numbers: a limit that skips them would have a sort of
+/// another order pushed below it, by a window function's.
+fn without_first(plan: LogicalPlan, rows: usize) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Projection(mut projection) => {
+            let input = Arc::unwrap_or_clone(projection.input);
+            projection.input = Arc::new(without_first(input, rows)?);
+            Ok(LogicalPlan::Projection(projection))
+        }
+        LogicalPlan::Sort(mut sort) => {
+            let given: Vec<Expr> = sort
+                .input
+                .schema()
+                .columns()
+                .into_iter()
+                .map(Expr::Column)
+                .collect();
+            let place = row_number().order_by(sort.expr.clone()).build()?;
+            let kept = LogicalPlanBuilder::from(Arc::unwrap_or_clone(sort.input))
+                .window(vec![place.alias(PLACE)])?
+                .filter(Expr::Column(Column::new_unqualified(PLACE)).gt(lit(rows as u64)))?
+                .project(given)?
+                .build()?;
+            sort.input = Arc::new(kept);
+            sort.fetch = None;
+            Ok(LogicalPlan::Sort(sort))
+        }
+        other => Ok(other),
     }
 }
 

@@ -134,13 +134,19 @@ impl Merge {
         }
     }
 
-    /// What new rows find, and what changes for those that are kept.
+    /// What new rows find, and what changes for those that are kept. Of the keys that are `due`, looking for later
+    /// rows, the right row of the moment is forgotten already: the left rows that had it have their answer.
     fn answer_at_once(
         &self,
         touched: &[Touched<'_>],
+        due: &[(Box<[u8]>, EventTime)],
         out: &mut Out<'_>,
     ) -> Result<(), OperatorError> {
         let order = self.prepared.order;
+        let answered = |key: &[u8]| {
+            let at = due.binary_search_by(|(due, _)| (**due).cmp(key)).ok();
+            at.filter(|_| order.later).map(|at| order.place(due[at].1))
+        };
         let versions = self.versions(touched)?;
         let (mut keys, mut from) = (Bytes::default(), Bytes::default());
         // The key, and the reach at which a nearer row begins that has not changed.
@@ -150,13 +156,14 @@ impl Merge {
                 let nearest = versions.after(self.reach(change));
                 out.add(&change.value[1..], nearest, change.diff)?;
             }
+            let answered = answered(of_key.key);
             let mut covered: Option<Option<Place>> = None;
             for change in of_key.right.iter().rev().filter(|_| self.prepared.waits) {
                 let place = Self::place(RIGHT, change);
                 if covered.is_some_and(|end| end.is_none_or(|end| place > end)) {
                     continue;
                 }
-                let end = versions.steady_before(place);
+                let end = versions.steady_before(place).max(answered);
                 covered = Some(end);
                 ends.push((at, end));
                 (keys.try_push(of_key.key))
@@ -292,17 +299,13 @@ impl Merge {
         Ok((keys, from))
     }
 
-    /// Takes out what the epochs before have answered for good.
+    /// Takes out what the epochs before have answered for good: at or below `line`, where the keys are `due`.
     fn prune(
         &self,
-        epoch: &EpochInfo,
+        line: EventTime,
+        due: &[(Box<[u8]>, EventTime)],
         [left, right, moments]: &mut [Vec<Rows>; 3],
     ) -> Result<(), OperatorError> {
-        let Some(lag) = self.prepared.lag else {
-            return Ok(());
-        };
-        let line = behind(epoch.previous_watermark, lag);
-        let due = self.due_moments(NO_WATERMARK, line);
         if due.is_empty() {
             return Ok(());
         }
@@ -312,7 +315,7 @@ impl Merge {
             });
         let order = self.prepared.order;
         if order.later {
-            for of_key in self.takers(&due)? {
+            for of_key in self.takers(due)? {
                 for (value, count) in &of_key.rows {
                     Rows::push_to(left, (&of_key.key, value), -count, NEVER);
                 }
@@ -392,11 +395,13 @@ impl Keyed for Merge {
         for change in touched.iter().flat_map(|of_key| of_key.lone) {
             out.add(&change.value[1..], None, change.diff)?;
         }
+        let line = (prepared.lag).map_or(NO_WATERMARK, |lag| behind(epoch.previous_watermark, lag));
+        let due = self.due_moments(NO_WATERMARK, line);
         if prepared.emit == Emit::Changes || !prepared.waits {
-            self.answer_at_once(&touched, &mut out)?;
+            self.answer_at_once(&touched, &due, &mut out)?;
         }
         let mut parts: [Vec<Rows>; 3] = Default::default();
-        self.prune(epoch, &mut parts)?;
+        self.prune(line, &due, &mut parts)?;
         (self.keep(&touched, &mut parts)).map_err(|source| prepared.row_error(source))?;
         let kept = [&mut self.left, &mut self.right, &mut self.moments];
         for (kept, parts) in kept.into_iter().zip(&parts) {
