@@ -154,7 +154,7 @@ impl Merge {
                     };
                     let of = (&prepared.calls.sets[set], prepared.general);
                     let group = (group, keys.get(group));
-                    (brought[set].add(of, group, value, part.expiry.get(row)))
+                    (brought[set].add(of, group, value, prepared.expiry_of(group.1)))
                         .ok_or_else(|| self.internal("a value of a set is cut off"))?;
                 }
                 _ => return Err(self.internal("a partial group without content")),
