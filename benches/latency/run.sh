@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Kafka to Kafka on this machine: how long after a record's append its result is appended, for continuous queries.
 #
-#   QUERIES="filter count"      only these
+#   QUERIES="filter count"      only these; `echo` is the client library alone, with LINGER
 #   RATE=10000 WARM_UP=15 SECONDS_=60
 #   DELIVERY=exactly-once       (at-least-once)
 #   OPTIONS="'kafka.linger.ms' = '1',"   more of the output's
@@ -72,15 +72,20 @@ for q in warm $queries; do
     for name in ${inputs//,/ } out-$q; do
         topic --create --topic "$name" --partitions 2 > /dev/null
     done
-    script > "$q.sql"
-    "$tidemark" run "$q.sql" --progress json -w "${WORKERS:-2}" > "$q.log" 2> "$q.progress" &
+    if [ "$q" = echo ]; then
+        "$load" echo "127.0.0.1:$port" a-echo out-echo "${LINGER:-0.5}" &
+    else
+        script > "$q.sql"
+        "$tidemark" run "$q.sql" --progress json -w "${WORKERS:-2}" > "$q.log" 2> "$q.progress" &
+    fi
     query=$!
     sleep 3
     before=$(awk '{ print $14 + $15 }' "/proc/$query/stat")
     measured=$("$load" "127.0.0.1:$port" "$inputs" "out-$q" "$rate" "$warm_up" "$seconds" "$isolation")
     after=$(awk '{ print $14 + $15 }' "/proc/$query/stat")
-    kill -INT $query
-    wait $query || { tail -3 "$q.progress" >&2; exit 1; }
+    # A background process of a script does not hear INT unless it asks to.
+    if [ "$q" = echo ]; then kill $query; else kill -INT $query; fi
+    wait $query || [ "$q" = echo ] || { tail -3 "$q.progress" >&2; exit 1; }
     query=
     [ "$q" = warm ] && continue
     echo "$measured" > "$q.json"

@@ -5,6 +5,9 @@
 //! milliseconds) into what it writes, so the latency of a record is the difference of two stamps.
 //!
 //! `latency SERVERS INPUT[,INPUT] OUTPUT RATE WARM_UP SECONDS read_uncommitted|read_committed`
+//!
+//! `latency echo SERVERS INPUT OUTPUT LINGER` is what there is to compare with: the same client library, which writes what
+//! it reads, with nothing between.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +45,11 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| a != "--bench")
         .collect();
+    if let [echo, servers, input, output, linger] = &args[..]
+        && echo == "echo"
+    {
+        copy(servers, input, output, linger);
+    }
     let [servers, inputs, output, rate, warm_up, seconds, isolation] = &args[..] else {
         // `cargo test --benches` and the like have nothing to measure.
         eprintln!(
@@ -85,6 +93,41 @@ fn main() -> ExitCode {
         all.last().copied().unwrap_or(-1)
     );
     ExitCode::SUCCESS
+}
+
+/// Writes the records of a topic to another with their stamps, until it is killed.
+fn copy(servers: &str, input: &str, output: &str, linger: &str) -> ! {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("group.id", "echo")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer");
+    let mut partitions = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        partitions
+            .add_partition_offset(input, partition, Offset::End)
+            .expect("a partition");
+    }
+    consumer.assign(&partitions).expect("assigned");
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("linger.ms", linger)
+        .set("enable.idempotence", "true")
+        .create()
+        .expect("a producer");
+    loop {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            let message = message.expect("a record");
+            let appended = message.timestamp().to_millis().expect("a stamp");
+            let value = format!("{{\"ts\":{appended}}}");
+            let record = BaseRecord::to(output)
+                .key(message.key().unwrap_or_default())
+                .payload(&value);
+            producer.send(record).expect("room");
+        }
+        producer.poll(Duration::ZERO);
+    }
 }
 
 /// Sends records to all inputs in turn until the time is over: how many.

@@ -24,6 +24,7 @@ use tidemark_connectors::{Read, ReadLimit, Source};
 use super::batch_nearest::with_ranked_joins;
 use super::batch_ranks::with_places;
 use super::batch_sessions::with_islands;
+use super::batch_unions::with_unions;
 use super::catalog::QueryStatement;
 use super::context::{StreamTable, session_state};
 use super::error::{PlanErrorKind, Result};
@@ -85,6 +86,7 @@ fn run_here(
     };
     let plan = with_places(logical.clone())
         .and_then(with_ranked_joins)
+        .and_then(with_unions)
         .and_then(|plan| with_instant(plan, now))
         .and_then(|plan| with_data(plan, tables))
         .and_then(with_islands)

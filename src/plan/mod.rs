@@ -18,6 +18,7 @@ pub mod batch;
 mod batch_nearest;
 mod batch_ranks;
 mod batch_sessions;
+mod batch_unions;
 pub mod broadcast;
 pub mod catalog;
 pub mod coercion;

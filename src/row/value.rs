@@ -92,7 +92,12 @@ impl ValueCodec {
             .iter()
             .map(Column::new)
             .collect::<Result<Vec<_>>>()?;
+        let count = rows.size_hint().0;
         for (row, bytes) in rows.enumerate() {
+            if row == SAMPLE {
+                let more = count.saturating_sub(row);
+                columns.iter_mut().for_each(|column| column.reserve(more));
+            }
             let mut rest = bytes;
             let done = decode::row(&mut columns, &mut rest);
             let what = match done {
@@ -123,6 +128,9 @@ impl ValueEncoder {
         encode::row(&self.sources, row, out);
     }
 }
+
+/// After so many rows it is told how much memory all will take.
+const SAMPLE: usize = 64;
 
 /// How a type is laid out in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,6 +41,8 @@ enum Victim {
 pub(crate) fn feed(servers: &str, topic: &str, stop: &AtomicBool) -> u64 {
     let producer: BaseProducer = config(servers)
         .set("enable.idempotence", "true")
+        // While the only broker is away.
+        .set("queue.buffering.max.messages", "1000000")
         .create()
         .expect("a producer");
     let began = Instant::now();

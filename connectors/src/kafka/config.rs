@@ -300,7 +300,7 @@ fn defaults(role: Role) -> ClientConfig {
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "100")
             // Of each partition.
-            .set("queued.max.messages.kbytes", "16384"),
+            .set("queued.max.messages.kbytes", "8192"),
         Role::Producer => config
             .set("enable.idempotence", "true")
             .set("queue.buffering.max.messages", "1000000")

@@ -62,8 +62,10 @@ use near::Reach;
 /// What progress calls this operator, as Spark does.
 const NAME: &str = "symmetricHashJoin";
 
-/// Rows are given in batches of this size.
+/// Rows are given in batches of this size, or this many bytes where rows are wide: what is read and written for one
+/// should not be pushed out of the processor's caches meanwhile.
 const BATCH: usize = 8192;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// The part of a key in state that says which worker it lives on.
 pub fn routed(trace: u32, key: &[u8]) -> &[u8] {

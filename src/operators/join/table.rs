@@ -22,6 +22,9 @@ const PARTS: usize = 32;
 /// So few rows that have gone are no reason to move others.
 const FEW: usize = 4096;
 
+/// A table of so few rows is one part: rows of one are taken out faster than rows of several.
+const SMALL: usize = 65_536;
+
 /// See the module.
 pub(super) struct Table {
     prepared: Arc<Prepared>,
@@ -153,8 +156,9 @@ impl Table {
         let Some((first, later)) = self.parts.split_first() else {
             return Ok(());
         };
-        let many = self.parts.len() > PARTS || rows(later) * 4 > first.num_rows();
-        if many && !later.is_empty() {
+        let (first, later) = (first.num_rows(), rows(later));
+        let many = self.parts.len() > PARTS || later * 4 > first || first + later <= SMALL;
+        if many && self.parts.len() > 1 {
             self.put_together()?;
         }
         Ok(())

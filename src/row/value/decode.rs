@@ -135,14 +135,10 @@ impl Column {
             Values::Wide(values) => {
                 values.push(varint::take_wide(bytes).ok_or("a decimal is cut off or too long")?);
             }
-            Values::Bytes { buf, ends, text } => {
+            Values::Bytes { buf, ends, .. } => {
                 let len =
                     varint::take_len(bytes, bytes.len()).ok_or("a length is out of bounds")?;
-                let value = varint::take_slice(bytes, len).ok_or(SHORT)?;
-                if *text && std::str::from_utf8(value).is_err() {
-                    return Err("a string is not UTF-8");
-                }
-                buf.extend_from_slice(value);
+                buf.extend_from_slice(varint::take_slice(bytes, len).ok_or(SHORT)?);
                 ends.push(buf.len());
             }
             Values::List {
@@ -166,6 +162,30 @@ impl Column {
         }
         self.valid.push(true);
         Ok(())
+    }
+
+    /// Takes memory for `more` values like those that there are: growing step by step would copy them, and touch new
+    /// memory each time.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let there = self.valid.len().max(1);
+        self.valid.reserve(more);
+        match &mut self.values {
+            Values::Null => {}
+            Values::Bool(values) => values.reserve(more),
+            Values::Fixed(values, width)
+            | Values::Signed(values, width)
+            | Values::Unsigned(values, width) => values.reserve(more * *width),
+            Values::Wide(values) => values.reserve(more),
+            Values::Bytes { buf, ends, .. } => {
+                buf.reserve(buf.len() * more / there * 9 / 8);
+                ends.reserve(more);
+            }
+            Values::List { ends, elements, .. } => {
+                elements.reserve(elements.valid.len() * more / there);
+                ends.reserve(more);
+            }
+            Values::Struct(columns) => columns.iter_mut().for_each(|column| column.reserve(more)),
+        }
     }
 
     fn either(&mut self, null: bool, bytes: &mut &[u8]) -> Step {
@@ -196,25 +216,24 @@ impl Column {
                 builder.nulls(nulls).add_buffer(aligned(values, width))
             }
             Values::Wide(values) => builder.nulls(nulls).add_buffer(Buffer::from_vec(values)),
-            Values::Bytes { buf, ends, .. } => match data_type {
-                DataType::Utf8View | DataType::BinaryView => {
+            Values::Bytes { buf, ends, text } => {
+                if matches!(data_type, DataType::Utf8View | DataType::BinaryView) {
                     return views(data_type, &buf, &ends, nulls.as_ref());
                 }
-                DataType::LargeUtf8 | DataType::LargeBinary => {
-                    let offsets = offsets::<i64>(&ends)?;
-                    builder
-                        .nulls(nulls)
-                        .add_buffer(offsets)
-                        .add_buffer(Buffer::from_vec(buf))
-                }
-                _ => {
-                    let offsets = offsets::<i32>(&ends)?;
-                    builder
-                        .nulls(nulls)
-                        .add_buffer(offsets)
-                        .add_buffer(Buffer::from_vec(buf))
-                }
-            },
+                let offsets = match data_type {
+                    DataType::LargeUtf8 | DataType::LargeBinary => offsets::<i64>(&ends)?,
+                    _ => offsets::<i32>(&ends)?,
+                };
+                let bytes = Buffer::from_vec(buf);
+                let builder = builder.nulls(nulls).add_buffer(offsets);
+                // Strings are looked at here, all at once.
+                let built = builder.add_buffer(bytes.clone()).build();
+                return match built {
+                    Ok(data) => Ok(make_array(data)),
+                    Err(_) if text => Err(not_text(&bytes, &ends)),
+                    Err(error) => Err(error.into()),
+                };
+            }
             Values::List { ends, elements, .. } => {
                 let child = child_type(data_type)?;
                 let builder = builder
@@ -238,6 +257,19 @@ impl Column {
             }
         };
         Ok(make_array(builder.build()?))
+    }
+}
+
+/// The error of bytes that are to be strings, and are not.
+fn not_text(bytes: &[u8], ends: &[usize]) -> RowError {
+    let is_text = |at: usize| {
+        let start = at.checked_sub(1).map_or(0, |before| ends[before]);
+        std::str::from_utf8(&bytes[start..ends[at]]).is_ok()
+    };
+    RowError::Corrupt {
+        row: (0..ends.len()).find(|at| !is_text(*at)).unwrap_or(0),
+        offset: 0,
+        what: "a string is not UTF-8",
     }
 }
 
