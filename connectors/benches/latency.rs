@@ -2,7 +2,9 @@
 //! makes of them, and tells how long that took by the broker's one clock.
 //!
 //! Both topics stamp records as they are appended. The query copies the stamp of the record that it read (`ts`,
-//! milliseconds) into what it writes, so the latency of a record is the difference of two stamps.
+//! milliseconds) into what it writes, so the latency of a record is the difference of two stamps. Records of a transaction
+//! are seen later than they are appended: with `read_committed` it ends when the record is read, by this machine's clock,
+//! which has to be the broker's.
 //!
 //! `latency SERVERS INPUT[,INPUT] OUTPUT RATE WARM_UP SECONDS read_uncommitted|read_committed`
 //!
@@ -70,8 +72,9 @@ fn main() -> ExitCode {
     let over = Arc::new(AtomicBool::new(false));
     let reader = {
         let consumer = consumer(&args);
+        let committed = args.isolation == "read_committed";
         let (over, args) = (Arc::clone(&over), (args.warm_up, args.measured));
-        std::thread::spawn(move || measure(&consumer, &over, args))
+        std::thread::spawn(move || measure(&consumer, committed, &over, args))
     };
     let sent = produce(&args);
     // What is under way may come.
@@ -193,6 +196,7 @@ fn consumer(args: &Args) -> BaseConsumer {
 /// The latencies after the warm-up in milliseconds, and the 99th percentiles of each third of the time.
 fn measure(
     consumer: &BaseConsumer,
+    committed: bool,
     over: &AtomicBool,
     (warm_up, measured): (Duration, Duration),
 ) -> (Vec<i64>, Vec<i64>) {
@@ -208,10 +212,14 @@ fn measure(
         if since < warm_up {
             continue;
         }
-        let appended = message.timestamp().to_millis().expect("a stamp");
+        let there = if committed {
+            chrono::Utc::now().timestamp_millis()
+        } else {
+            message.timestamp().to_millis().expect("a stamp")
+        };
         let value: Value =
             serde_json::from_slice(message.payload().expect("a value")).expect("JSON");
-        let latency = appended - value["ts"].as_i64().expect("the stamp of what was read");
+        let latency = there - value["ts"].as_i64().expect("the stamp of what was read");
         all.push(latency);
         let third =
             (since.saturating_sub(warm_up).as_secs_f64() / measured.as_secs_f64() * 3.0) as usize;

@@ -570,7 +570,9 @@ impl Ticks {
     /// Tells of what is committed.
     fn committed(&mut self, sequencer: &mut Sequencer, landed: Landed) -> Result<(), QueryError> {
         self.committing = false;
-        sequencer.tell_sources(&landed.entries)?;
+        // Of all ticks at once: a source tells others of it.
+        let entry = whole(landed.entries);
+        sequencer.tell_sources(entry.as_slice())?;
         for (source, trimmed) in sequencer.sources.iter_mut().zip(landed.trimmed) {
             source.forgotten(trimmed);
         }
@@ -579,7 +581,7 @@ impl Ticks {
             latest.push(source.latest_offset()?);
         }
         sequencer.shared.took(&landed.outcome.latencies);
-        if let Some(entry) = whole(landed.entries) {
+        if let Some(entry) = entry {
             let mut durations = landed.durations;
             durations.insert("triggerExecution", landed.began.elapsed());
             let decided = Decided {
@@ -616,11 +618,11 @@ fn whole(entries: Vec<OffsetEntry>) -> Option<OffsetEntry> {
     entries.into_iter().reduce(|before, mut entry| {
         for (range, before) in entry.sources.iter_mut().zip(before.sources) {
             range.range = match (before.range, range.range.take()) {
-                (Some(before), Some(later)) => Some(PlannedRange {
-                    start: before.start,
-                    end: later.end,
-                    splits: vec![],
-                }),
+                (Some(mut before), Some(later)) => {
+                    before.end = later.end;
+                    before.splits.extend(later.splits);
+                    Some(before)
+                }
                 (before, later) => later.or(before),
             };
         }

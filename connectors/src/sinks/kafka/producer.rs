@@ -25,6 +25,9 @@ use crate::{Acknowledged, ConnectorError, Delivery, Result};
 /// How long the end of a transaction may take: what a coordinator needs to come back.
 const COMMIT: Duration = Duration::from_mins(2);
 
+/// How long one look whether all has arrived takes: nothing wakes who waits for records that are told of only if refused.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// How long one look for what has arrived takes at most.
 const LISTEN: Duration = Duration::from_millis(100);
 
@@ -209,7 +212,7 @@ impl Producer {
     /// long is refused ('kafka.delivery.timeout.ms').
     pub(super) fn flush(&self, options: &SinkOptions) -> Result<()> {
         loop {
-            match self.client.flush(Duration::from_millis(500)) {
+            match self.client.flush(LOOK) {
                 Ok(()) => return self.check(options),
                 Err(error) => {
                     self.check(options)?;
