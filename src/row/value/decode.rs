@@ -12,6 +12,9 @@ use crate::row::varint;
 /// What a step of decoding may find wrong.
 type Step<T = ()> = std::result::Result<T, &'static str>;
 
+/// So much memory is taken at most before there is something to put there: the first values may be unlike the others.
+const MOST: usize = 4 << 20;
+
 const SHORT: &str = "the row ends too early";
 
 /// A column being built. A null is a bit, and a default in the values.
@@ -177,11 +180,11 @@ impl Column {
             | Values::Unsigned(values, width) => values.reserve(more * *width),
             Values::Wide(values) => values.reserve(more),
             Values::Bytes { buf, ends, .. } => {
-                buf.reserve(buf.len() * more / there * 9 / 8);
+                buf.reserve((buf.len() * more / there * 9 / 8).min(MOST));
                 ends.reserve(more);
             }
             Values::List { ends, elements, .. } => {
-                elements.reserve(elements.valid.len() * more / there);
+                elements.reserve((elements.valid.len() * more / there).min(MOST / 8));
                 ends.reserve(more);
             }
             Values::Struct(columns) => columns.iter_mut().for_each(|column| column.reserve(more)),
