@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::functions::math::expr_fn::random;
@@ -19,6 +20,10 @@ pub(super) fn with_unions(plan: LogicalPlan) -> Result<LogicalPlan> {
         for input in &mut union.inputs {
             let columns = input.schema().iter().map(|(relation, field)| {
                 let column = Expr::from((relation, field));
+                // Of a boolean the optimizer makes an expression that may be null.
+                if *field.data_type() == DataType::Boolean {
+                    return Ok(column);
+                }
                 // Always so, but that is not known.
                 let hidden = when(random().gt_eq(lit(0.0)), column.clone()).otherwise(column)?;
                 Ok(hidden.alias_qualified(relation.cloned(), field.name()))
