@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     };
     let over = Arc::new(AtomicBool::new(false));
     let reader = {
-        let consumer = consumer(&args);
+        let consumer = consumer(&args.servers, &args.output, &args.isolation);
         let committed = args.isolation == "read_committed";
         let (over, args) = (Arc::clone(&over), (args.warm_up, args.measured));
         std::thread::spawn(move || measure(&consumer, committed, &over, args))
@@ -100,19 +100,7 @@ fn main() -> ExitCode {
 
 /// Writes the records of a topic to another with their stamps, until it is killed.
 fn copy(servers: &str, input: &str, output: &str, linger: &str) -> ! {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .set("group.id", "echo")
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("a consumer");
-    let mut partitions = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        partitions
-            .add_partition_offset(input, partition, Offset::End)
-            .expect("a partition");
-    }
-    consumer.assign(&partitions).expect("assigned");
+    let consumer = consumer(servers, input, "read_committed");
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("linger.ms", linger)
@@ -175,18 +163,19 @@ fn produce(args: &Args) -> u64 {
     sent
 }
 
-fn consumer(args: &Args) -> BaseConsumer {
+/// A reader of all partitions of a topic, from their ends on.
+fn consumer(servers: &str, topic: &str, isolation: &str) -> BaseConsumer {
     let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &args.servers)
+        .set("bootstrap.servers", servers)
         .set("group.id", "latency")
-        .set("isolation.level", &args.isolation)
+        .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
         .create()
         .expect("a consumer");
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         partitions
-            .add_partition_offset(&args.output, partition, Offset::End)
+            .add_partition_offset(topic, partition, Offset::End)
             .expect("a partition");
     }
     consumer.assign(&partitions).expect("assigned");

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr, Window,
-    WindowFrameUnits, lit,
+    Expr, ExprFunctionExt, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, Sort, SortExpr,
+    Window, WindowFrameUnits, lit,
 };
 
 use super::deduplicate::{Deduplicate, deduplicate_of};
@@ -41,14 +41,19 @@ pub(super) fn with_places(plan: LogicalPlan) -> Result<LogicalPlan> {
                     return Ok(Transformed::no(LogicalPlan::Limit(limit)));
                 };
                 let mut input = Arc::unwrap_or_clone(limit.input);
-                if skip > 0 && is_sorted(&input) {
-                    input = without_first(input, skip)?;
-                    (skip, limit.skip) = (0, None);
+                if skip > 0 {
+                    let numbered = with_sort(input, |sort| without_first(sort, skip))?;
+                    input = numbered.data;
+                    if numbered.transformed {
+                        (skip, limit.skip) = (0, None);
+                    }
                 }
                 limit.input = Arc::new(input);
                 if let FetchType::Literal(Some(fetch)) = limit.get_fetch_type()? {
+                    let rows = skip.saturating_add(fetch);
                     let input = Arc::unwrap_or_clone(limit.input);
-                    limit.input = Arc::new(with_end(input, skip.saturating_add(fetch)));
+                    let ends = with_sort(input, |sort| Ok(with_end(sort, rows)))?;
+                    limit.input = Arc::new(ends.data);
                 }
                 Ok(Transformed::yes(LogicalPlan::Limit(limit)))
             }
@@ -58,59 +63,48 @@ pub(super) fn with_places(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(transformed.data)
 }
 
-/// A plan of which so many rows are asked for. A sort that does not know would be left out where
-/// nothing above asks for an order.
-fn with_end(plan: LogicalPlan, rows: usize) -> LogicalPlan {
+/// A plan with another sort, where it is sorted.
+fn with_sort(
+    plan: LogicalPlan,
+    change: impl FnOnce(Sort) -> Result<Sort>,
+) -> Result<Transformed<LogicalPlan>> {
     match plan {
         LogicalPlan::Projection(mut projection) => {
-            let input = Arc::unwrap_or_clone(projection.input);
-            projection.input = Arc::new(with_end(input, rows));
-            LogicalPlan::Projection(projection)
+            let input = with_sort(LogicalPlan::clone(&projection.input), change)?;
+            Ok(input.update_data(|input| {
+                projection.input = Arc::new(input);
+                LogicalPlan::Projection(projection)
+            }))
         }
-        LogicalPlan::Sort(mut sort) => {
-            sort.fetch = Some(sort.fetch.map_or(rows, |fetch| fetch.min(rows)));
-            LogicalPlan::Sort(sort)
-        }
-        other => other,
+        LogicalPlan::Sort(sort) => Ok(Transformed::yes(LogicalPlan::Sort(change(sort)?))),
+        other => Ok(Transformed::no(other)),
     }
 }
 
-fn is_sorted(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Projection(projection) => is_sorted(&projection.input),
-        plan => matches!(plan, LogicalPlan::Sort(_)),
-    }
+/// A sort of which so many rows are asked for. One that does not know would be left out where nothing above asks for an
+/// order.
+fn with_end(mut sort: Sort, rows: usize) -> Sort {
+    sort.fetch = Some(sort.fetch.map_or(rows, |fetch| fetch.min(rows)));
+    sort
 }
 
-/// A sorted plan without its first rows, told by their numbers: a limit that skips them would have a sort of
-/// another order pushed below it, by a window function's.
-fn without_first(plan: LogicalPlan, rows: usize) -> Result<LogicalPlan> {
-    match plan {
-        LogicalPlan::Projection(mut projection) => {
-            let input = Arc::unwrap_or_clone(projection.input);
-            projection.input = Arc::new(without_first(input, rows)?);
-            Ok(LogicalPlan::Projection(projection))
-        }
-        LogicalPlan::Sort(mut sort) => {
-            let given: Vec<Expr> = sort
-                .input
-                .schema()
-                .columns()
-                .into_iter()
-                .map(Expr::Column)
-                .collect();
-            let place = row_number().order_by(sort.expr.clone()).build()?;
-            let kept = LogicalPlanBuilder::from(Arc::unwrap_or_clone(sort.input))
-                .window(vec![place.alias(PLACE)])?
-                .filter(Expr::Column(Column::new_unqualified(PLACE)).gt(lit(rows as u64)))?
-                .project(given)?
-                .build()?;
-            sort.input = Arc::new(kept);
-            sort.fetch = None;
-            Ok(LogicalPlan::Sort(sort))
-        }
-        other => Ok(other),
-    }
+/// A sort without its first rows, told by their numbers: a limit that skips them would have a sort of another order
+/// pushed below it, by a window function's.
+fn without_first(mut sort: Sort, rows: usize) -> Result<Sort> {
+    let given = all_columns(sort.input.schema());
+    let place = row_number().order_by(sort.expr.clone()).build()?;
+    let kept = LogicalPlanBuilder::from(Arc::unwrap_or_clone(sort.input))
+        .window(vec![place.alias(PLACE)])?
+        .filter(Expr::Column(Column::new_unqualified(PLACE)).gt(lit(rows as u64)))?
+        .project(given)?
+        .build()?;
+    sort.input = Arc::new(kept);
+    sort.fetch = None;
+    Ok(sort)
+}
+
+fn all_columns(schema: &DFSchema) -> Vec<Expr> {
+    schema.columns().into_iter().map(Expr::Column).collect()
 }
 
 /// What rows can be ordered by: maps cannot.
@@ -132,12 +126,7 @@ fn ascending(exprs: &[Expr]) -> impl Iterator<Item = SortExpr> {
 /// others, whose order is another.
 fn with_settled(window: Window) -> Result<LogicalPlan> {
     let all = comparable(&window.input);
-    let given: Vec<Expr> = window
-        .schema
-        .columns()
-        .into_iter()
-        .map(Expr::Column)
-        .collect();
+    let given = all_columns(&window.schema);
     let (mut settled, mut others) = (Vec::new(), Vec::new());
     for call in window.window_expr {
         let name = call.schema_name().to_string();
@@ -169,12 +158,7 @@ fn numbers_rows(call: &WindowFunction) -> bool {
 
 fn first_to_arrive(deduplicate: &Deduplicate) -> Result<LogicalPlan> {
     let input = &deduplicate.input;
-    let given: Vec<Expr> = input
-        .schema()
-        .columns()
-        .into_iter()
-        .map(Expr::Column)
-        .collect();
+    let given = all_columns(input.schema());
     let column = |name: &str| Expr::Column(Column::new_unqualified(name));
     let mut builder = LogicalPlanBuilder::from(input.clone());
     let order = if is_read(input) {

@@ -7,7 +7,7 @@ use timely::dataflow::operators::generic::OperatorInfo;
 
 use crate::operators::expression::record_batch;
 use crate::operators::join::fresh::fresh;
-use crate::operators::join::{BATCH, BATCH_BYTES, NAME, Prepared};
+use crate::operators::join::{NAME, Prepared, is_batch};
 use crate::operators::keyed::Keyed;
 use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::row::{Bytes, Delta};
@@ -60,7 +60,7 @@ impl Batch<'_> {
     fn add(&mut self, value: &[u8], diff: i64) -> Result<(), OperatorError> {
         (self.rows.try_push(value)).map_err(|source| self.prepared.row_error(source))?;
         self.diffs.push(diff);
-        if self.diffs.len() == BATCH || self.rows.bytes() >= BATCH_BYTES {
+        if is_batch(self.diffs.len(), self.rows.bytes()) {
             self.flush()?;
         }
         Ok(())

@@ -67,6 +67,11 @@ const NAME: &str = "symmetricHashJoin";
 const BATCH: usize = 8192;
 const BATCH_BYTES: usize = 1 << 20;
 
+/// Whether so many rows, of so many bytes, are a batch.
+fn is_batch(rows: usize, bytes: usize) -> bool {
+    rows >= BATCH || bytes >= BATCH_BYTES
+}
+
 /// The part of a key in state that says which worker it lives on.
 pub fn routed(trace: u32, key: &[u8]) -> &[u8] {
     if trace > RIGHT as u32 && key.len() >= 8 {

@@ -6,7 +6,7 @@ use arrow::compute::filter;
 use crate::operators::expression::record_batch;
 use crate::operators::join::known::Touched;
 use crate::operators::join::singles::Out;
-use crate::operators::join::{BATCH, BATCH_BYTES, Prepared};
+use crate::operators::join::{Prepared, is_batch};
 use crate::operators::{EpochInfo, OperatorError};
 use crate::plan::join::{LEFT, RIGHT};
 use crate::row::{Bytes, Delta};
@@ -56,7 +56,7 @@ impl<'a> Pairs<'a> {
         self.counted[LEFT].push(left.touched.map(|at| (at, right.count)));
         self.counted[RIGHT].push(right.touched.map(|at| (at, left.count)));
         let bytes: usize = self.rows.iter().map(Bytes::bytes).sum();
-        if self.diffs.len() == BATCH || bytes >= BATCH_BYTES {
+        if is_batch(self.diffs.len(), bytes) {
             self.flush(touched, out)?;
         }
         Ok(())

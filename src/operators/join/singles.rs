@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 
 use crate::operators::OperatorError;
 use crate::operators::expression::record_batch;
-use crate::operators::join::{BATCH, BATCH_BYTES, Prepared};
+use crate::operators::join::{Prepared, is_batch};
 use crate::plan::JoinKind;
 use crate::plan::join::LEFT;
 use crate::row::{Bytes, Delta};
@@ -77,7 +77,7 @@ impl Singles {
         (self.rows.try_push(row)).map_err(|source| out.prepared.row_error(source))?;
         self.matched.push(matched);
         self.diffs.push(diff);
-        if self.diffs.len() == BATCH || self.rows.bytes() >= BATCH_BYTES {
+        if is_batch(self.diffs.len(), self.rows.bytes()) {
             self.flush(out)?;
         }
         Ok(())

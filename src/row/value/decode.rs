@@ -33,7 +33,6 @@ enum Values {
     Bytes {
         buf: Vec<u8>,
         ends: Vec<usize>,
-        text: bool,
     },
     List {
         ends: Vec<usize>,
@@ -57,7 +56,6 @@ impl Column {
             Layout::Text | Layout::Binary => Values::Bytes {
                 buf: vec![],
                 ends: vec![],
-                text: layout == Layout::Text,
             },
             Layout::List => {
                 let (field, width) = match data_type {
@@ -94,7 +92,7 @@ impl Column {
             | Values::Signed(values, width)
             | Values::Unsigned(values, width) => values.resize(values.len() + *width, 0),
             Values::Wide(values) => values.push(0),
-            Values::Bytes { buf, ends, .. } => ends.push(buf.len()),
+            Values::Bytes { buf, ends } => ends.push(buf.len()),
             Values::List {
                 ends,
                 width,
@@ -138,7 +136,7 @@ impl Column {
             Values::Wide(values) => {
                 values.push(varint::take_wide(bytes).ok_or("a decimal is cut off or too long")?);
             }
-            Values::Bytes { buf, ends, .. } => {
+            Values::Bytes { buf, ends } => {
                 let len =
                     varint::take_len(bytes, bytes.len()).ok_or("a length is out of bounds")?;
                 buf.extend_from_slice(varint::take_slice(bytes, len).ok_or(SHORT)?);
@@ -179,7 +177,7 @@ impl Column {
             | Values::Signed(values, width)
             | Values::Unsigned(values, width) => values.reserve(more * *width),
             Values::Wide(values) => values.reserve(more),
-            Values::Bytes { buf, ends, .. } => {
+            Values::Bytes { buf, ends } => {
                 buf.reserve((buf.len() * more / there * 9 / 8).min(MOST));
                 ends.reserve(more);
             }
@@ -219,7 +217,7 @@ impl Column {
                 builder.nulls(nulls).add_buffer(aligned(values, width))
             }
             Values::Wide(values) => builder.nulls(nulls).add_buffer(Buffer::from_vec(values)),
-            Values::Bytes { buf, ends, text } => {
+            Values::Bytes { buf, ends } => {
                 if matches!(data_type, DataType::Utf8View | DataType::BinaryView) {
                     return views(data_type, &buf, &ends, nulls.as_ref());
                 }
@@ -233,7 +231,9 @@ impl Column {
                 let built = builder.add_buffer(bytes.clone()).build();
                 return match built {
                     Ok(data) => Ok(make_array(data)),
-                    Err(_) if text => Err(not_text(&bytes, &ends)),
+                    Err(_) if matches!(data_type, DataType::Utf8 | DataType::LargeUtf8) => {
+                        Err(not_text(&bytes, &ends))
+                    }
                     Err(error) => Err(error.into()),
                 };
             }

@@ -106,8 +106,8 @@ impl Range {
             return Ok(Standing::End);
         };
         queue.consumer.serve();
-        // A clock for each record would cost as much as its offset.
-        let now = Instant::now();
+        // A clock for each record would cost as much as its offset: it is read again after what may take long.
+        let mut now = Instant::now();
         while self.next < self.end {
             match queue.queue.poll(Duration::ZERO) {
                 None => return self.waiting(),
@@ -141,16 +141,17 @@ impl Range {
                     } else {
                         queue.seek(&self.options, &self.of, self.next)?;
                         self.confirming = true;
+                        now = Instant::now();
                     }
                 }
-                Some(Err(error)) => match self.trouble(queue, &error)? {
-                    None => {}
-                    Some(next) => {
+                Some(Err(error)) => {
+                    if let Some(next) = self.trouble(queue, &error)? {
                         self.next = next.min(self.end);
                         self.start = self.start.min(next);
                         queue.seek(&self.options, &self.of, next)?;
                     }
-                },
+                    now = Instant::now();
+                }
             }
         }
         Ok(Standing::End)
