@@ -1,5 +1,6 @@
 //! A flat column of byte strings: one buffer, and where each string ends.
 
+use crate::row::ends::{Ends, shrink};
 use crate::row::error::{Result, RowError};
 
 /// A column of byte strings in one buffer.
@@ -10,7 +11,7 @@ use crate::row::error::{Result, RowError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
     buf: Vec<u8>,
-    ends: Vec<u32>,
+    ends: Ends,
 }
 
 impl Bytes {
@@ -23,7 +24,7 @@ impl Bytes {
     pub const fn new() -> Self {
         Self {
             buf: Vec::new(),
-            ends: Vec::new(),
+            ends: Ends::new(),
         }
     }
 
@@ -31,7 +32,7 @@ impl Bytes {
     pub fn with_capacity(rows: usize, bytes: usize) -> Self {
         Self {
             buf: Vec::with_capacity(bytes),
-            ends: Vec::with_capacity(rows),
+            ends: Ends::with_capacity(rows),
         }
     }
 
@@ -56,13 +57,13 @@ impl Bytes {
     /// Where string `i` starts in the buffer; `i` may be the length.
     #[inline]
     fn start(&self, i: usize) -> usize {
-        if i == 0 { 0 } else { self.ends[i - 1] as usize }
+        self.ends.start(i)
     }
 
     /// String `i`.
     #[inline]
     pub fn get(&self, i: usize) -> &[u8] {
-        &self.buf[self.start(i)..self.ends[i] as usize]
+        &self.buf[self.start(i)..self.ends.get(i)]
     }
 
     /// The last string.
@@ -143,17 +144,16 @@ impl Bytes {
         if from >= to {
             return;
         }
-        let (start, end) = (other.start(from), other.ends[to - 1] as usize);
+        let (start, end) = (other.start(from), other.ends.get(to - 1));
         let base = self.buf.len();
         self.buf.extend_from_slice(&other.buf[start..end]);
         assert!(
             u32::try_from(self.buf.len()).is_ok(),
             "a byte column takes less than 4 GiB"
         );
-        // The shift may go either way; modulo 2^32 both are an addition.
-        let shift = (base as u32).wrapping_sub(start as u32);
+        let ends = (&other.ends, from, to);
         self.ends
-            .extend(other.ends[from..to].iter().map(|e| e.wrapping_add(shift)));
+            .extend_range(ends, u32::MAX, (start as u32, base as u32));
     }
 
     /// Forgets all strings, keeps the memory.
@@ -162,15 +162,10 @@ impl Bytes {
         self.ends.clear();
     }
 
-    /// Gives memory back, unless it is less than an eighth of what is used.
-    pub fn shrink(&mut self) {
-        let spare = |capacity: usize, used: usize| capacity - used > used / 8;
-        if spare(self.buf.capacity(), self.buf.len()) {
-            self.buf.shrink_to_fit();
-        }
-        if spare(self.ends.capacity(), self.ends.len()) {
-            self.ends.shrink_to_fit();
-        }
+    /// Takes no more memory than it has to, or little more.
+    pub fn compact(&mut self) {
+        shrink(&mut self.buf);
+        self.ends.compact();
     }
 
     /// The strings in order.
@@ -181,7 +176,7 @@ impl Bytes {
     /// The memory in use: strings and offsets.
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.buf.len() + 4 * self.ends.len()
+        self.buf.len() + self.ends.bytes()
     }
 
     /// All strings, one after the other.
@@ -192,7 +187,7 @@ impl Bytes {
 
     /// Where each string ends in [`Bytes::concat`].
     #[inline]
-    pub fn ends(&self) -> &[u32] {
+    pub fn ends(&self) -> &Ends {
         &self.ends
     }
 
@@ -200,7 +195,10 @@ impl Bytes {
     pub fn from_parts(buf: Vec<u8>, ends: Vec<u32>) -> Option<Self> {
         let sorted = ends.is_sorted();
         let length = ends.last().map_or(0, |end| *end as usize);
-        (sorted && length == buf.len()).then_some(Self { buf, ends })
+        (sorted && length == buf.len()).then_some(Self {
+            buf,
+            ends: Ends::Each(ends),
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`bytes`] | [`Bytes`], a flat column of byte strings |
+//! | [`ends`] | where the strings of a column end |
 //! | [`hash`](mod@hash) | the stable hash by which rows find their worker |
 //! | [`key`] | keys: memory-comparable rows, event-time bounds in front |
 //! | [`value`] | values: compact rows |
@@ -22,6 +23,7 @@
 
 pub mod bits;
 pub mod bytes;
+pub mod ends;
 pub mod error;
 pub mod exact_sum;
 pub mod hash;
@@ -42,6 +44,7 @@ use arrow::record_batch::RecordBatch;
 
 pub use self::bits::{BitOperation, Bits};
 pub use self::bytes::Bytes;
+pub use self::ends::{Ends, shrink};
 pub use self::error::{Result, RowError};
 pub use self::exact_sum::ExactSum;
 pub use self::hash::{hash, route};

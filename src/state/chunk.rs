@@ -9,7 +9,7 @@ use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use crate::row::Bytes;
+use crate::row::{Bytes, Ends};
 use crate::state::column::Column;
 use crate::state::diff::Diff;
 use crate::state::filter::Filter;
@@ -32,7 +32,7 @@ pub(crate) struct Body<R: Diff> {
     /// Of the keys, once the chunk is part of a batch, where keys are looked up.
     filter: OnceCell<Filter>,
     /// Where each key's rows end.
-    pub(crate) key_ends: Vec<u32>,
+    pub(crate) key_ends: Ends,
     /// The value of each row.
     pub(crate) vals: Bytes,
     /// The time of each row.
@@ -58,7 +58,7 @@ impl<R: Diff> Body<R> {
         let share = |column: &Bytes| column.concat().len() * rows / n * 17 / 16 + 64;
         Self {
             keys: Bytes::with_capacity(keys, share(&like.keys).min(MAX_BYTES)),
-            key_ends: Vec::with_capacity(keys),
+            key_ends: Ends::with_capacity(keys),
             vals: Bytes::with_capacity(rows, share(&like.vals).min(MAX_BYTES)),
             ..Self::default()
         }
@@ -79,22 +79,18 @@ impl<R: Diff> Body<R> {
     /// The first row of key `k`; `k` may be the number of keys.
     #[inline]
     pub(crate) fn key_start(&self, k: usize) -> usize {
-        if k == 0 {
-            0
-        } else {
-            self.key_ends[k - 1] as usize
-        }
+        self.key_ends.start(k)
     }
 
     /// The row behind the last of key `k`.
     #[inline]
     pub(crate) fn key_end(&self, k: usize) -> usize {
-        self.key_ends[k] as usize
+        self.key_ends.get(k)
     }
 
     /// The key that a row belongs to.
     pub(crate) fn key_of(&self, row: usize) -> usize {
-        self.key_ends.partition_point(|end| *end as usize <= row)
+        self.key_ends.first_reaching(0, row + 1)
     }
 
     /// Whether no row should be added.
@@ -108,7 +104,7 @@ impl<R: Diff> Body<R> {
         self.heads.bytes()
             + self.filter.get().map_or(0, Filter::bytes)
             + self.keys.bytes()
-            + 4 * self.key_ends.len()
+            + self.key_ends.bytes()
             + self.vals.bytes()
             + self.times.bytes()
             + self.diffs.bytes()
@@ -132,9 +128,7 @@ impl<R: Diff> Body<R> {
         if self.keys.last() == Some(key) {
             let row = self.rows() - 1;
             self.unmerged |= self.expiry.get(row) == expiry && self.vals.get(row) == val;
-            if let Some(end) = self.key_ends.last_mut() {
-                *end += 1;
-            }
+            self.key_ends.extend_last(1);
         } else {
             self.keys.push(key);
             self.key_ends.push(self.vals.len() as u32 + 1);
@@ -159,13 +153,11 @@ impl<R: Diff> Body<R> {
             self.unmerged |= self.expiry.get(row) == other.expiry.get(from)
                 && self.vals.get(row) == other.vals.get(from);
             let end = other.key_end(k).min(to);
-            if let Some(last) = self.key_ends.last_mut() {
-                *last += (end - from) as u32;
-            }
+            self.key_ends.extend_last((end - from) as u32);
             k += 1;
         }
         // All keys that begin before `to`.
-        let end = k + other.key_ends[k..].partition_point(|end| (*end as usize) < to);
+        let end = other.key_ends.first_reaching(k, to);
         let end = if end < other.nkeys() && other.key_start(end) < to {
             end + 1
         } else {
@@ -173,13 +165,9 @@ impl<R: Diff> Body<R> {
         };
         if k < end {
             self.keys.extend_range(&other.keys, k, end);
-            // The shift may go either way; modulo 2^32 both are an addition.
-            let shift = (base as u32).wrapping_sub(from as u32);
-            self.key_ends.extend(
-                other.key_ends[k..end]
-                    .iter()
-                    .map(|e| (*e).min(to as u32).wrapping_add(shift)),
-            );
+            let ends = (&other.key_ends, k, end);
+            self.key_ends
+                .extend_range(ends, to as u32, (from as u32, base as u32));
         }
         self.vals.extend_range(&other.vals, from, to);
         self.times.extend_range(&other.times, from, to);
@@ -214,8 +202,14 @@ impl<R: Diff> Body<R> {
     pub(crate) fn warm(&self, key: &[u8]) -> u64 {
         let (guess, head) = self.heads.first_look(key);
         let ends = [self.keys.ends(), &self.key_ends, self.vals.ends()];
-        let ends = ends.map(|ends| ends.get(guess).copied().unwrap_or(0));
-        ends.iter().fold(head, |sum, end| sum ^ u64::from(*end))
+        let ends = ends.map(|ends| {
+            if guess < ends.len() {
+                ends.get(guess)
+            } else {
+                0
+            }
+        });
+        ends.iter().fold(head, |sum, end| sum ^ *end as u64)
     }
 
     /// The first key from `start` on that is not before `key`, and whether it is `key`: near ones are
@@ -233,8 +227,12 @@ pub(crate) struct RowChunk<R: Diff>(pub(crate) Rc<Body<R>>);
 impl<R: Diff> RowChunk<R> {
     /// Wraps a body, all of whose rows are there.
     pub(crate) fn new(mut body: Body<R>) -> Self {
-        body.keys.shrink();
-        body.vals.shrink();
+        body.keys.compact();
+        body.key_ends.compact();
+        body.vals.compact();
+        body.times.shrink();
+        body.diffs.shrink();
+        body.expiry.shrink();
         body.heads = Heads::of(body.nkeys(), |i| body.keys.get(i));
         Self(Rc::new(body))
     }

@@ -1,5 +1,7 @@
 //! A column that is usually one value, repeated.
 
+use crate::row::shrink;
+
 /// Values of which most columns hold only one: then it is kept once.
 #[derive(Clone, Debug)]
 pub enum Column<T> {
@@ -94,6 +96,13 @@ impl<T: Copy + PartialEq + Default> Column<T> {
     /// Forgets all rows.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Gives memory back, unless it is little.
+    pub fn shrink(&mut self) {
+        if let Self::Many(values) = self {
+            shrink(values);
+        }
     }
 
     /// The values in order.

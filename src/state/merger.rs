@@ -8,14 +8,19 @@ use differential_dataflow::trace::implementations::spine_fueled::Merger;
 use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 
-use crate::state::batch::{Batch, Garbage, Summary};
+use crate::state::batch::{Batch, Growing, Shared, free};
 use crate::state::chunk::{ChunkWriter, RowChunk};
 use crate::state::diff::Diff;
 use crate::state::merge::{Head, merge_heads};
 use crate::time::Time;
 
+/// With each step so many chunks are freed that no run holds any more: a step comes to the end of two at most.
+const FREED: usize = 4;
+
 /// A merge of two batches that may stop at the end of each chunk: an epoch waits for no more than that, and what
 /// it took too much it takes less the next time.
+///
+/// What it has merged is read from it, and given back by the batches, a share at a time.
 ///
 /// It may take no more fuel than there are rows: the spine counts on a merge being done when another batch of
 /// its size arrives.
@@ -24,7 +29,7 @@ pub(crate) struct BatchMerger<R: Diff> {
     newer: Input<R>,
     writer: ChunkWriter<R>,
     rewrite: Rewrite<R>,
-    garbage: Garbage<R>,
+    merged: Growing<R>,
     /// The fuel that has come, less what was taken: a chunk's worth below nothing at most.
     fuel: isize,
     complete: bool,
@@ -38,7 +43,8 @@ pub(crate) struct Rewrite<R: Diff> {
     pub(crate) input: VecDeque<RowChunk<R>>,
     advanced: VecDeque<RowChunk<R>>,
     settled: VecDeque<RowChunk<R>>,
-    summary: Summary,
+    /// How many of those have their filters.
+    filtered: usize,
 }
 
 impl<R: Diff> Rewrite<R> {
@@ -49,7 +55,7 @@ impl<R: Diff> Rewrite<R> {
             input: VecDeque::new(),
             advanced: VecDeque::new(),
             settled: VecDeque::new(),
-            summary: Summary::new(),
+            filtered: 0,
         }
     }
 
@@ -58,15 +64,34 @@ impl<R: Diff> Rewrite<R> {
         let frontier = self.frontier.borrow();
         RowChunk::advance(&mut self.input, frontier, done, &mut self.advanced);
         RowChunk::settle(&mut self.advanced, done, &mut self.settled);
-        for chunk in self.settled.range(self.summary.chunks()..) {
-            self.summary.add(chunk);
+        for chunk in self.settled.range(self.filtered..) {
+            chunk.filter();
         }
+        self.filtered = self.settled.len();
     }
 
-    /// What there is now, unless it is nothing.
-    pub(crate) fn batch(self, garbage: &Garbage<R>) -> Option<Batch<R>> {
-        (!self.settled.is_empty())
-            .then(|| Batch::summed_up(self.settled.into(), self.summary, garbage))
+    /// What there is now and has not been shared.
+    pub(crate) fn done(self) -> VecDeque<RowChunk<R>> {
+        self.settled
+    }
+
+    /// Adds what there is now to a run, where that is an eighth of it, up to the end of a key. The key.
+    fn share(&mut self, run: &mut Shared<R>) -> Option<Vec<u8>> {
+        /// Fewer chunks are not worth it.
+        const LEAST: usize = 64;
+        let ready = self.settled.len();
+        if ready < LEAST.max(run.chunks().len() / 8) {
+            return None;
+        }
+        let ends = |at: &usize| {
+            let (chunk, next) = (&self.settled[at - 1].0, &self.settled[*at].0);
+            chunk.last_key() != next.keys.get(0)
+        };
+        let end = (1..ready).rev().find(ends)?;
+        let key = self.settled[end - 1].0.last_key().to_vec();
+        self.filtered -= end;
+        Rc::make_mut(run).append(self.settled.drain(..end));
+        Some(key)
     }
 }
 
@@ -86,7 +111,7 @@ impl<R: Diff> Input<R> {
     /// The chunk that the merge is in, which has rows left; `None`: the batch has ended.
     fn head(&mut self, batch: &Batch<R>) -> Option<&mut Head<R>> {
         if self.head.as_ref().is_none_or(Head::ended) {
-            self.head = batch.chunks().get(self.next).cloned().map(Head::new);
+            self.head = batch.chunk(self.next).map(Head::new);
             self.next += 1;
         }
         self.head.as_mut()
@@ -120,7 +145,7 @@ impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
             newer: Input::START,
             writer: ChunkWriter::new(),
             rewrite: Rewrite::new(frontier.to_owned()),
-            garbage: Rc::clone(older.garbage()),
+            merged: older.begin_merge(),
             fuel: 0,
             complete: false,
         }
@@ -132,6 +157,12 @@ impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
             if let Some(effort) = self.step(older, newer) {
                 self.rewrite.step(false);
                 self.fuel -= effort as isize;
+                let mut merged = self.merged.borrow_mut();
+                free(merged.garbage(), FREED);
+                if let Some(key) = self.rewrite.share(&mut merged) {
+                    older.give_back(&key);
+                    newer.give_back(&key);
+                }
             } else {
                 self.writer.flush(&mut self.rewrite.input);
                 self.rewrite.step(true);
@@ -142,7 +173,10 @@ impl<R: Diff> Merger<Batch<R>> for BatchMerger<R> {
     }
 
     fn done(self) -> Option<Batch<R>> {
-        self.rewrite.batch(&self.garbage)
+        let nothing = self.merged.borrow().without_rows();
+        let mut run = self.merged.replace(Rc::new(nothing));
+        Rc::make_mut(&mut run).append(self.rewrite.done());
+        (!run.is_empty()).then(|| Batch::new(run))
     }
 }
 

@@ -14,9 +14,9 @@
 //! | `heads`, `filter` | an index of sorted keys; what most keys are not among |
 //! | `chunk` | sorted rows, a thousand at a time: the unit of everything below |
 //! | `merge` | how chunks are merged, folded, expired |
-//! | `batch`, `merger` | chunks in a row, as the spine holds and merges them |
+//! | `batch`, `merger` | chunks in a row, as the spine holds and merges them and as they are read meanwhile |
 //! | `sort` | an epoch's rows to chunks |
-//! | `walk` | galloping lookups and merged scans over batches |
+//! | `walk` | galloping lookups and merged scans over runs of chunks |
 //! | `cursor` | differential's cursors over chunks: the reference implementation for tests |
 //! | `section` | a batch on disk: [`SectionInfo`], [`Input`] |
 //! | `recorder` | sealed batches that wait for a commit: [`Recorder`] |

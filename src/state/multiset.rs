@@ -77,8 +77,8 @@ impl Multiset {
         restored: Option<RestoredSections>,
     ) -> Result<Self> {
         let mut trace = Trace::new(TraceKind::Multiset, info, recorder, restored)?;
-        for batch in trace.batches() {
-            for chunk in batch.chunks() {
+        for run in trace.runs() {
+            for chunk in run.chunks() {
                 let body = &chunk.0;
                 for k in 0..body.nkeys() {
                     for r in body.key_start(k)..body.key_end(k) {
@@ -140,9 +140,9 @@ impl Multiset {
         let mut counts = vec![0i64; keys.len().min(vals.len())];
         let first_of_key = |i: &usize| *i == 0 || keys.get(i - 1) != keys.get(*i);
         let firsts: Vec<usize> = (0..counts.len()).filter(first_of_key).collect();
-        for batch in &self.trace.batches() {
+        for run in &self.trace.runs() {
             let wanted = firsts.iter().map(|i| (*i, keys.get(*i), hashes[*i]));
-            Walk::new(batch).find_all(wanted, &mut |first, mut at| {
+            Walk::new(run).find_all(wanted, &mut |first, mut at| {
                 for (i, count) in counts.iter_mut().enumerate().skip(first) {
                     if keys.get(i) != keys.get(first) {
                         break;
@@ -196,8 +196,8 @@ impl Multiset {
     ) {
         /// Keys that are looked up together.
         const BLOCK: usize = 1024;
-        let batches = self.trace.batches();
-        let mut walks: Vec<_> = batches.iter().map(|b| Walk::new(b)).collect();
+        let runs = self.trace.runs();
+        let mut walks: Vec<_> = runs.iter().map(|run| Walk::new(run)).collect();
         let mut there: Vec<Vec<(usize, Vals<'_, i64>)>> = walks.iter().map(|_| vec![]).collect();
         let mut heads = Vec::with_capacity(walks.len());
         for first in (0..keys.len()).step_by(BLOCK) {
@@ -248,8 +248,8 @@ impl Multiset {
     /// The pairs whose keys are `from` or behind it, and before `end` where there is one, in order,
     /// each with its count. Reads nothing but that range.
     pub fn range(&self, from: &[u8], end: Option<&[u8]>, found: &mut FoundPair<'_>) {
-        let batches = self.trace.batches();
-        let mut merged = Merged::new(&batches, from);
+        let runs = self.trace.runs();
+        let mut merged = Merged::new(&runs, from);
         while let Some(key) = merged.next_key() {
             if end.is_some_and(|end| key >= end) {
                 return;
@@ -290,5 +290,89 @@ impl Multiset {
     /// The first epoch that may still be applied.
     pub fn next_epoch(&self) -> Epoch {
         self.trace.next_epoch()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use rand::prelude::*;
+
+    use super::*;
+    use crate::state::tests::info;
+    use crate::time::{NEVER, NO_WATERMARK};
+
+    #[test]
+    fn what_is_being_merged_is_there_once_and_can_be_read() {
+        let mut rng = StdRng::seed_from_u64(22);
+        let mut set = Multiset::new(info(), Recorder::disabled(), None).unwrap();
+        let mut expected: BTreeMap<(Vec<u8>, Vec<u8>), i64> = BTreeMap::new();
+        for epoch in 0..6 {
+            let mut rows = Rows::default();
+            for _ in 0..60_000 {
+                // One key in a hundred has half of all values: they lie in many chunks.
+                let key = u32::from(rng.random_range(0..2u8)) * rng.random_range(0..40_000u32)
+                    / 100
+                    * 100;
+                let key = if rng.random_range(0..100) == 0 {
+                    7
+                } else {
+                    key + rng.random_range(0..100)
+                };
+                let val = rng.random_range(0..3000u32).to_be_bytes();
+                let diff = if rng.random_range(0..10) == 0 { -1 } else { 1 };
+                rows.push(&key.to_be_bytes(), &val, diff, NEVER);
+                *expected
+                    .entry((key.to_be_bytes().to_vec(), val.to_vec()))
+                    .or_default() += diff;
+            }
+            let time = Time::new(epoch, NO_WATERMARK);
+            set.apply(time, &rows).unwrap();
+            set.forget(time);
+        }
+        expected.retain(|_, count| *count != 0);
+        let all = || {
+            expected
+                .iter()
+                .map(|((key, val), count)| (key.clone(), val.clone(), *count))
+        };
+        let scan = |set: &Multiset| {
+            let mut found = vec![];
+            set.scan(&mut |key, val, count| found.push((key.to_vec(), val.to_vec(), count)));
+            found
+        };
+        let (mut steps, mut shared) = (0, 0);
+        while set.work(3000) {
+            steps += 1;
+            shared += usize::from(set.trace.runs().iter().any(|run| run.start() > (0, 0)));
+            let keys: BTreeSet<u32> = (0..50).map(|_| rng.random_range(0..40_100)).collect();
+            let wanted: Bytes =
+                keys.iter()
+                    .map(|key| key.to_be_bytes())
+                    .fold(Bytes::default(), |mut all, key| {
+                        all.push(&key);
+                        all
+                    });
+            let mut found = vec![];
+            set.each(&wanted, &mut |i, val, count| {
+                found.push((wanted.get(i).to_vec(), val.to_vec(), count));
+                true
+            });
+            let of = |key: u32| {
+                let key = key.to_be_bytes().to_vec();
+                let range = (key.clone(), vec![])..=(key, vec![255; 5]);
+                expected
+                    .range(range)
+                    .map(|((key, val), count)| (key.clone(), val.clone(), *count))
+            };
+            let right: Vec<_> = keys.iter().flat_map(|key| of(*key)).collect();
+            assert!(found == right, "step {steps}");
+            if steps % 10 == 0 {
+                assert!(scan(&set).into_iter().eq(all()), "step {steps}");
+            }
+        }
+        assert!(scan(&set).into_iter().eq(all()));
+        assert!(steps > 20 && shared > steps / 4, "{shared} of {steps}");
     }
 }

@@ -112,7 +112,7 @@ impl Rows {
 
     /// How many bytes [`Rows::to_bytes`] appends.
     pub fn encoded_len(&self) -> usize {
-        let flat = |column: &Bytes| column.bytes();
+        let flat = |column: &Bytes| column.concat().len() + 4 * column.len();
         24 + flat(&self.keys)
             + flat(&self.vals)
             + 8
@@ -128,7 +128,7 @@ impl Rows {
         out.extend_from_slice(&(self.len() as u64).to_le_bytes());
         for column in [&self.keys, &self.vals] {
             out.extend_from_slice(&(column.concat().len() as u32).to_le_bytes());
-            for end in column.ends() {
+            for end in column.ends().iter() {
                 out.extend_from_slice(&end.to_le_bytes());
             }
             out.extend_from_slice(column.concat());

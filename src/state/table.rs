@@ -259,9 +259,9 @@ where
     Vec<RowChunk<R>>: Into<SectionRows>,
     SectionRows: TryInto<Vec<RowChunk<R>>>,
 {
-    let batches = trace.batches();
+    let runs = trace.runs();
     let mut sizes = Sizes::default();
-    let mut merged = Merged::new(&batches, &[]);
+    let mut merged = Merged::new(&runs, &[]);
     while let Some(key) = merged.next_key() {
         if let Some((val, expiry)) = merged.value(trace.watermark()) {
             sizes.add_row(key, val, 1, expiry);
@@ -276,14 +276,14 @@ where
     SectionRows: TryInto<Vec<RowChunk<R>>>,
 {
     debug_assert!(ascends(keys), "keys are looked up sorted and distinct");
-    let batches = trace.batches();
+    let runs = trace.runs();
     let hashes: Vec<u64> = keys.iter().map(hash).collect();
     let mut verdicts = vec![Verdict::Silent; keys.len()];
-    // The newest batch that knows of a key decides.
+    // The newest run that knows of a key decides.
     let mut open: Vec<usize> = (0..keys.len()).collect();
-    for batch in batches.iter().rev() {
+    for run in runs.iter().rev() {
         let wanted = open.iter().map(|i| (*i, keys.get(*i), hashes[*i]));
-        Walk::new(batch).find_all(wanted, &mut |i, vals| {
+        Walk::new(run).find_all(wanted, &mut |i, vals| {
             verdicts[i] = vals.verdict(trace.watermark());
         });
         open.retain(|i| verdicts[*i] == Verdict::Silent);
@@ -305,8 +305,8 @@ fn scan<R: Diff>(
     Vec<RowChunk<R>>: Into<SectionRows>,
     SectionRows: TryInto<Vec<RowChunk<R>>>,
 {
-    let batches = trace.batches();
-    let mut merged = Merged::new(&batches, from);
+    let runs = trace.runs();
+    let mut merged = Merged::new(&runs, from);
     while let Some(key) = merged.next_key() {
         if end.is_some_and(|end| key >= end) {
             return;

@@ -480,9 +480,9 @@ fn cursors_and_scans_see_the_same() {
         }
         let time = Time::new(epoch, 0);
         trace.seal(time, sort::sort_rows(&[rows], time)).unwrap();
-        let batches = trace.batches();
-        for batch in &batches {
-            for pair in batch.chunks().windows(2) {
+        let runs = trace.runs();
+        for run in &runs {
+            for pair in run.chunks().windows(2) {
                 let (a, b) = (&pair[0].0, &pair[1].0);
                 assert!(
                     a.cmp_key(a.nkeys() - 1, b, 0)
@@ -492,8 +492,8 @@ fn cursors_and_scans_see_the_same() {
             }
         }
         let mut by_cursor = vec![];
-        let plain = |batch: &batch::Shared<i64>| Rc::new(ChunkBatch::new(batch.chunks().to_vec()));
-        let (mut cursor, storage) = cursor_list(batches.iter().map(plain).collect());
+        let plain = |run: &batch::Shared<i64>| Rc::new(ChunkBatch::new(run.chunks().to_vec()));
+        let (mut cursor, storage) = cursor_list(runs.iter().map(plain).collect());
         while let Some(key) = cursor.get_key(&storage) {
             while let Some(val) = cursor.get_val(&storage) {
                 let mut count = 0;
@@ -506,7 +506,7 @@ fn cursors_and_scans_see_the_same() {
             cursor.step_key(&storage);
         }
         let mut by_scan = vec![];
-        let mut merged = walk::Merged::new(&batches, &[]);
+        let mut merged = walk::Merged::new(&runs, &[]);
         while let Some(key) = merged.next_key() {
             let mut vals = merged.vals();
             while let Some((val, count)) = walk::next_count(&mut vals, NO_WATERMARK) {

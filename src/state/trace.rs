@@ -10,7 +10,7 @@ use differential_dataflow::trace::{Description, Span, Trace as _, TraceReader};
 use timely::dataflow::operators::generic::OperatorInfo;
 use timely::progress::Antichain;
 
-use crate::state::batch::{Batch, Garbage, Shared};
+use crate::state::batch::{Batch, Garbage, Run, Shared, free};
 use crate::state::chunk::RowChunk;
 use crate::state::diff::Diff;
 use crate::state::error::{Result, StateError};
@@ -24,12 +24,8 @@ use crate::time::{Epoch, EventTime, NO_WATERMARK, Time};
 /// So many batches may wait for a moment without an epoch: readers look at each.
 const MOST_HELD: usize = 2;
 
-/// So many chunks are freed at once while there are more, or an eighth of them.
+/// So many chunks that no run holds any more are freed with an epoch: most are freed by merges.
 const FREED: usize = 64;
-
-/// Where epochs leave no moment, so many times the chunks that an epoch adds are freed with it: a row is merged
-/// about as often before it lies in the largest batch.
-const LEVELS: usize = 8;
 
 /// A spine and what its owner must know of it.
 ///
@@ -38,7 +34,7 @@ const LEVELS: usize = 8;
 pub(crate) struct Trace<R: Diff> {
     kind: TraceKind,
     info: OperatorInfo,
-    spine: Spine<Shared<R>>,
+    spine: Spine<Rc<Batch<R>>>,
     recorder: Recorder,
     /// The first epoch that is not sealed.
     next: Epoch,
@@ -71,7 +67,7 @@ struct Exertion {
 
 /// A lone batch has nothing to merge with: it is rewritten, bit by bit, to drop what has expired.
 struct Sweep<R: Diff> {
-    batch: Shared<R>,
+    run: Shared<R>,
     next: usize,
     rewrite: Rewrite<R>,
 }
@@ -118,7 +114,7 @@ where
             (trace.next, trace.recorded) = (upper, upper);
             let chunks: Vec<_> = restored.rows.try_into().map_err(|_| wrong)?;
             if !chunks.is_empty() {
-                trace.insert(Batch::new(chunks, &trace.garbage), upper);
+                trace.insert(chunks, upper);
             }
         }
         Ok(trace)
@@ -147,21 +143,22 @@ where
             };
             self.recorder.record(info, &chunks);
             self.recorded = self.next;
-            self.insert(Batch::new(chunks, &self.garbage), self.next);
+            self.insert(chunks, self.next);
         }
         Ok(())
     }
 
-    fn insert(&mut self, batch: Batch<R>, upper: Epoch) {
+    /// Hands chunks that hold rows to the spine.
+    fn insert(&mut self, chunks: Vec<RowChunk<R>>, upper: Epoch) {
         if upper <= self.covered {
             return;
         }
         let edge = |epoch| Antichain::from_elem(Time::opening(epoch));
         let since = edge(0);
-        // A batch that comes has as many chunks merged away as there are levels to go through.
-        self.free(LEVELS * batch.chunks().len());
+        free(&self.garbage, FREED);
         let description = Description::new(edge(self.covered), edge(upper), since);
         self.covered = upper;
+        let batch = Batch::new(Rc::new(Run::new(chunks, &self.garbage)));
         self.spine
             .insert(Span::new(description, Some(Rc::new(batch))));
         self.held.push_back(upper);
@@ -180,14 +177,6 @@ where
         let upper = Antichain::from_elem(Time::opening(upper));
         self.spine.set_physical_compaction(upper.borrow());
         true
-    }
-
-    /// Frees a few chunks of batches that have been merged, or this many. Whether there were any.
-    fn free(&mut self, many: usize) -> bool {
-        let mut garbage = self.garbage.borrow_mut();
-        let freed = FREED.max(garbage.len() / 8).max(many);
-        let left = garbage.len().saturating_sub(freed);
-        garbage.drain(left..).count() > 0
     }
 
     /// Lets merges fold all that is sealed, and forget what the watermark has expired. The frontier
@@ -217,22 +206,19 @@ where
         self.next
     }
 
-    /// The batches, the oldest first.
-    pub(crate) fn batches(&self) -> Vec<Shared<R>> {
-        let mut batches = Vec::with_capacity(16);
+    /// All that there is, the oldest first.
+    pub(crate) fn runs(&self) -> Vec<Shared<R>> {
+        let mut runs = Vec::with_capacity(16);
         self.spine
-            .map_spans(|span| batches.extend(span.inner.clone()));
-        batches
+            .map_spans(|span| runs.extend(span.inner.iter().flat_map(|batch| batch.runs())));
+        runs
     }
 
     /// The memory that all rows take, those included that a merge has yet to drop.
     pub(crate) fn resident(&self) -> usize {
-        let batches = self.batches();
-        batches
-            .iter()
-            .flat_map(|b| b.chunks())
-            .map(|c| c.0.bytes())
-            .sum()
+        let runs = self.runs();
+        let chunks = runs.iter().flat_map(|run| &run.chunks()[run.start().0..]);
+        chunks.map(|chunk| chunk.0.bytes()).sum()
     }
 
     /// Merges, and drops what has expired, for about `effort` rows. Whether there is more to do.
@@ -242,20 +228,22 @@ where
     /// room that expired rows take. What is held comes last: where no merge is under way there is none to
     /// pay for.
     pub(crate) fn work(&mut self, effort: usize) -> bool {
-        let batches = self.batches();
-        let rows: usize = batches.iter().map(|batch| batch.rows()).sum();
-        let expired = batches.iter().map(|batch| batch.expired(self.watermark));
-        let expired: usize = expired.sum();
+        let mut runs = self.runs();
+        let rows: usize = runs.iter().map(|run| run.rows()).sum();
+        let expired: usize = runs.iter().map(|run| run.expired(self.watermark)).sum();
         let wasteful = expired > 0 && 4 * expired >= rows;
-        let more = match &batches[..] {
-            [] => false,
-            [only] if self.held.is_empty() => self.sweep(only, effort, wasteful),
+        let only = runs.pop().filter(|_| runs.is_empty());
+        // A merge changes what nobody else holds, and would copy it else.
+        drop(runs);
+        let more = match only {
+            None if rows == 0 => false,
+            Some(only) if self.held.is_empty() => self.sweep(&only, effort, wasteful),
             _ => {
                 self.sweep = None;
                 self.exert(effort, wasteful)
             }
         };
-        more || self.free(0) || self.release()
+        more || free(&self.garbage, FREED) || self.release()
     }
 
     fn exert(&mut self, effort: usize, whole: bool) -> bool {
@@ -268,14 +256,14 @@ where
 
     fn sweep(&mut self, only: &Shared<R>, effort: usize, wasteful: bool) -> bool {
         let mut sweep = match self.sweep.take() {
-            Some(sweep) if Rc::ptr_eq(&sweep.batch, only) => sweep,
+            Some(sweep) if Rc::ptr_eq(&sweep.run, only) => sweep,
             _ => {
                 if self.swept >= self.watermark || !wasteful {
                     return false;
                 }
                 self.swept = self.watermark;
                 Sweep {
-                    batch: Rc::clone(only),
+                    run: Rc::clone(only),
                     next: 0,
                     rewrite: Rewrite::new(self.frontier()),
                 }
@@ -287,7 +275,8 @@ where
         }
         self.spine = spine(&self.info, &self.exertion);
         let upper = std::mem::take(&mut self.covered);
-        if let Some(swept) = sweep.rewrite.batch(&self.garbage) {
+        let swept: Vec<_> = sweep.rewrite.done().into();
+        if !swept.is_empty() {
             self.insert(swept, upper);
             self.release();
         }
@@ -299,21 +288,21 @@ impl<R: Diff> Sweep<R> {
     /// Rewrites about `effort` rows. Whether it is done.
     fn step(&mut self, effort: usize) -> bool {
         let mut rows = 0;
-        while rows < effort.max(1) && self.next < self.batch.chunks().len() {
-            let chunk = self.batch.chunks()[self.next].clone();
+        while rows < effort.max(1) && self.next < self.run.chunks().len() {
+            let chunk = self.run.chunks()[self.next].clone();
             rows += chunk.0.rows();
             self.next += 1;
             self.rewrite.input.push_back(chunk);
         }
-        let done = self.next == self.batch.chunks().len();
+        let done = self.next == self.run.chunks().len();
         self.rewrite.step(done);
         done
     }
 }
 
 /// An empty spine that merges as batches come in, and else when it is told to.
-fn spine<R: Diff>(info: &OperatorInfo, exertion: &Arc<Exertion>) -> Spine<Shared<R>> {
-    let mut spine = Spine::<Shared<R>>::new(info.clone(), None, None);
+fn spine<R: Diff>(info: &OperatorInfo, exertion: &Arc<Exertion>) -> Spine<Rc<Batch<R>>> {
+    let mut spine = Spine::<Rc<Batch<R>>>::new(info.clone(), None, None);
     let exertion = Arc::clone(exertion);
     spine.set_exert_logic(Arc::new(move |levels| {
         let effort = exertion.effort.load(Ordering::Relaxed);

@@ -1,34 +1,36 @@
-//! Reading sorted chunks: galloping to keys and values, and several batches as one.
+//! Reading sorted chunks: galloping to keys and values, and several runs as one.
 
 use std::hint::black_box;
 
-use crate::state::batch::{Batch, Shared};
+use crate::state::batch::{Run, Shared};
 use crate::state::chunk::{Body, RowChunk};
 use crate::state::diff::Diff;
 use crate::state::heads::gallop;
 use crate::time::EventTime;
 
-/// A position in a batch: a key. Moves forward only.
+/// A position in a run: a key. Moves forward only.
 #[derive(Clone)]
 pub(crate) struct Walk<'a, R: Diff> {
-    batch: &'a Batch<R>,
+    run: &'a Run<R>,
     chunk: usize,
     key: usize,
 }
 
 impl<'a, R: Diff> Walk<'a, R> {
-    /// The first key of a batch.
-    pub(crate) fn new(batch: &'a Batch<R>) -> Self {
-        Self {
-            batch,
-            chunk: 0,
-            key: 0,
-        }
+    /// The first key of a run.
+    pub(crate) fn new(run: &'a Run<R>) -> Self {
+        let (chunk, key) = run.start();
+        Self { run, chunk, key }
+    }
+
+    /// Its chunk, and which of the chunk's keys it is.
+    pub(crate) fn place(&self) -> (usize, usize) {
+        (self.chunk, self.key)
     }
 
     #[inline]
     fn body(&self) -> Option<&'a Body<R>> {
-        self.batch.chunks().get(self.chunk).map(|c| &*c.0)
+        self.run.chunks().get(self.chunk).map(|c| &*c.0)
     }
 
     /// The key; `None` behind the last.
@@ -65,8 +67,8 @@ impl<'a, R: Diff> Walk<'a, R> {
             self.chunk_of(key);
             maybe.push((i, key, hash, (self.chunk, self.key)));
         }
-        maybe.retain(|(_, _, hash, (chunk, _))| self.batch.may_hold(*chunk, *hash));
-        let bodies = self.batch.chunks();
+        maybe.retain(|(_, _, hash, (chunk, _))| self.run.may_hold(*chunk, *hash));
+        let bodies = self.run.chunks();
         let warmed = maybe
             .iter()
             .map(|(_, key, _, (chunk, _))| bodies[*chunk].0.warm(key));
@@ -85,15 +87,15 @@ impl<'a, R: Diff> Walk<'a, R> {
             self.key = last.1;
         }
         for (i, _, _, (chunk, key)) in maybe {
-            let batch = self.batch;
-            found(i, Walk { batch, chunk, key }.vals());
+            let run = self.run;
+            found(i, Walk { run, chunk, key }.vals());
         }
     }
 
     /// Moves to the first chunk that may hold `key`.
     #[inline]
     fn chunk_of(&mut self, key: &[u8]) -> Option<&'a Body<R>> {
-        let chunk = self.batch.seek(self.chunk, key);
+        let chunk = self.run.seek(self.chunk, key);
         if chunk != self.chunk {
             (self.chunk, self.key) = (chunk, 0);
         }
@@ -127,7 +129,7 @@ impl<'a, R: Diff> Walk<'a, R> {
             .body()
             .map_or((0, 0), |b| (b.key_start(self.key), b.key_end(self.key)));
         Vals {
-            chunks: self.batch.chunks(),
+            chunks: self.run.chunks(),
             chunk: self.chunk,
             key: self.key,
             row,
@@ -223,7 +225,7 @@ impl<'a, R: Diff> Vals<'a, R> {
         count
     }
 
-    /// What this batch alone says of a key that holds one value at a time.
+    /// What this run alone says of a key that holds one value at a time.
     pub(crate) fn verdict(mut self, watermark: EventTime) -> Verdict<'a> {
         if R::NEWEST_WINS {
             return match self.row() {
@@ -248,10 +250,10 @@ impl<'a, R: Diff> Vals<'a, R> {
     }
 }
 
-/// What a batch says of a key.
+/// What a run says of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict<'a> {
-    /// Nothing: older batches decide.
+    /// Nothing: older runs decide.
     Silent,
     /// It has no value any more.
     Gone,
@@ -259,20 +261,20 @@ pub(crate) enum Verdict<'a> {
     Is(&'a [u8], EventTime),
 }
 
-/// Several batches, the oldest first, as one sequence of keys.
+/// Several runs, the oldest first, as one sequence of keys.
 pub(crate) struct Merged<'a, R: Diff> {
     walks: Vec<Walk<'a, R>>,
-    /// Which batches have the present key.
+    /// Which runs have the present key.
     at: Vec<usize>,
 }
 
 impl<'a, R: Diff> Merged<'a, R> {
-    /// The batches from `from` on.
-    pub(crate) fn new(batches: &'a [Shared<R>], from: &[u8]) -> Self {
-        let walks: Vec<_> = batches
+    /// The runs from `from` on.
+    pub(crate) fn new(runs: &'a [Shared<R>], from: &[u8]) -> Self {
+        let walks: Vec<_> = runs
             .iter()
-            .map(|batch| {
-                let mut walk = Walk::new(batch);
+            .map(|run| {
+                let mut walk = Walk::new(run);
                 walk.seek(from);
                 walk
             })
@@ -304,7 +306,7 @@ impl<'a, R: Diff> Merged<'a, R> {
         least
     }
 
-    /// The value of the present key and its expiry, if it holds one value at a time: the newest batch decides.
+    /// The value of the present key and its expiry, if it holds one value at a time: the newest run decides.
     pub(crate) fn value(&self, watermark: EventTime) -> Option<(&'a [u8], EventTime)> {
         let verdicts = self
             .at
@@ -317,13 +319,13 @@ impl<'a, R: Diff> Merged<'a, R> {
         }
     }
 
-    /// The rows of the present key, of each batch that has it.
+    /// The rows of the present key, of each run that has it.
     pub(crate) fn vals(&self) -> Vec<Vals<'a, R>> {
         self.at.iter().map(|i| self.walks[*i].vals()).collect()
     }
 }
 
-/// The next of the values that one key has in several batches, in order, each once with its count: the next whose
+/// The next of the values that one key has in several runs, in order, each once with its count: the next whose
 /// count is not zero, without what has expired.
 pub(crate) fn next_count<'a, R: Diff>(
     heads: &mut [Vals<'a, R>],

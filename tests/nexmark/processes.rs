@@ -180,9 +180,9 @@ fn the_bench_measures_queries_and_refuses_unknown_ones() {
         !well && said.contains("no query 'q23'") && said.contains("q0 to q22"),
         "{said}"
     );
+    let (_, said) = bench(&["-q", "q5", "--events", "777", "--sql"]);
     assert!(
-        bench(&["-q", "q5", "--sql"])
-            .1
-            .contains("INSERT INTO result")
+        said.contains("INSERT INTO result") && said.contains("'events' = '777'"),
+        "{said}"
     );
 }

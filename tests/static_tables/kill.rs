@@ -93,7 +93,8 @@ fn snapshots(dir: &Path) -> BTreeMap<u64, u64> {
     .collect()
 }
 
-fn killed(processes: usize, workers: usize, trigger: &str) {
+/// Kills a query again and again, which starts with these processes and workers of each, in turn.
+fn killed(layouts: &[(usize, usize)], trigger: &str) {
     let place = tempfile::tempdir().expect("a directory");
     let dir = place.path();
     fs::create_dir(dir.join("in")).expect("a directory");
@@ -136,7 +137,7 @@ fn killed(processes: usize, workers: usize, trigger: &str) {
         let began = Instant::now();
         let mut random = rand::rng();
         let mut kills = 0;
-        loop {
+        for (processes, workers) in layouts.iter().copied().cycle() {
             let mut children = start(dir, processes, workers);
             let most = Duration::from_millis(random.random_range(50..1500));
             let lived = Instant::now();
@@ -199,7 +200,7 @@ fn killed(processes: usize, workers: usize, trigger: &str) {
     let numbers: Vec<u64> = snapshots.values().copied().collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     eprintln!(
-        "{processes} x {workers}, {trigger}: {kills} kills, {} epochs with rows, {} snapshots, of which {} met rows",
+        "{layouts:?}, {trigger}: {kills} kills, {} epochs with rows, {} snapshots, of which {} met rows",
         epochs.len(),
         numbers.len(),
         names.len()
@@ -209,15 +210,20 @@ fn killed(processes: usize, workers: usize, trigger: &str) {
 
 #[test]
 fn one_process() {
-    killed(1, 2, "5 ms");
+    killed(&[(1, 2)], "5 ms");
 }
 
 #[test]
 fn two_processes() {
-    killed(2, 1, "5 ms");
+    killed(&[(2, 1)], "5 ms");
 }
 
 #[test]
 fn a_continuous_query() {
-    killed(1, 2, "continuous 20 ms");
+    killed(&[(1, 2)], "continuous 20 ms");
+}
+
+#[test]
+fn other_processes_and_workers_each_time() {
+    killed(&[(2, 1), (1, 1), (1, 3), (2, 2)], "5 ms");
 }

@@ -111,20 +111,28 @@ impl Drop for Scratch {
     }
 }
 
-/// The script of a query: its tables with so many events, its files in `dir`.
-fn script(args: &NexmarkArgs, sql: &str, dir: &Path) -> String {
-    let tables = [
+/// The tables of all queries, with so many events.
+pub(super) fn tables(args: &NexmarkArgs) -> String {
+    let options = [
         ("events", args.events),
         ("rate", args.rate),
         ("seed", args.seed),
     ];
-    let tables = tables
+    options
         .iter()
         .fold(nexmark::TABLES.to_owned(), |tables, (key, value)| {
             nexmark::with_option(&tables, key, &value.to_string())
-        });
+        })
+}
+
+/// The script of a query, its files in `dir`.
+fn script(args: &NexmarkArgs, sql: &str, dir: &Path) -> String {
     let files = dir.join("files").display().to_string();
-    format!("{tables}{}", nexmark::with_option(sql, "path", &files))
+    format!(
+        "{}{}",
+        tables(args),
+        nexmark::with_option(sql, "path", &files)
+    )
 }
 
 /// Runs the query `name` once.

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use indicatif::{HumanBytes, HumanCount};
 use tidemark_dataflows::nexmark;
 
-use self::measure::{Measured, measure};
+use self::measure::{Measured, measure, tables};
 use crate::cli::{Failure, NexmarkArgs, print, say};
 
 /// The queries asked for, with their SQL.
@@ -40,9 +40,10 @@ fn asked(args: &NexmarkArgs) -> Result<Vec<(&'static str, &'static str)>, Failur
 pub(super) fn nexmark(args: &NexmarkArgs) -> Result<(), Failure> {
     let queries = asked(args)?;
     if args.sql {
+        let tables = tables(args);
         return queries
             .iter()
-            .try_for_each(|(_, sql)| print(&format!("{}\n{sql}", nexmark::TABLES)));
+            .try_for_each(|(_, sql)| print(&format!("{tables}\n{sql}")));
     }
     let mut all = vec![];
     for (name, sql) in &queries {
