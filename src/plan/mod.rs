@@ -40,6 +40,7 @@ pub mod nearest;
 mod ordering;
 pub mod outline;
 pub mod panes;
+mod push_down;
 mod ranks;
 pub mod reason;
 pub mod redact;
