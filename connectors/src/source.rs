@@ -289,6 +289,9 @@ pub trait Follower: SplitReader {
 
     /// When the oldest record of the batch last read arrived, microseconds since 1970 UTC.
     fn arrived(&self) -> i64;
+
+    /// Nothing was left when it was last read: it wakes who follows when there is something.
+    fn waits(&self) -> bool;
 }
 
 /// A record that was set aside.

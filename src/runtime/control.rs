@@ -2,17 +2,20 @@
 //!
 //! Commands go from the first worker to all, reports from all to the first. The sequencer's thread
 //! hands commands to the first worker over a channel and wakes it. There is no second network
-//! protocol: between processes this is timely's own communication. Messages are JSON, because a
-//! split's range is; there are a handful an epoch.
+//! protocol: between processes this is timely's own communication. Messages are JSON there, because a
+//! split's range is; there are a handful an epoch. Between threads they travel as they are.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::iter::repeat_n;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidemark_connectors::{Split, Staged};
 use timely::communication::Push;
 use timely::container::CapacityContainerBuilder;
@@ -194,39 +197,58 @@ impl Waker {
 
 /// A worker's end.
 pub struct Control {
-    inbox: Rc<RefCell<VecDeque<String>>>,
-    outbox: Rc<RefCell<VecDeque<String>>>,
+    inbox: Rc<RefCell<VecDeque<Command>>>,
+    outbox: Rc<RefCell<Vec<Report>>>,
     activator: Rc<RefCell<Option<Activator>>>,
 }
 
 impl Control {
     /// The next command.
     pub fn next(&self) -> Option<Command> {
-        let text = self.inbox.borrow_mut().pop_front()?;
-        Some(serde_json::from_str(&text).expect("a peer of the same version wrote this command"))
+        self.inbox.borrow_mut().pop_front()
     }
 
     /// Tells the sequencer.
-    pub fn report(&self, report: &Report) {
-        let text = serde_json::to_string(report).expect("reports are plain data");
-        self.outbox.borrow_mut().push_back(text);
+    pub fn report(&self, report: Report) {
+        self.outbox.borrow_mut().push(report);
         if let Some(activator) = self.activator.borrow().as_ref() {
             activator.activate();
         }
     }
 }
 
-type Mail = Vec<(u64, String)>;
+/// What travels: JSON where it leaves the process.
+#[derive(Clone, Debug)]
+struct Letter<L>(L);
 
-/// Sends each item to the worker that it names.
-struct ByTarget {
-    parts: Vec<Mail>,
+impl<L: Serialize> Serialize for Letter<L> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = serde_json::to_string(&self.0).map_err(S::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
 }
 
-impl Distributor<Mail> for ByTarget {
-    fn partition<T: Clone, P: Push<Message<T, Mail>>>(
+impl<'de, L: DeserializeOwned> Deserialize<'de> for Letter<L> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        serde_json::from_str(&text)
+            .map(Self)
+            .map_err(D::Error::custom)
+    }
+}
+
+/// Letters, each with the worker that it is for.
+type Mail<L> = Vec<(u64, Letter<L>)>;
+
+/// Sends each letter to the worker that it names.
+struct ByTarget<L> {
+    parts: Vec<Mail<L>>,
+}
+
+impl<L: Clone + 'static> Distributor<Mail<L>> for ByTarget<L> {
+    fn partition<T: Clone, P: Push<Message<T, Mail<L>>>>(
         &mut self,
-        mail: &mut Mail,
+        mail: &mut Mail<L>,
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
@@ -241,12 +263,12 @@ impl Distributor<Mail> for ByTarget {
         }
     }
 
-    fn flush<T: Clone, P: Push<Message<T, Mail>>>(&mut self, _: &Stamp<T>, _: &mut [P]) {}
+    fn flush<T: Clone, P: Push<Message<T, Mail<L>>>>(&mut self, _: &Stamp<T>, _: &mut [P]) {}
 }
 
-fn by_target() -> DistributorPact<fn(usize) -> ByTarget> {
+fn by_target<L>() -> DistributorPact<fn(usize) -> ByTarget<L>> {
     DistributorPact(|peers| ByTarget {
-        parts: vec![vec![]; peers],
+        parts: (0..peers).map(|_| vec![]).collect(),
     })
 }
 
@@ -266,7 +288,7 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
         None => (None, None, None),
     };
     worker.dataflow_named::<u64, _, _>("control", move |scope| {
-        source::<_, CapacityContainerBuilder<Mail>, _, _>(
+        source::<_, CapacityContainerBuilder<Mail<Command>>, _, _>(
             scope,
             "commands",
             move |capability, info| {
@@ -288,11 +310,11 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
                                 again: None,
                             },
                         };
-                        let text =
-                            serde_json::to_string(&command).expect("commands are plain data");
-                        let mut mail: Mail = (0..peers).map(|peer| (peer, text.clone())).collect();
+                        let is_last = matches!(command, Command::Stop { .. });
+                        let letters = repeat_n(Letter(command), peers as usize);
+                        let mut mail: Mail<Command> = (0..).zip(letters).collect();
                         output.session(held).give_container(&mut mail);
-                        if matches!(command, Command::Stop { .. }) {
+                        if is_last {
                             break;
                         }
                     }
@@ -305,22 +327,20 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
                 for mail in mails {
                     inbox
                         .borrow_mut()
-                        .extend(mail.drain(..).map(|(_, text)| text));
+                        .extend(mail.drain(..).map(|(_, Letter(command))| command));
                 }
             });
         });
 
-        source::<_, CapacityContainerBuilder<Mail>, _, _>(
+        source::<_, CapacityContainerBuilder<Mail<Report>>, _, _>(
             scope,
             "reports",
             move |capability, info| {
                 *slot.borrow_mut() = Some(scope.activator_for(info.address));
                 move |output| {
-                    let mut mail: Mail = outbox
-                        .borrow_mut()
-                        .drain(..)
-                        .map(|text| (0, text))
-                        .collect();
+                    let reports = std::mem::take(&mut *outbox.borrow_mut());
+                    let letters = reports.into_iter().map(Letter);
+                    let mut mail: Mail<Report> = letters.map(|letter| (0, letter)).collect();
                     if !mail.is_empty() {
                         output.session(&capability).give_container(&mut mail);
                     }
@@ -329,9 +349,7 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
         )
         .sink(by_target(), "report outbox", move |(input, _frontier)| {
             input.for_each_stamp(|_, mails| {
-                for (_, text) in mails.flat_map(std::mem::take) {
-                    let report = serde_json::from_str(&text)
-                        .expect("a peer of the same version wrote this report");
+                for (_, Letter(report)) in mails.flat_map(std::mem::take) {
                     if let Some(reports) = &reports {
                         // A sequencer that has ended wants no more reports.
                         let _ = reports.send(report);

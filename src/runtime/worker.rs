@@ -109,7 +109,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
     let control = control::build(worker, end);
     let index = worker.index();
     let fail = |error: &QueryError| {
-        control.report(&Report::Failed {
+        control.report(Report::Failed {
             worker: index,
             error: error.to_string(),
             may_pass: error.may_pass(),
@@ -122,7 +122,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
                 Command::Start(start) => match Running::start(worker, setup, &start) {
                     Ok(started) => {
                         running = Some(started);
-                        control.report(&Report::Ready);
+                        control.report(Report::Ready);
                     }
                     Err(error) => fail(&error),
                 },
@@ -146,7 +146,7 @@ fn follow(worker: &mut Worker, setup: &Setup) {
             }
         }
         if setup.stop_asked.swap(false, Ordering::SeqCst) {
-            control.report(&Report::StopAsked);
+            control.report(Report::StopAsked);
         }
         if let Some(now) = &mut running
             && let Err(error) = now.advance(&control)
@@ -290,7 +290,7 @@ impl Running {
             return Err(error.into());
         }
         if let Some((epoch, full)) = self.context.take_arrival() {
-            control.report(&Report::Arrived { epoch, full });
+            control.report(Report::Arrived { epoch, full });
         }
         while let Some(order) = self.orders.front()
             && (order.tick.is_none() || self.closed >= Some(order.info.epoch))
@@ -345,14 +345,14 @@ impl Running {
             }
             self.context.close(epoch);
             self.orders.pop_front();
-            control.report(&Report::Done(Box::new(done)));
+            control.report(Report::Done(Box::new(done)));
         }
         while let Some(storing) = self.storing.front() {
             let Ok(stored) = storing.try_recv() else {
                 break;
             };
             self.storing.pop_front();
-            control.report(&Report::Stored(Box::new(stored?)));
+            control.report(Report::Stored(Box::new(stored?)));
         }
         Ok(())
     }

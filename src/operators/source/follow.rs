@@ -105,7 +105,7 @@ impl Following {
             let Next::Rows(delta) = partition.next(epoch, spec, context)? else {
                 continue;
             };
-            more = true;
+            more |= !partition.reader.waits();
             if first == 0 {
                 let split = partition.reader.since();
                 context.follows(epoch.epoch, spec.index, partition.number, split);

@@ -251,8 +251,17 @@ impl Sequencer {
     }
 
     fn command(&self, command: Command) {
+        self.tell(command);
+        self.wake();
+    }
+
+    /// The workers do not look before they are woken.
+    fn tell(&self, command: Command) {
         // Workers that have ended have said why in a report.
         let _ = self.commands.send(command);
+    }
+
+    fn wake(&self) {
         self.waker.wake();
     }
 

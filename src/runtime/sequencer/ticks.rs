@@ -369,15 +369,16 @@ impl Ticks {
     }
 
     /// Opens a tick where none is open: at once where something is followed, else for what there is to read.
-    fn open(&mut self, sequencer: &mut Sequencer) {
+    /// Whether one was.
+    fn open(&mut self, sequencer: &mut Sequencer) -> bool {
         if self.open.is_some() || (!self.target.overlaps && !self.may_commit()) {
-            return;
+            return false;
         }
         // What is staged, or is one transaction, must not hold rows of a later tick.
         let apart = self.target.visible != Visible::AsWritten;
         let closed = self.closed.as_ref();
         if closed.is_some_and(|closed| apart || (closed.commits && !self.target.overlaps)) {
-            return;
+            return false;
         }
         let now = clock::now();
         let watermark = sequencer.watermarks.decide(now);
@@ -392,7 +393,7 @@ impl Ticks {
         let commit = !committed && !self.group.entries.is_empty() && self.is_due(sequencer);
         let something = self.is_followed() || planned || owed || first;
         if !commit && (!something || sequencer.shared.is_stopping()) {
-            return;
+            return false;
         }
         let entry = OffsetEntry {
             epoch: sequencer.next,
@@ -430,6 +431,7 @@ impl Ticks {
             done: vec![],
             commits: false,
         });
+        true
     }
 
     /// Closes the open tick if it is time.
@@ -458,7 +460,7 @@ impl Ticks {
             .entries
             .first()
             .map_or(open.info.epoch, |e| e.epoch);
-        sequencer.command(Command::Close {
+        sequencer.tell(Command::Close {
             epoch: open.info.epoch,
             commit_from: commit.then_some(first),
         });
@@ -466,7 +468,10 @@ impl Ticks {
             self.last_commit = Instant::now();
         }
         self.closed = Some(open);
-        self.open(sequencer);
+        // Woken once for both.
+        if !self.open(sequencer) {
+            sequencer.wake();
+        }
     }
 
     /// Takes in a tick that all workers are done with.

@@ -25,9 +25,6 @@ const KEYS: &[&str] = &[
 /// How long a transaction may stay open: what brokers allow at most, unless set up otherwise.
 const TRANSACTION_TIMEOUT_MS: &str = "900000";
 
-/// How many requests may be on their way to a broker: librdkafka's two names.
-const IN_FLIGHT: [&str; 2] = ["max.in.flight", "max.in.flight.requests.per.connection"];
-
 /// How long a record may wait for brokers that are away.
 const DELIVERY_TIMEOUT_MS: &str = "120000";
 
@@ -180,12 +177,9 @@ impl SinkOptions {
             config.set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS);
         }
         if !is_set(&["linger.ms", "queue.buffering.max.ms"]) {
-            config.set("linger.ms", if self.continuous { "0.5" } else { "5" });
-        }
-        // A record is sent at once, unless others are on their way: then it goes with those that come meanwhile.
-        // One request for each record is more than a broker can take.
-        if self.continuous && !is_set(&IN_FLIGHT) {
-            config.set(IN_FLIGHT[1], "2");
+            // The library looks after whole milliseconds, unless a record comes: the rows of a tick are there by the
+            // time at which it has been woken by the first. One request for each would be more than a broker can take.
+            config.set("linger.ms", if self.continuous { "0.2" } else { "5" });
         }
         // A record that has arrived needs no event of its own, unless it is counted.
         let errors = if self.counts() { "false" } else { "true" };

@@ -37,6 +37,8 @@ impl std::fmt::Debug for Lanes {
 
 struct Lane {
     consumer: Arc<Consumer>,
+    /// It tells of the ends of partitions.
+    ends: bool,
     /// The partitions assigned; `None` for one that is being read.
     partitions: HashMap<TopicPartition, Option<Standing>>,
 }
@@ -54,15 +56,18 @@ pub(super) struct Queue {
 }
 
 impl Lanes {
-    /// The queue of a partition, with records from `start` on.
+    /// The queue of a partition, with records from `start` on, and where it `ends`: who follows a partition
+    /// would be told of an end with each record.
     pub(super) fn take(
         &self,
         options: &SourceOptions,
         of: &TopicPartition,
         start: i64,
+        ends: bool,
     ) -> Result<Queue> {
         let mut lanes = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let at = |lane: &Lane| match lane.partitions.get(of) {
+            _ if lane.ends != ends => 3,
             Some(Some(standing)) if standing.next == start => 0,
             None => 1,
             Some(Some(_)) => 2,
@@ -73,7 +78,8 @@ impl Lanes {
             index
         } else {
             lanes.push(Lane {
-                consumer: Arc::new(consumer(options)?),
+                consumer: Arc::new(consumer(options, ends)?),
+                ends,
                 partitions: HashMap::new(),
             });
             lanes.len() - 1
@@ -112,12 +118,12 @@ impl Lanes {
 }
 
 /// A client that only reads what it is told to.
-fn consumer(options: &SourceOptions) -> Result<Consumer> {
+fn consumer(options: &SourceOptions, ends: bool) -> Result<Consumer> {
     let mut config = options.client.config();
     config
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "true")
+        .set("enable.partition.eof", ends.to_string())
         .set("auto.offset.reset", "error");
     if options.client.get("group.id").is_none() {
         // It never joins the group, but without one it may not assign.
@@ -128,7 +134,7 @@ fn consumer(options: &SourceOptions) -> Result<Consumer> {
 
 /// The queue of a partition of a client of its own, to read something once more.
 pub(super) fn aside(options: &SourceOptions, of: &TopicPartition, start: i64) -> Result<Queue> {
-    assign(options, &Arc::new(consumer(options)?), of, start)
+    assign(options, &Arc::new(consumer(options, true)?), of, start)
 }
 
 fn assign(

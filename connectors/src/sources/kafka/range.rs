@@ -32,6 +32,9 @@ pub(super) enum Standing {
     End,
 }
 
+/// What a client has to tell beside records is asked for this often.
+const SERVE: Duration = Duration::from_millis(20);
+
 /// The end of a partition that is followed.
 pub(super) const ENDLESS: i64 = i64::MAX;
 
@@ -51,6 +54,8 @@ pub(super) struct Range {
     confirming: bool,
     /// When something last came.
     heard: Instant,
+    /// When the client was last asked what else there is.
+    served: Option<Instant>,
 }
 
 impl Range {
@@ -60,7 +65,8 @@ impl Range {
         lanes: &Arc<Lanes>,
         split: &KafkaSplit,
     ) -> Result<Self> {
-        let queue = lanes.take(options, &split.partition(), split.start)?;
+        let ends = split.end != ENDLESS;
+        let queue = lanes.take(options, &split.partition(), split.start, ends)?;
         Ok(Self::new(options, Some(Arc::clone(lanes)), split, queue))
     }
 
@@ -87,6 +93,7 @@ impl Range {
             end: split.end,
             confirming: false,
             heard: Instant::now(),
+            served: None,
         }
     }
 
@@ -105,9 +112,12 @@ impl Range {
         let Some(queue) = &self.queue else {
             return Ok(Standing::End);
         };
-        queue.consumer.serve();
         // A clock for each record would cost as much as its offset: it is read again after what may take long.
         let mut now = Instant::now();
+        if self.served.is_none_or(|served| now - served >= SERVE) {
+            queue.consumer.serve();
+            self.served = Some(now);
+        }
         while self.next < self.end {
             match queue.queue.poll(Duration::ZERO) {
                 None => return self.waiting(),
@@ -133,9 +143,6 @@ impl Range {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     self.heard = Instant::now();
-                    if self.end == ENDLESS {
-                        continue;
-                    }
                     if self.confirming {
                         self.next = self.end;
                     } else {

@@ -79,6 +79,7 @@ impl SourceReader for KafkaReader {
             rows: Rows::new(&self.options, projection, &split.partition())?,
             range,
             arrived: 0,
+            waits: false,
         }))
     }
 
@@ -178,6 +179,8 @@ struct KafkaFollower {
     rows: Rows,
     /// The timestamp of the first record of the last batch, milliseconds; one without was there when 1970 began.
     arrived: i64,
+    /// Nothing was left when it was last read.
+    waits: bool,
 }
 
 impl KafkaFollower {
@@ -194,17 +197,19 @@ impl KafkaFollower {
 impl SplitReader for KafkaFollower {
     fn read(&mut self) -> Result<Read> {
         let rows = &mut self.rows;
-        let mut arrived = None;
-        self.range.records(|record| {
+        let (mut records, mut arrived) = (0, None);
+        let standing = self.range.records(|record| {
+            records += 1;
             arrived = arrived.or_else(|| record.timestamp().to_millis());
             rows.push(record)?;
             Ok(!rows.is_full())
         })?;
-        self.arrived = arrived.unwrap_or_default();
-        let (batch, dropped) = self.rows.take()?;
-        if batch.num_rows() == 0 && dropped == 0 {
+        self.waits = standing == Standing::Waiting;
+        if records == 0 {
             return Ok(Read::Pending);
         }
+        self.arrived = arrived.unwrap_or_default();
+        let (batch, dropped) = self.rows.take()?;
         Ok(Read::Batch { batch, dropped })
     }
 
@@ -235,6 +240,10 @@ impl Follower for KafkaFollower {
 
     fn arrived(&self) -> i64 {
         self.arrived.saturating_mul(1000)
+    }
+
+    fn waits(&self) -> bool {
+        self.waits
     }
 }
 
