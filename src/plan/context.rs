@@ -38,10 +38,13 @@ use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingF
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use tidemark_connectors::METADATA_COLUMN;
 
+use super::batch_joins::NullsOfJoins;
 use super::catalog::CatalogTable;
 use super::coercion::{SparkCasts, SparkCoercion, compared_as};
 use super::functions;
@@ -95,6 +98,7 @@ pub fn session_state(time_zone: &str) -> SessionState {
         .with_default_features()
         .with_analyzer_rules(analyzer_rules())
         .with_optimizer_rules(optimizer_rules())
+        .with_physical_optimizer_rules(physical_rules())
         .with_type_planner(Arc::new(SparkTypePlanner));
     // The first planner that knows an operator decides; the last function of a name stays.
     let planners = builder.expr_planners().get_or_insert_with(Vec::new);
@@ -124,6 +128,13 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(functions::aggregates::order::OrderOfRows),
         Arc::new(SparkCasts),
     ]
+}
+
+/// `DataFusion`'s, of which batches are planned, behind ours.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::default().rules;
+    rules.insert(0, Arc::new(NullsOfJoins));
+    rules
 }
 
 /// The rules that leave the shape of state as the query has it.
