@@ -36,9 +36,13 @@ impl PhysicalOptimizerRule for NullsOfJoins {
             }
             let inputs = node.children().into_iter().zip(sides);
             let inputs = inputs
-                .map(|(input, filled)| match filled {
-                    true => Arc::new(Untold::new(Arc::clone(input))),
-                    false => Arc::clone(input),
+                .map(|(input, filled)| {
+                    let input = Arc::clone(input);
+                    if filled {
+                        Arc::new(Untold::new(input))
+                    } else {
+                        input
+                    }
                 })
                 .collect();
             let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
