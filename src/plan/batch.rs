@@ -21,6 +21,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, lit};
 use datafusion::prelude::SessionContext;
 use tidemark_connectors::{Read, ReadLimit, Source};
 
+use super::batch_floats::with_one_zero;
 use super::batch_nearest::with_ranked_joins;
 use super::batch_ranks::with_places;
 use super::batch_sessions::with_islands;
@@ -90,6 +91,7 @@ fn run_here(
         .and_then(|plan| with_instant(plan, now))
         .and_then(|plan| with_data(plan, tables))
         .and_then(with_islands)
+        .and_then(with_one_zero)
         .map_err(failed)?;
     let context = SessionContext::new_with_state(session_state(time_zone));
     let schema: SchemaRef = Arc::clone(plan.schema().inner());

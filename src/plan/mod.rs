@@ -15,6 +15,7 @@
 //!    disk is named by them.
 
 pub mod batch;
+mod batch_floats;
 mod batch_joins;
 mod batch_nearest;
 mod batch_ranks;

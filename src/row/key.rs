@@ -192,7 +192,8 @@ fn supported(data_type: &DataType) -> bool {
     }
 }
 
-fn has_floats(data_type: &DataType) -> bool {
+/// Whether values of this type are floats, or hold some.
+pub fn has_floats(data_type: &DataType) -> bool {
     match data_type {
         DataType::Float16 | DataType::Float32 | DataType::Float64 => true,
         DataType::List(f)
@@ -231,7 +232,7 @@ fn normalise(column: &ArrayRef) -> Result<ArrayRef> {
             let columns = array
                 .columns()
                 .iter()
-                .map(normalise_any)
+                .map(normalised)
                 .collect::<Result<Vec<_>>>()?;
             Arc::new(StructArray::try_new(
                 array.fields().clone(),
@@ -243,7 +244,7 @@ fn normalise(column: &ArrayRef) -> Result<ArrayRef> {
         DataType::LargeList(_) => normalise_list::<i64>(column)?,
         DataType::FixedSizeList(field, width) => {
             let array = column.as_fixed_size_list();
-            let values = normalise_any(array.values())?;
+            let values = normalised(array.values())?;
             Arc::new(FixedSizeListArray::try_new_with_length(
                 Arc::clone(field),
                 *width,
@@ -255,7 +256,7 @@ fn normalise(column: &ArrayRef) -> Result<ArrayRef> {
         DataType::Map(field, ordered) => {
             let array = column.as_map();
             let entries: ArrayRef = Arc::new(array.entries().clone());
-            let entries = normalise_any(&entries)?.as_struct().clone();
+            let entries = normalised(&entries)?.as_struct().clone();
             let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
             Arc::new(MapArray::try_new(
                 Arc::clone(field),
@@ -269,7 +270,8 @@ fn normalise(column: &ArrayRef) -> Result<ArrayRef> {
     })
 }
 
-fn normalise_any(column: &ArrayRef) -> Result<ArrayRef> {
+/// The same column, of any type, with one zero and one NaN.
+pub fn normalised(column: &ArrayRef) -> Result<ArrayRef> {
     if has_floats(column.data_type()) {
         normalise(column)
     } else {
@@ -279,7 +281,7 @@ fn normalise_any(column: &ArrayRef) -> Result<ArrayRef> {
 
 fn normalise_list<O: OffsetSizeTrait>(column: &ArrayRef) -> Result<ArrayRef> {
     let (field, offsets, values, nulls) = column.as_list::<O>().clone().into_parts();
-    let values = normalise_any(&values)?;
+    let values = normalised(&values)?;
     Ok(Arc::new(GenericListArray::<O>::try_new(
         field, offsets, values, nulls,
     )?))

@@ -49,7 +49,7 @@ pub use self::error::{Result, RowError};
 pub use self::exact_sum::ExactSum;
 pub use self::hash::{hash, route};
 pub use self::hll::HyperLogLog;
-pub use self::key::{KeyCodec, bound_prefix, read_bound};
+pub use self::key::{KeyCodec, bound_prefix, has_floats, normalised, read_bound};
 pub use self::moments::{Moments, Statistic};
 pub use self::origin::Origin;
 pub use self::value::{ValueCodec, ValueEncoder};

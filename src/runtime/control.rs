@@ -1,17 +1,18 @@
 //! How the sequencer and the workers talk: a small dataflow beside the query's own.
 //!
-//! Commands go from the first worker to all, reports from all to the first. The sequencer's thread
-//! hands commands to the first worker over a channel and wakes it. There is no second network
+//! Commands go from the first worker to all, reports from all to the first. The sequencer
+//! hands commands to the first worker over a channel and wakes it; the first worker leaves reports in its mailbox and
+//! has it [attend](Control::attend) to them. There is no second network
 //! protocol: between processes this is timely's own communication. Messages are JSON there, because a
 //! split's range is; there are a handful an epoch. Between threads they travel as they are.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::iter::repeat_n;
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
@@ -35,6 +36,7 @@ use crate::operators::late::LateRow;
 use crate::operators::{EpochInfo, OperatorStats, SourceProgress};
 use crate::runtime::busy::Spent;
 use crate::runtime::latency::{Arrivals, Latencies};
+use crate::runtime::reports::Mailbox;
 use crate::time::Epoch;
 
 /// What the sequencer tells every worker.
@@ -176,10 +178,16 @@ pub struct SequencerEnd {
     /// What the sequencer wants told.
     pub commands: Receiver<Command>,
     /// Where reports go.
-    pub reports: Sender<Report>,
+    pub reports: Arc<Mailbox>,
+    /// Has it hear them.
+    pub attend: Attend,
     /// Where the first worker leaves what wakes it.
     pub waker: Waker,
 }
+
+/// Has the sequencer hear what was reported, on the caller's thread or its own. When it wants to look again
+/// on the caller's.
+pub type Attend = Box<dyn Fn() -> Option<Instant> + Send>;
 
 /// Wakes the first worker.
 #[derive(Clone, Default)]
@@ -200,6 +208,12 @@ pub struct Control {
     inbox: Rc<RefCell<VecDeque<Command>>>,
     outbox: Rc<RefCell<Vec<Report>>>,
     activator: Rc<RefCell<Option<Activator>>>,
+    /// On the first worker.
+    attend: Option<Attend>,
+    /// Reports were left in the sequencer's mailbox since it last looked.
+    left: Rc<Cell<bool>>,
+    /// When the sequencer wants to look though nothing is reported.
+    due: Cell<Option<Instant>>,
 }
 
 impl Control {
@@ -214,6 +228,18 @@ impl Control {
         if let Some(activator) = self.activator.borrow().as_ref() {
             activator.activate();
         }
+    }
+
+    /// Has the sequencer hear what has been reported. How long until it is to be asked again, if nothing is reported
+    /// until then.
+    pub fn attend(&self) -> Option<Duration> {
+        let attend = self.attend.as_ref()?;
+        let is_due = |due: Instant| due <= Instant::now();
+        if self.left.take() || self.due.get().is_some_and(is_due) {
+            self.due.set(attend());
+        }
+        let due = self.due.get()?;
+        Some(due.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -274,19 +300,28 @@ fn by_target<L>() -> DistributorPact<fn(usize) -> ByTarget<L>> {
 
 /// Builds the control dataflow. The first worker brings the sequencer's end.
 pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
+    let (commands, reports, attend, waker) = match sequencer {
+        Some(end) => (
+            Some(end.commands),
+            Some(end.reports),
+            Some(end.attend),
+            Some(end.waker),
+        ),
+        None => (None, None, None, None),
+    };
     let control = Control {
         inbox: Rc::default(),
         outbox: Rc::default(),
         activator: Rc::default(),
+        attend,
+        left: Rc::default(),
+        due: Cell::default(),
     };
     let peers = worker.peers() as u64;
     let inbox = Rc::clone(&control.inbox);
     let outbox = Rc::clone(&control.outbox);
     let slot = Rc::clone(&control.activator);
-    let (commands, reports, waker) = match sequencer {
-        Some(end) => (Some(end.commands), Some(end.reports), Some(end.waker)),
-        None => (None, None, None),
-    };
+    let left = Rc::clone(&control.left);
     worker.dataflow_named::<u64, _, _>("control", move |scope| {
         source::<_, CapacityContainerBuilder<Mail<Command>>, _, _>(
             scope,
@@ -351,8 +386,8 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
             input.for_each_stamp(|_, mails| {
                 for (_, Letter(report)) in mails.flat_map(std::mem::take) {
                     if let Some(reports) = &reports {
-                        // A sequencer that has ended wants no more reports.
-                        let _ = reports.send(report);
+                        reports.leave(report);
+                        left.set(true);
                     }
                 }
             });

@@ -25,8 +25,8 @@ use crate::runtime::launch::{
 };
 use crate::runtime::metrics::Meter;
 use crate::runtime::query::{QueryConfig, Shared, StreamingQuery};
-use crate::runtime::reports::Reports;
-use crate::runtime::sequencer::{Beginning, Sequencer, SideTables};
+use crate::runtime::reports::{Mailbox, Reports};
+use crate::runtime::sequencer::{Beginning, Seat, Sequencer, SideTables};
 use crate::runtime::worker::{self, Setup};
 
 /// What a query is started with, again and again.
@@ -53,7 +53,7 @@ enum Verdict {
 /// A query whose workers are there.
 struct Attempt {
     id: Uuid,
-    sequencer: Sequencer,
+    seat: Arc<Seat>,
     beginning: Beginning,
     workers: WorkerGuards<()>,
     setup: Arc<Setup>,
@@ -127,10 +127,9 @@ impl Lead {
                 .open()
                 .map_err(QueryError::from)
                 .and_then(|sources| self.attempt(sources))
-                .map(|mut attempt| {
+                .inspect(|attempt| {
                     let warning = format!("started again, {try_of} after: {error}");
-                    attempt.sequencer.warn(warning);
-                    attempt
+                    attempt.seat.warn(warning);
                 });
         };
         if failures > 0
@@ -165,13 +164,13 @@ impl Lead {
         verdict: impl FnOnce(&QueryError) -> Verdict,
     ) -> Option<(QueryError, Verdict)> {
         let Attempt {
-            mut sequencer,
+            seat,
             beginning,
             workers,
             setup,
             ..
         } = attempt;
-        let ran = catch_unwind(AssertUnwindSafe(|| sequencer.run(beginning)));
+        let ran = catch_unwind(AssertUnwindSafe(|| seat.run(beginning)));
         let failed = ran
             .unwrap_or_else(|panic| {
                 let error = worker::panicked("the sequencer", &*panic);
@@ -188,7 +187,7 @@ impl Lead {
         });
         let cause = failed.as_ref();
         let cause = cause.map(|(error, verdict)| self.cause(error, *verdict));
-        sequencer.stop_workers(cause, again);
+        seat.stop_workers(cause, again);
         let processes = self.config.cluster.as_ref().map_or(1, |c| c.processes());
         farewell(workers, processes > 1, &setup);
         failed
@@ -258,12 +257,26 @@ impl Lead {
             })
             .collect::<Result<Vec<_>, QueryError>>()?;
         let (command_sender, commands) = mpsc::channel();
-        let (report_sender, reports) = mpsc::channel();
+        let mailbox = Arc::<Mailbox>::default();
         let waker = Waker::default();
-        let failures = Mutex::new(report_sender.clone());
-        let nudges = report_sender.clone();
+        let readers = sources.iter().map(|source| source.reader()).collect();
+        let processes = config.cluster.as_ref().map_or(1, |c| c.processes());
+        let workers = (config.workers * processes, config.workers);
+        let reports = Reports::new(Arc::clone(&mailbox), workers, Arc::clone(shared));
+        let seat = Arc::new(Seat::new(Sequencer::new(
+            Arc::clone(plan),
+            (id, self.run_id),
+            sources,
+            (sink, side),
+            checkpoint,
+            (command_sender, reports, waker.clone()),
+            (Arc::clone(shared), meter.clone()),
+        )));
+        // Workers that do not end keep nothing open.
+        let ahead = Arc::downgrade(&seat);
+        let failures = Arc::clone(&mailbox);
         let setup = Arc::new(Setup {
-            readers: sources.iter().map(|source| source.reader()).collect(),
+            readers,
             distribution,
             writer: Box::new(move |worker, _| {
                 let mut writer = writers[worker]
@@ -273,13 +286,12 @@ impl Lead {
             }),
             sequencer: Mutex::new(Some(SequencerEnd {
                 commands,
-                reports: report_sender,
-                waker: waker.clone(),
+                reports: mailbox,
+                attend: Box::new(move || ahead.upgrade()?.attend()),
+                waker,
             })),
             failed: Box::new(move |worker, error| {
-                let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                // A sequencer that has ended needs no telling.
-                let _ = failures.send(Report::Failed {
+                failures.send(Report::Failed {
                     worker,
                     error,
                     may_pass: false,
@@ -290,27 +302,9 @@ impl Lead {
         });
         // The others come for a new start as soon as they have heard of it.
         let workers = launch(config, &setup, false)?;
-        let processes = config.cluster.as_ref().map_or(1, |c| c.processes());
-        let sequencer = Sequencer::new(
-            Arc::clone(plan),
-            (id, self.run_id),
-            sources,
-            (sink, side),
-            checkpoint,
-            (
-                command_sender,
-                Reports::new(
-                    (nudges, reports),
-                    (config.workers * processes, config.workers),
-                    Arc::clone(shared),
-                ),
-                waker,
-            ),
-            (Arc::clone(shared), meter.clone()),
-        );
         Ok(Attempt {
             id,
-            sequencer,
+            seat,
             beginning,
             workers,
             setup,

@@ -41,7 +41,7 @@ mod lead;
 pub mod metrics;
 pub mod progress;
 pub mod query;
-mod reports;
+pub mod reports;
 pub mod sequencer;
 mod side_table;
 pub mod watermark;

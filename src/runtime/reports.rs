@@ -1,7 +1,7 @@
 //! The sequencer's ear: what the workers report.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::runtime::QueryError;
@@ -9,16 +9,74 @@ use crate::runtime::control::{Done, Report};
 use crate::runtime::query::Shared;
 use crate::time::Epoch;
 
-const SILENT: &str =
-    "internal error: the workers ended without saying why; please report it with the query";
-
 /// A sequencer that waits for its trigger looks for reports this often.
 const NAP: Duration = Duration::from_millis(200);
 
+/// Where reports wait until the sequencer hears them.
+#[derive(Default)]
+pub struct Mailbox {
+    state: Mutex<Waiting>,
+    called: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    reports: VecDeque<Report>,
+    /// The sequencer's thread is to look.
+    called: bool,
+}
+
+impl Mailbox {
+    /// Adds a report, and wakes the sequencer's thread.
+    pub fn send(&self, report: Report) {
+        self.leave(report);
+        self.call();
+    }
+
+    /// Adds a report and wakes nobody: whoever leaves it sees to it that it is heard.
+    pub fn leave(&self, report: Report) {
+        self.lock().reports.push_back(report);
+    }
+
+    /// Wakes the sequencer's thread.
+    pub fn call(&self) {
+        self.lock().called = true;
+        self.called.notify_one();
+    }
+
+    /// Waits until the sequencer's thread is called, or `deadline`.
+    pub(super) fn wait(&self, deadline: Option<Instant>) {
+        let mut state = self.lock();
+        while !std::mem::take(&mut state.called) {
+            state = match deadline {
+                None => self
+                    .called
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    let woken = self.called.wait_timeout(state, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn take(&self) -> Option<Report> {
+        self.lock().reports.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// See the module.
 pub(crate) struct Reports {
-    receiver: Receiver<Report>,
-    sender: Sender<Report>,
+    mailbox: Arc<Mailbox>,
     workers: usize,
     local_workers: usize,
     shared: Arc<Shared>,
@@ -27,13 +85,12 @@ pub(crate) struct Reports {
 impl Reports {
     /// Of this many workers, the first of which are this process's.
     pub(super) fn new(
-        (sender, receiver): (Sender<Report>, Receiver<Report>),
+        mailbox: Arc<Mailbox>,
         (workers, local_workers): (usize, usize),
         shared: Arc<Shared>,
     ) -> Self {
         Self {
-            receiver,
-            sender,
+            mailbox,
             workers,
             local_workers,
             shared,
@@ -75,11 +132,10 @@ impl Reports {
     /// The next report that is awaited.
     fn next(&self) -> Result<Report, QueryError> {
         loop {
-            let report = self.receiver.recv();
-            let report = report.map_err(|_| QueryError::Worker(SILENT.into()))?;
-            if let Some(report) = self.hear(report)? {
+            if let Some(report) = self.heard()? {
                 return Ok(report);
             }
+            self.mailbox.wait(None);
         }
     }
 
@@ -109,37 +165,30 @@ impl Reports {
         Ok(all)
     }
 
-    /// The next report, if one comes until `deadline`.
-    pub(super) fn next_until(&self, deadline: Instant) -> Result<Option<Report>, QueryError> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let report = match self.receiver.recv_timeout(left) {
-                Ok(report) => report,
-                Err(RecvTimeoutError::Timeout) => return Ok(None),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(QueryError::Worker(SILENT.into()));
-                }
-            };
+    /// The next report, if one is there.
+    pub(super) fn heard(&self) -> Result<Option<Report>, QueryError> {
+        while let Some(report) = self.mailbox.take() {
             if let Some(report) = self.hear(report)? {
                 return Ok(Some(report));
             }
         }
+        Ok(None)
     }
 
-    /// What has whoever waits for reports look up.
+    /// Where they wait.
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox)
+    }
+
+    /// What has the sequencer's thread look up.
     pub(super) fn nudge(&self) -> Arc<dyn Fn() + Send + Sync> {
-        let sender = self.sender.clone();
-        Arc::new(move || {
-            // One that has ended is not waiting.
-            let _ = sender.send(Report::Nudge);
-        })
+        let mailbox = self.mailbox();
+        Arc::new(move || mailbox.send(Report::Nudge))
     }
 
     /// Hears what has come while nothing is in flight.
     pub(super) fn listen(&self) -> Result<(), QueryError> {
-        while let Ok(report) = self.receiver.try_recv() {
-            self.hear(report)?;
-        }
+        while self.heard()?.is_some() {}
         Ok(())
     }
 

@@ -154,7 +154,8 @@ fn follow(worker: &mut Worker, setup: &Setup) {
             fail(&error);
             running = None;
         }
-        worker.step_or_park(Some(PARK));
+        let nap = control.attend().map_or(PARK, |nap| nap.min(PARK));
+        worker.step_or_park(Some(nap));
     }
 }
 

@@ -7,10 +7,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | here | epochs one by one: each planned, logged, run and committed |
+//! | `seat` | where the sequencer's thread and the first worker find it |
 //! | `ticks` | continuous queries: epochs that take in what arrives, many to a commit |
 //! | `ledger` | the sink and the checkpoint: how an epoch, or the ticks of a commit, become final |
 
 mod ledger;
+mod seat;
 mod ticks;
 
 use std::collections::BTreeMap;
@@ -42,6 +44,7 @@ use crate::runtime::watermark::Watermarks;
 use crate::runtime::{QueryError, clock};
 use crate::time::{Epoch, EventTime, NO_WATERMARK};
 use ledger::Ledger;
+pub use seat::Seat;
 
 /// Where a run begins.
 #[derive(Default)]
@@ -150,7 +153,7 @@ impl Sequencer {
     }
 
     /// Says something with the next epoch.
-    pub(crate) fn warn(&mut self, warning: String) {
+    fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
@@ -163,8 +166,9 @@ impl Sequencer {
         warnings
     }
 
-    /// Runs to the end of a bounded trigger, a stop or a failure.
-    pub(crate) fn run(&mut self, beginning: Beginning) -> Result<(), QueryError> {
+    /// Runs to the end of a bounded trigger, a stop or a failure; or to where ticks begin, which are committed this
+    /// often.
+    fn run(&mut self, beginning: Beginning) -> Result<Option<Duration>, QueryError> {
         self.next = beginning.next;
         if let Some(resume) = &beginning.resume {
             self.watermarks
@@ -196,7 +200,7 @@ impl Sequencer {
             }
         }
         if let Trigger::Continuous(interval) = self.plan.trigger {
-            return ticks::run(self, interval);
+            return Ok(Some(interval));
         }
         let mut trigger = Instant::now();
         let paused =
@@ -217,7 +221,7 @@ impl Sequencer {
                 self.shared.note_idle();
                 self.reports.listen()?;
                 if bounded || self.sources.iter().all(|source| source.exhausted()) {
-                    return Ok(());
+                    return Ok(None);
                 }
                 if !paused {
                     let poll = self
@@ -238,11 +242,11 @@ impl Sequencer {
                 self.reports.sleep_until(trigger)?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Ends the workers, whatever they do. `again`: after what time the query starts again, if it does.
-    pub(crate) fn stop_workers(&mut self, cause: Option<String>, again: Option<Duration>) {
+    fn stop_workers(&mut self, cause: Option<String>, again: Option<Duration>) {
         self.command(Command::Stop { cause, again });
         if let Some(checkpoint) = &mut self.ledger.checkpoint {
             // Files that cannot be recorded are orphans of the next start, which folds again.

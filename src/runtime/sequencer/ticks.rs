@@ -45,16 +45,16 @@ const LOOK: Duration = Duration::from_millis(50);
 /// New partitions are looked for this often.
 const PARTITIONS: Duration = Duration::from_secs(1);
 
-/// Runs ticks until the query is stopped, fails, or has read all that there will ever be.
-pub(super) fn run(sequencer: &mut Sequencer, interval: Duration) -> Result<(), QueryError> {
-    let mut ticks = Ticks::start(sequencer, interval)?;
-    let ran = ticks.run(sequencer);
-    let ended = ticks.end(sequencer);
-    ran.and(ended)
+/// What came of hearing reports on a worker's thread.
+pub(super) enum Heard {
+    /// All was done. When there is more to do, if nothing is reported.
+    All(Option<Instant>),
+    /// The sequencer's own thread is to look.
+    Calls,
 }
 
 /// What is known of continuous running.
-struct Ticks {
+pub(super) struct Ticks {
     interval: Duration,
     committer: Committer,
     /// The sink, where each tick is committed to it.
@@ -141,7 +141,7 @@ struct Group {
 }
 
 impl Ticks {
-    fn start(sequencer: &mut Sequencer, interval: Duration) -> Result<Self, QueryError> {
+    pub(super) fn start(sequencer: &mut Sequencer, interval: Duration) -> Result<Self, QueryError> {
         let uses = source_uses(&sequencer.plan);
         let mut sources = vec![];
         let mut follow = vec![];
@@ -196,7 +196,7 @@ impl Ticks {
     }
 
     /// Gives the sequencer back what it lent.
-    fn end(self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
+    pub(super) fn end(self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
         let mut ledger = self.committer.end()?;
         if let Some(sink) = self.each {
             ledger.sink = Some(sink);
@@ -205,34 +205,63 @@ impl Ticks {
         Ok(())
     }
 
-    fn run(&mut self, sequencer: &mut Sequencer) -> Result<(), QueryError> {
-        loop {
-            let until = self.until();
-            let mut report = sequencer.reports.next_until(until)?;
-            while let Some(heard) = report {
-                self.hear(heard);
-                report = sequencer.reports.next_until(Instant::now())?;
-            }
-            while let Some(landed) = self.committer.landed() {
-                self.committed(sequencer, landed?)?;
-            }
-            self.land(sequencer)?;
-            self.store(sequencer)?;
-            let stopping = sequencer.shared.is_stopping();
-            if !stopping {
-                self.look(sequencer)?;
-                self.plan(sequencer)?;
-                self.mark(sequencer);
-            }
-            self.close(sequencer);
-            if self.is_quiet() {
-                if stopping || sequencer.sources.iter().all(|source| source.exhausted()) {
-                    return Ok(());
-                }
-                sequencer.shared.note_idle();
-            }
-            self.open(sequencer);
+    /// Does all that is to be done; until when there is no more if nobody says anything. Nothing where the query is
+    /// stopped, or has read all that there will ever be.
+    pub(super) fn turn(
+        &mut self,
+        sequencer: &mut Sequencer,
+    ) -> Result<Option<Instant>, QueryError> {
+        self.listen(sequencer)?;
+        while let Some(landed) = self.committer.landed() {
+            self.committed(sequencer, landed?)?;
         }
+        self.land(sequencer)?;
+        self.store(sequencer)?;
+        let stopping = sequencer.shared.is_stopping();
+        if !stopping {
+            self.look(sequencer)?;
+            self.plan(sequencer)?;
+            self.mark(sequencer);
+        }
+        self.close(sequencer);
+        if self.is_quiet() {
+            if stopping || sequencer.sources.iter().all(|source| source.exhausted()) {
+                return Ok(None);
+            }
+            sequencer.shared.note_idle();
+        }
+        self.open(sequencer);
+        Ok(Some(self.until()))
+    }
+
+    /// Does what is to be done about reports without asking anybody outside, on a worker's thread.
+    pub(super) fn attend(&mut self, sequencer: &mut Sequencer) -> Result<Heard, QueryError> {
+        // A worker waits for no sink.
+        if self.each.is_some() || !self.is_followed() {
+            return Ok(Heard::Calls);
+        }
+        self.listen(sequencer)?;
+        if sequencer.shared.is_stopping() {
+            return Ok(Heard::Calls);
+        }
+        self.land(sequencer)?;
+        self.mark(sequencer);
+        self.close(sequencer);
+        self.open(sequencer);
+        let is_stored = self.stored.len() >= sequencer.reports.workers();
+        let asks = self.is_polled() && self.next_poll <= Instant::now();
+        Ok(if is_stored || asks {
+            Heard::Calls
+        } else {
+            Heard::All(self.ripe())
+        })
+    }
+
+    fn listen(&mut self, sequencer: &Sequencer) -> Result<(), QueryError> {
+        while let Some(report) = sequencer.reports.heard()? {
+            self.hear(report);
+        }
+        Ok(())
     }
 
     /// Nothing is under way and nothing waits.
@@ -253,15 +282,21 @@ impl Ticks {
         if self.is_polled() && self.planned.iter().all(Option::is_none) {
             until = until.min(self.next_poll);
         }
-        let fresh = self.open.as_ref().filter(|open| open.fresh);
-        if let Some(open) = fresh.filter(|_| self.closed.is_none() && self.is_eager()) {
-            until = until.min(open.opened + self.pace);
+        if let Some(ripe) = self.ripe() {
+            until = until.min(ripe);
         }
-        let uncommitted = fresh.is_some() || !self.group.entries.is_empty();
+        let fresh = self.open.as_ref().is_some_and(|open| open.fresh);
+        let uncommitted = fresh || !self.group.entries.is_empty();
         if uncommitted && self.may_commit() && self.closed.is_none() {
             until = until.min(self.last_commit + self.interval);
         }
         until
+    }
+
+    /// When the open tick has lasted long enough, if there is a reason to close it.
+    fn ripe(&self) -> Option<Instant> {
+        let fresh = self.open.as_ref().filter(|open| open.fresh)?;
+        (self.closed.is_none() && self.is_eager()).then(|| fresh.opened + self.pace)
     }
 
     /// Ticks are shorter than commits.
@@ -481,8 +516,11 @@ impl Ticks {
             return Ok(());
         };
         tick.done.sort_by_key(|done| done.worker);
-        // What is there now comes before what the watermark asks for.
-        self.next_poll = Instant::now();
+        let planned = tick.entry.sources.iter().any(|of| of.range.is_some());
+        if planned || !self.is_followed() {
+            // What is there now comes before what the watermark asks for.
+            self.next_poll = Instant::now();
+        }
         let mut followed: BTreeMap<usize, Vec<Split>> = BTreeMap::new();
         for done in &mut tick.done {
             for (source, splits) in std::mem::take(&mut done.followed) {
