@@ -20,14 +20,14 @@ use crate::operators::{EpochInfo, OperatorError, OperatorStats, Restored};
 use crate::plan::Emit;
 use crate::row::{Bytes, Delta};
 use crate::state::{IDLE_EFFORT, Recorder, Rows};
-use crate::time::{NEVER, Time};
+use crate::time::NEVER;
 
 /// Folds the rows of a batch into partial sessions: by key, span and accumulators.
 pub(super) fn partial(
     prepared: &Prepared,
     calls: &Calls,
     arguments: &Arguments,
-    time: Time,
+    delta: &Delta,
     own: &Own,
 ) -> Result<Rows, OperatorError> {
     let rows = own.counts.len();
@@ -46,14 +46,15 @@ pub(super) fn partial(
             partials.push((rows[0], region.span));
         }
     }
-    let mut given = Rows::new(time);
+    let mut given = Rows::new(delta.time);
     if partials.is_empty() {
         return Ok(given);
     }
     let all = order.len() == rows;
     let counted = (!all).then(|| BooleanArray::from(own.counts.clone()));
-    let diffs: Option<Vec<i64>> =
-        (!all).then(|| own.counts.iter().map(|counts| i64::from(*counts)).collect());
+    let counts = own.counts.iter().enumerate();
+    let diffs = counts.map(|(row, counts)| if *counts { delta.diff(row) } else { 0 });
+    let diffs: Option<Vec<i64>> = (!all || delta.diffs.is_some()).then(|| diffs.collect());
     let mut groups = calls.groups.like(partials.len());
     let grouped = Grouped {
         of: &of,

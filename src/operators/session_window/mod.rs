@@ -143,9 +143,7 @@ impl Prepared {
         let late = std::mem::take(&mut own.late);
         late.report((self.operator, NAME), &delta, epoch, context)?;
         match (&self.calls, &evaluated.calls) {
-            (Some(calls), Some(arguments)) => {
-                fold::partial(self, calls, arguments, delta.time, &own)
-            }
+            (Some(calls), Some(arguments)) => fold::partial(self, calls, arguments, &delta, &own),
             _ => own.whole_rows(self, &delta),
         }
     }
