@@ -1,4 +1,4 @@
-//! How the sequencer and the workers talk: a small dataflow beside the query's own.
+//! How the sequencer and the workers talk: a small dataflow beside the query's own, unless there is one worker.
 //!
 //! Commands go from the first worker to all, reports from all to the first. The sequencer
 //! hands commands to the first worker over a channel and wakes it; the first worker leaves reports in its mailbox and
@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::iter::repeat_n;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use serde::de::{DeserializeOwned, Error as _};
@@ -20,13 +21,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidemark_connectors::{Split, Staged};
 use timely::communication::Push;
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Scope;
 use timely::dataflow::channels::Message;
 use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::generic::operator::source;
 use timely::progress::Stamp;
-use timely::scheduling::{Activator, SyncActivator};
+use timely::scheduling::Activator;
 use timely::worker::Worker;
 use uuid::Uuid;
 
@@ -191,27 +193,27 @@ pub type Attend = Box<dyn Fn() -> Option<Instant> + Send>;
 
 /// Wakes the first worker.
 #[derive(Clone, Default)]
-pub struct Waker(Arc<Mutex<Option<SyncActivator>>>);
+pub struct Waker(Arc<OnceLock<Thread>>);
 
 impl Waker {
     /// Tells the first worker that a command waits.
     pub fn wake(&self) {
-        if let Some(activator) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A worker that has ended needs no waking.
-            let _ = activator.activate();
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
         }
     }
 }
 
 /// A worker's end.
 pub struct Control {
+    /// On the first worker: what the sequencer wants told.
+    commands: Option<Receiver<Command>>,
     inbox: Rc<RefCell<VecDeque<Command>>>,
-    outbox: Rc<RefCell<Vec<Report>>>,
-    activator: Rc<RefCell<Option<Activator>>>,
-    /// On the first worker.
+    outbox: Outbox,
+    /// Where there are other workers.
+    post: Option<(Outgoing<Command>, Outgoing<Report>)>,
+    /// On the first worker: has the sequencer hear.
     attend: Option<Attend>,
-    /// Reports were left in the sequencer's mailbox since it last looked.
-    left: Rc<Cell<bool>>,
     /// When the sequencer wants to look though nothing is reported.
     due: Cell<Option<Instant>>,
 }
@@ -219,14 +221,34 @@ pub struct Control {
 impl Control {
     /// The next command.
     pub fn next(&self) -> Option<Command> {
+        if let Some(commands) = &self.commands {
+            loop {
+                let command = match commands.try_recv() {
+                    Ok(command) => command,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => Command::Stop {
+                        cause: None,
+                        again: None,
+                    },
+                };
+                let is_last = matches!(command, Command::Stop { .. });
+                match &self.post {
+                    Some((commands, _)) => commands.send(command),
+                    None => self.inbox.borrow_mut().push_back(command),
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
         self.inbox.borrow_mut().pop_front()
     }
 
     /// Tells the sequencer.
     pub fn report(&self, report: Report) {
-        self.outbox.borrow_mut().push(report);
-        if let Some(activator) = self.activator.borrow().as_ref() {
-            activator.activate();
+        match &self.post {
+            Some((_, reports)) => reports.send(report),
+            None => self.outbox.leave(report),
         }
     }
 
@@ -235,11 +257,59 @@ impl Control {
     pub fn attend(&self) -> Option<Duration> {
         let attend = self.attend.as_ref()?;
         let is_due = |due: Instant| due <= Instant::now();
-        if self.left.take() || self.due.get().is_some_and(is_due) {
+        if self.outbox.left.take() || self.due.get().is_some_and(is_due) {
             self.due.set(attend());
         }
         let due = self.due.get()?;
         Some(due.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// Where the first worker leaves reports. Clones are the same.
+#[derive(Clone, Default)]
+struct Outbox {
+    mailbox: Option<Arc<Mailbox>>,
+    /// There are some that the sequencer was not asked to hear.
+    left: Rc<Cell<bool>>,
+}
+
+impl Outbox {
+    fn leave(&self, report: Report) {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.leave(report);
+            self.left.set(true);
+        }
+    }
+}
+
+/// What waits to travel. Clones are the same.
+struct Outgoing<L> {
+    waiting: Rc<RefCell<Vec<L>>>,
+    activator: Rc<RefCell<Option<Activator>>>,
+}
+
+impl<L> Outgoing<L> {
+    fn new() -> Self {
+        Self {
+            waiting: Rc::default(),
+            activator: Rc::default(),
+        }
+    }
+
+    fn send(&self, letter: L) {
+        self.waiting.borrow_mut().push(letter);
+        if let Some(activator) = self.activator.borrow().as_ref() {
+            activator.activate();
+        }
+    }
+}
+
+impl<L> Clone for Outgoing<L> {
+    fn clone(&self) -> Self {
+        Self {
+            waiting: Rc::clone(&self.waiting),
+            activator: Rc::clone(&self.activator),
+        }
     }
 }
 
@@ -298,100 +368,68 @@ fn by_target<L>() -> DistributorPact<fn(usize) -> ByTarget<L>> {
     })
 }
 
-/// Builds the control dataflow. The first worker brings the sequencer's end.
+/// Builds the control dataflow, where there are workers that need one. The first worker brings the sequencer's end.
 pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
-    let (commands, reports, attend, waker) = match sequencer {
-        Some(end) => (
-            Some(end.commands),
-            Some(end.reports),
-            Some(end.attend),
-            Some(end.waker),
-        ),
-        None => (None, None, None, None),
+    let (commands, mailbox, attend) = match sequencer {
+        Some(end) => {
+            end.waker.0.get_or_init(std::thread::current);
+            (Some(end.commands), Some(end.reports), Some(end.attend))
+        }
+        None => (None, None, None),
     };
-    let control = Control {
+    let mut control = Control {
+        commands,
         inbox: Rc::default(),
-        outbox: Rc::default(),
-        activator: Rc::default(),
+        outbox: Outbox {
+            mailbox,
+            left: Rc::default(),
+        },
+        post: None,
         attend,
-        left: Rc::default(),
         due: Cell::default(),
     };
-    let peers = worker.peers() as u64;
-    let inbox = Rc::clone(&control.inbox);
-    let outbox = Rc::clone(&control.outbox);
-    let slot = Rc::clone(&control.activator);
-    let left = Rc::clone(&control.left);
-    worker.dataflow_named::<u64, _, _>("control", move |scope| {
-        source::<_, CapacityContainerBuilder<Mail<Command>>, _, _>(
-            scope,
-            "commands",
-            move |capability, info| {
-                if let Some(waker) = waker {
-                    let activator = scope.worker().sync_activator_for(info.address.to_vec());
-                    *waker.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(activator);
-                }
-                let mut capability = commands.is_some().then_some(capability);
-                move |output| {
-                    let (Some(commands), Some(held)) = (&commands, &capability) else {
-                        return;
-                    };
-                    loop {
-                        let command = match commands.try_recv() {
-                            Ok(command) => command,
-                            Err(TryRecvError::Empty) => return,
-                            Err(TryRecvError::Disconnected) => Command::Stop {
-                                cause: None,
-                                again: None,
-                            },
-                        };
-                        let is_last = matches!(command, Command::Stop { .. });
-                        let letters = repeat_n(Letter(command), peers as usize);
-                        let mut mail: Mail<Command> = (0..).zip(letters).collect();
-                        output.session(held).give_container(&mut mail);
-                        if is_last {
-                            break;
-                        }
-                    }
-                    capability = None;
-                }
-            },
-        )
-        .sink(by_target(), "command inbox", move |(input, _frontier)| {
-            input.for_each_stamp(|_, mails| {
-                for mail in mails {
-                    inbox
-                        .borrow_mut()
-                        .extend(mail.drain(..).map(|(_, Letter(command))| command));
-                }
+    let peers = worker.peers();
+    if peers > 1 {
+        let (commands, reports) = (Outgoing::new(), Outgoing::new());
+        control.post = Some((commands.clone(), reports.clone()));
+        let (inbox, outbox) = (Rc::clone(&control.inbox), control.outbox.clone());
+        worker.dataflow_named::<u64, _, _>("control", move |scope| {
+            let to_all = move |command| (0..).zip(repeat_n(Letter(command), peers)).collect();
+            post(scope, "command", commands, to_all, move |command| {
+                inbox.borrow_mut().push_back(command);
+            });
+            let to_first = |report| vec![(0, Letter(report))];
+            post(scope, "report", reports, to_first, move |report| {
+                outbox.leave(report);
             });
         });
+    }
+    control
+}
 
-        source::<_, CapacityContainerBuilder<Mail<Report>>, _, _>(
-            scope,
-            "reports",
-            move |capability, info| {
-                *slot.borrow_mut() = Some(scope.activator_for(info.address));
-                move |output| {
-                    let reports = std::mem::take(&mut *outbox.borrow_mut());
-                    let letters = reports.into_iter().map(Letter);
-                    let mut mail: Mail<Report> = letters.map(|letter| (0, letter)).collect();
-                    if !mail.is_empty() {
-                        output.session(&capability).give_container(&mut mail);
-                    }
-                }
-            },
-        )
-        .sink(by_target(), "report outbox", move |(input, _frontier)| {
-            input.for_each_stamp(|_, mails| {
-                for (_, Letter(report)) in mails.flat_map(std::mem::take) {
-                    if let Some(reports) = &reports {
-                        reports.leave(report);
-                        left.set(true);
-                    }
-                }
-            });
+/// Carries letters: `address` says to whom one goes, `take` is given those that come.
+fn post<'scope, L: Clone + Send + Serialize + DeserializeOwned + 'static>(
+    scope: Scope<'scope, u64>,
+    name: &str,
+    outgoing: Outgoing<L>,
+    address: impl Fn(L) -> Mail<L> + 'static,
+    take: impl Fn(L) + 'static,
+) {
+    source::<_, CapacityContainerBuilder<Mail<L>>, _, _>(scope, name, move |capability, info| {
+        *outgoing.activator.borrow_mut() = Some(scope.activator_for(info.address));
+        move |output| {
+            let letters = std::mem::take(&mut *outgoing.waiting.borrow_mut());
+            let mut mail: Mail<L> = letters.into_iter().flat_map(&address).collect();
+            if !mail.is_empty() {
+                output.session(&capability).give_container(&mut mail);
+            }
+        }
+    })
+    .sink(by_target(), name, move |(input, _frontier)| {
+        input.for_each_stamp(|_, mails| {
+            for (_, Letter(letter)) in mails.flat_map(std::mem::take) {
+                take(letter);
+            }
         });
     });
-    control
 }

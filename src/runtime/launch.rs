@@ -197,8 +197,13 @@ pub(super) fn launch(
             built
         }
     };
+    let mut how = WorkerConfig::default();
+    if config.workers == 1 && config.cluster.is_none() {
+        // It waits for no other worker, who may be nearly there: only for what is outside.
+        how = how.idle_spin(Duration::ZERO);
+    }
     let setup = Arc::clone(setup);
-    timely::execute::execute_from(builders, others, WorkerConfig::default(), move |each| {
+    timely::execute::execute_from(builders, others, how, move |each| {
         worker::run(each, &setup);
     })
     .map_err(QueryError::Start)

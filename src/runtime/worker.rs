@@ -175,9 +175,9 @@ struct Running {
     storing: VecDeque<Receiver<Result<Stored, QueryError>>>,
     /// The last tick that was closed.
     closed: Option<Epoch>,
-    /// The state came from another number of workers: the file of the next commit, which begins with
-    /// all of it.
-    snapshot: Option<StateFileWriter>,
+    /// What the epochs since the last commit added to the state, as it becomes the commit's file. Where the state came
+    /// from another number of workers, the first begins with all of it.
+    file: Option<(FileKind, StateFileWriter)>,
 }
 
 impl Running {
@@ -196,7 +196,7 @@ impl Running {
             .checkpoint
             .as_ref()
             .map(|path| StateDir::new(path, start.query_id, Arc::clone(&setup.storage)));
-        let (restored, snapshot) = match (&start.restore, &state_dir) {
+        let (restored, file) = match (&start.restore, &state_dir) {
             (Some(plan), Some(dir)) => {
                 restore(plan, dir, (index, peers), &routed_parts(&setup.plan))?
             }
@@ -235,7 +235,7 @@ impl Running {
             orders: VecDeque::new(),
             storing: VecDeque::new(),
             closed: None,
-            snapshot,
+            file: file.map(|snapshot| (FileKind::Snapshot, snapshot)),
         })
     }
 
@@ -340,6 +340,10 @@ impl Running {
                         };
                         self.store(staging, first, epoch)?;
                         done.busy = self.busy.take();
+                    } else {
+                        // Bit by bit: all of it at once would hold up what comes in meanwhile.
+                        let busy = self.busy.clone();
+                        busy.at(Part::Checkpoint, || self.save_state(epoch))?;
                     }
                 }
                 (None, None) => {}
@@ -405,16 +409,28 @@ impl Running {
 
     /// Writes what the epochs added to the state, or all of it where the workers' number changed.
     fn write_state(&mut self, first: Epoch, last: Epoch) -> Result<Option<Unfinished>, QueryError> {
+        self.save_state(last)?;
+        Ok(self.file.take().map(|(kind, writer)| Unfinished {
+            writer,
+            kind,
+            epochs: (first, last),
+        }))
+    }
+
+    /// Writes what the epochs up to this one added to the state and is not written yet.
+    fn save_state(&mut self, upto: Epoch) -> Result<(), QueryError> {
         let Some(dir) = &self.state_dir else {
-            return Ok(None);
+            return Ok(());
         };
-        let mut batches = self.recorder.take(last);
-        let (kind, mut writer) = match self.snapshot.take() {
-            Some(writer) => (FileKind::Snapshot, writer),
-            None if batches.is_empty() => return Ok(None),
-            None => {
+        let mut batches = self.recorder.take(upto);
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let (_, writer) = match &mut self.file {
+            Some(file) => file,
+            none => {
                 let writer = StateFileWriter::create(dir, self.worker, self.peers)?;
-                (FileKind::Delta, writer)
+                none.insert((FileKind::Delta, writer))
             }
         };
         let place = |batch: &RecordedBatch| (batch.info().operator, batch.info().trace);
@@ -426,11 +442,7 @@ impl Running {
             batch.encode(&mut bytes);
             writer.section(operator, trace, &bytes)?;
         }
-        Ok(Some(Unfinished {
-            writer,
-            kind,
-            epochs: (first, last),
-        }))
+        Ok(())
     }
 }
 
