@@ -408,8 +408,8 @@ pub fn build(worker: &mut Worker, sequencer: Option<SequencerEnd>) -> Control {
 }
 
 /// Carries letters: `address` says to whom one goes, `take` is given those that come.
-fn post<'scope, L: Clone + Send + Serialize + DeserializeOwned + 'static>(
-    scope: Scope<'scope, u64>,
+fn post<L: Clone + Send + Serialize + DeserializeOwned + 'static>(
+    scope: Scope<'_, u64>,
     name: &str,
     outgoing: Outgoing<L>,
     address: impl Fn(L) -> Mail<L> + 'static,

@@ -613,8 +613,7 @@ impl Ticks {
     /// Tells of what is committed.
     fn committed(&mut self, sequencer: &mut Sequencer, landed: Landed) -> Result<(), QueryError> {
         self.committing = false;
-        // Of all ticks at once: a source tells others of it.
-        let entry = whole(landed.entries);
+        let entry = landed.entry;
         sequencer.tell_sources(entry.as_slice())?;
         for (source, trimmed) in sequencer.sources.iter_mut().zip(landed.trimmed) {
             source.forgotten(trimmed);
@@ -654,22 +653,4 @@ impl Reading {
         self.partitions += splits.len() as u32;
         (first..).zip(splits).collect()
     }
-}
-
-/// The ticks of a commit as one epoch, for whoever is told of it.
-fn whole(entries: Vec<OffsetEntry>) -> Option<OffsetEntry> {
-    entries.into_iter().reduce(|before, mut entry| {
-        for (range, before) in entry.sources.iter_mut().zip(before.sources) {
-            range.range = match (before.range, range.range.take()) {
-                (Some(mut before), Some(later)) => {
-                    before.end = later.end;
-                    before.splits.extend(later.splits);
-                    Some(before)
-                }
-                (before, later) => later.or(before),
-            };
-        }
-        entry.timestamp_us = before.timestamp_us;
-        entry
-    })
 }

@@ -470,8 +470,11 @@ impl Source for KafkaSource {
     }
 
     fn committed(&mut self, range: &PlannedRange) -> Result<()> {
+        // Of a commit of many ticks a partition has many; its last says how far it was read.
+        let splits = range.splits.iter();
+        let last: BTreeMap<&str, &Split> = splits.map(|split| (&*split.partition, split)).collect();
         let mut read = BTreeMap::new();
-        for split in &range.splits {
+        for split in last.into_values() {
             let split = KafkaSplit::of(&split.range)?;
             read.insert(split.partition(), split.end);
         }

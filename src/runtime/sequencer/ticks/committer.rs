@@ -31,7 +31,8 @@ pub(super) struct Job {
 
 /// Ticks that are committed.
 pub(super) struct Landed {
-    pub(super) entries: Vec<OffsetEntry>,
+    /// All ticks as one: a source tells others of it.
+    pub(super) entry: Option<OffsetEntry>,
     pub(super) standing: CommitEntry,
     pub(super) outcome: Outcome,
     pub(super) began: Instant,
@@ -127,11 +128,29 @@ fn commit(ledger: &mut Ledger, job: Job) -> Result<Landed, QueryError> {
         .collect::<Result<_, _>>()?;
     lap("commitOffsets");
     Ok(Landed {
-        entries,
+        entry: whole(entries),
         standing,
         outcome,
         began,
         durations,
         trimmed,
+    })
+}
+
+/// The ticks of a commit as one epoch, for whoever is told of it.
+fn whole(entries: Vec<OffsetEntry>) -> Option<OffsetEntry> {
+    entries.into_iter().reduce(|before, mut entry| {
+        for (range, before) in entry.sources.iter_mut().zip(before.sources) {
+            range.range = match (before.range, range.range.take()) {
+                (Some(mut before), Some(later)) => {
+                    before.end = later.end;
+                    before.splits.extend(later.splits);
+                    Some(before)
+                }
+                (before, later) => later.or(before),
+            };
+        }
+        entry.timestamp_us = before.timestamp_us;
+        entry
     })
 }
