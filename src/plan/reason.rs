@@ -27,6 +27,13 @@ pub fn reason(error: &DataFusionError) -> String {
         }
         (_, Some(ArrowError::ComputeError(what) | ArrowError::InvalidArgumentError(what)))
         | (DataFusionError::Execution(what), _) => with_remedy(&sql_types(what)),
+        // No row's.
+        (
+            DataFusionError::Internal(_)
+            | DataFusionError::Plan(_)
+            | DataFusionError::NotImplemented(_),
+            _,
+        ) => error.strip_backtrace(),
         _ => with_remedy(&error.strip_backtrace()),
     }
 }
