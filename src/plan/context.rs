@@ -50,7 +50,7 @@ use super::coercion::{SparkCasts, SparkCoercion, compared_as};
 use super::functions;
 use super::functions::arithmetic::{self, Op};
 use super::grouping_sets::ExpandGroupingSets;
-use super::push_down::PushDown;
+use super::held_back::{CommonParts, PushDown};
 use super::sql::generate::GeneratorPlanner;
 use super::sql::literals::typed_literal;
 use super::sql::types::{SparkTypePlanner, type_name};
@@ -154,7 +154,7 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(rules::eliminate_cross_join::EliminateCrossJoin::new()),
         Arc::new(rules::eliminate_outer_join::EliminateOuterJoin::new()),
         Arc::new(PushDown::default()),
-        Arc::new(rules::common_subexpr_eliminate::CommonSubexprEliminate::new()),
+        Arc::new(CommonParts::default()),
         Arc::new(rules::optimize_projections::OptimizeProjections::new()),
     ]
 }
